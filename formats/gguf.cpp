@@ -1,0 +1,489 @@
+// gguf.cpp: the parser (a checked reader under it) and the typed look-ups.
+#include "formats/gguf.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <tuple>
+#include <type_traits>
+
+#include "base/error.hpp"
+
+namespace ms {
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "fields are read as they lie in the file");
+
+constexpr uint32_t kArrayId = 9;          // the value type id of an array
+constexpr uint64_t kMinEntryBytes = 14;   // key length and one byte, value type, a one-byte value
+constexpr uint64_t kMinTensorBytes = 24;  // name length, dimension count, type, offset
+constexpr uint64_t kMaxKeyBytes = 65535;  // the specification's, as are the next two
+constexpr uint64_t kMaxNameBytes = 64;
+constexpr uint32_t kMaxDimensions = 4;
+constexpr uint64_t kMaxArrayElements = 1 << 30;  // the reference reader's; bounds what is allocated
+constexpr uint64_t kMaxElements = std::numeric_limits<int64_t>::max();
+
+// The scalar types by their place in Gguf::Value, which is also their place in Gguf::Array.
+constexpr std::string_view kScalarNames[] = {"u8",  "i8",   "u16",    "i16", "u32", "i32",
+                                             "f32", "bool", "string", "u64", "i64", "f64"};
+static_assert(std::variant_size_v<Gguf::Value> == std::size(kScalarNames) + 1);
+static_assert(std::variant_size_v<Gguf::Array> == std::size(kScalarNames));
+
+std::string type_name(const Gguf::Value& value) {
+  if (const auto* array = std::get_if<Gguf::Array>(&value)) {
+    return fmt::format("an array of {}", kScalarNames[array->index()]);
+  }
+  return std::string(kScalarNames[value.index()]);
+}
+
+// A name from the file as a message may show it: quoted, escaped, not endless.
+std::string quoted(std::string_view name) { return fmt::format("{:?}", name.substr(0, 80)); }
+
+// Reads fields one after the other; each is checked against the bytes that remain.
+class Reader {
+ public:
+  Reader(std::string path, std::span<const std::byte> bytes)
+      : path_(std::move(path)), bytes_(bytes) {}
+
+  // What the coming fields belong to, for messages: "metadata entry 3".
+  void enter(std::string subject) { subject_ = std::move(subject); }
+
+  uint64_t position() const { return position_; }
+  uint64_t remaining() const { return bytes_.size() - position_; }
+
+  // Refuses the field that starts at byte `at`, with a predicate: "is 13, not a power of two".
+  template <class... Args>
+  [[noreturn]] void refuse(std::string_view field, uint64_t at, fmt::format_string<Args...> format,
+                           Args&&... args) const {
+    fail("cannot read {}: {}: {} at byte {} {}", path_, subject_, field, at,
+         fmt::format(format, std::forward<Args>(args)...));
+  }
+
+  // A number, a bool (one byte, 0 or 1) or a string (a u64 length, then its bytes).
+  template <class T>
+  T read(std::string_view field) {
+    if constexpr (std::is_same_v<T, std::string_view>) {
+      return read_string(field, std::numeric_limits<uint64_t>::max());
+    } else if constexpr (std::is_same_v<T, bool>) {
+      const uint64_t at = position_;
+      const auto value = read<uint8_t>(field);
+      if (value > 1) refuse(field, at, "is {}; a bool is 0 or 1", value);
+      return value == 1;
+    } else {
+      T value;
+      std::memcpy(&value, take(field, sizeof value).data(), sizeof value);
+      return value;
+    }
+  }
+
+  std::string_view read_string(std::string_view field, uint64_t max_bytes) {
+    const uint64_t at = position_;
+    const auto length = read<uint64_t>(field);
+    if (length > max_bytes) {
+      refuse(field, at, "is {} bytes long; {} are allowed", length, max_bytes);
+    }
+    const auto text = take(field, length);
+    return {reinterpret_cast<const char*>(text.data()), text.size()};
+  }
+
+  // A u64 count of things that have at least min_bytes each.
+  uint64_t read_count(std::string_view field, uint64_t min_bytes) {
+    const uint64_t at = position_;
+    const auto count = read<uint64_t>(field);
+    const uint64_t room = remaining() / min_bytes;
+    if (count > room) {
+      refuse(field, at, "is {}, but the rest of the file has room for {}: is the file complete?",
+             count, room);
+    }
+    return count;
+  }
+
+  template <class T>
+  std::vector<T> read_vector(std::string_view field, uint64_t count) {
+    std::vector<T> values(count);
+    if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
+      const auto bytes = take(field, count * sizeof(T));
+      if (count > 0) std::memcpy(values.data(), bytes.data(), bytes.size());
+    } else {
+      for (auto&& value : values) value = read<T>(field);
+    }
+    return values;
+  }
+
+ private:
+  std::span<const std::byte> take(std::string_view field, uint64_t count) {
+    if (count > remaining()) {
+      refuse(field, position_, "needs {} bytes, but {} follow: is the file complete?", count,
+             remaining());
+    }
+    const auto taken = bytes_.subspan(position_, count);
+    position_ += count;
+    return taken;
+  }
+
+  std::string path_;
+  std::string subject_;
+  std::span<const std::byte> bytes_;
+  uint64_t position_ = 0;
+};
+
+// Returns visit(std::type_identity<T>()) for the type of a scalar's value type id, or nothing.
+template <class Visit>
+std::optional<Gguf::Value> with_type(uint32_t id, Visit visit) {
+  switch (id) {
+    case 0:
+      return visit(std::type_identity<uint8_t>());
+    case 1:
+      return visit(std::type_identity<int8_t>());
+    case 2:
+      return visit(std::type_identity<uint16_t>());
+    case 3:
+      return visit(std::type_identity<int16_t>());
+    case 4:
+      return visit(std::type_identity<uint32_t>());
+    case 5:
+      return visit(std::type_identity<int32_t>());
+    case 6:
+      return visit(std::type_identity<float>());
+    case 7:
+      return visit(std::type_identity<bool>());
+    case 8:
+      return visit(std::type_identity<std::string_view>());
+    case 10:
+      return visit(std::type_identity<uint64_t>());
+    case 11:
+      return visit(std::type_identity<int64_t>());
+    case 12:
+      return visit(std::type_identity<double>());
+    default:
+      return std::nullopt;
+  }
+}
+
+template <class T>
+Gguf::Array read_array(Reader& in) {
+  constexpr bool is_string = std::is_same_v<T, std::string_view>;
+  constexpr uint64_t min_bytes = is_string ? sizeof(uint64_t) : sizeof(T);
+  const uint64_t at = in.position();
+  const uint64_t count = in.read_count("element count", min_bytes);
+  if (count > kMaxArrayElements) {
+    in.refuse("element count", at, "is {}; {} are allowed", count, kMaxArrayElements);
+  }
+  return in.read_vector<T>("element", count);
+}
+
+Gguf::Value read_value(Reader& in) {
+  uint64_t at = in.position();
+  auto id = in.read<uint32_t>("value type");
+  const bool is_array = id == kArrayId;
+  if (is_array) {
+    at = in.position();
+    id = in.read<uint32_t>("element type");
+    if (id == kArrayId) in.refuse("element type", at, "is an array; nested arrays are not read");
+  }
+  auto value = with_type(id, [&]<class T>(std::type_identity<T>) -> Gguf::Value {
+    if (is_array) return read_array<T>(in);
+    return in.read<T>("value");
+  });
+  if (!value)
+    in.refuse(is_array ? "element type" : "value type", at, "is {}, which is unknown", id);
+  return *std::move(value);
+}
+
+}  // namespace
+
+struct Gguf::Parser {
+  Gguf& out;
+  Reader in;
+
+  // Where the data of a tensor lies, relative to the data section.
+  struct Placement {
+    uint64_t offset, bytes;
+    uint64_t field_at;  // of the offset in the file
+  };
+  std::vector<Placement> placements;  // of out.tensors_
+
+  void parse() {
+    in.enter("header");
+    read_version();
+    const auto tensors = in.read_count("tensor count", kMinTensorBytes);
+    const auto entries = in.read_count("metadata count", kMinEntryBytes);
+    for (uint64_t i = 0; i < entries; ++i) read_entry(i);
+    for (uint64_t i = 0; i < tensors; ++i) read_tensor(i);
+    if (tensors > 0) place_data();
+  }
+
+  void read_version() {
+    const auto magic = in.read<std::array<char, 4>>("magic");
+    const std::string_view found(magic.data(), magic.size());
+    if (found != "GGUF") in.refuse("magic", 0, "is {:?}, not \"GGUF\": not a GGUF file", found);
+    const uint64_t at = in.position();
+    const auto version = in.read<uint32_t>("version");
+    if (version != 0 && (version & 0xffff) == 0) {
+      in.refuse("version", at, "is {:#010x}, with its bytes swapped: convert this big-endian file",
+                version);
+    }
+    if (version != 2 && version != 3) {
+      in.refuse("version", at, "is {}; 2 and 3 are read: {}", version,
+                version < 2 ? "convert the model again" : "a newer program is needed");
+    }
+    out.version_ = version;
+  }
+
+  void read_entry(uint64_t i) {
+    in.enter(fmt::format("metadata entry {}", i));
+    uint64_t at = in.position();
+    const auto key = in.read_string("key", kMaxKeyBytes);
+    if (key.empty()) in.refuse("key", at, "is empty");
+    if (out.metadata_.contains(key)) in.refuse("key", at, "is {} a second time", quoted(key));
+
+    in.enter(fmt::format("metadata {}", quoted(key)));
+    at = in.position();
+    const Value& value = out.metadata_.emplace(key, read_value(in)).first->second;
+    if (key != "general.alignment") return;
+    const auto* alignment = std::get_if<uint32_t>(&value);
+    if (alignment == nullptr) in.refuse("value type", at, "is {}, not u32", type_name(value));
+    if (!std::has_single_bit(*alignment)) {
+      in.refuse("value", at + sizeof(uint32_t), "is {}, not a power of two", *alignment);
+    }
+    out.alignment_ = *alignment;
+  }
+
+  void read_tensor(uint64_t i) {
+    in.enter(fmt::format("tensor info {}", i));
+    const uint64_t name_at = in.position();
+    const auto name = in.read_string("name", kMaxNameBytes);
+    if (!out.tensor_index_.emplace(name, i).second) {
+      in.refuse("name", name_at, "is {} a second time", quoted(name));
+    }
+    in.enter(fmt::format("tensor {}", quoted(name)));
+    auto shape = read_shape();
+    const uint64_t type_at = in.position();
+    const auto id = in.read<uint32_t>("type");
+    const TypeInfo* type = find_type(id);
+    if (type == nullptr) in.refuse("type", type_at, "is {}, which is unknown or was withdrawn", id);
+
+    TensorInfo tensor{.name = name, .type = type->type, .shape = std::move(shape), .data = {}};
+    if (tensor.cols() % type->block_size != 0) {
+      in.refuse("type", type_at, "is {}, whose blocks of {} do not divide rows of {}", type->name,
+                type->block_size, tensor.cols());
+    }
+    uint64_t bytes;
+    if (__builtin_mul_overflow(tensor.elements() / type->block_size, type->block_bytes, &bytes)) {
+      in.refuse("type", type_at, "is {}, of which {} elements exceed 2^64 bytes", type->name,
+                tensor.elements());
+    }
+    const uint64_t offset_at = in.position();
+    placements.push_back({in.read<uint64_t>("data offset"), bytes, offset_at});
+    out.tensors_.push_back(std::move(tensor));
+  }
+
+  std::vector<uint64_t> read_shape() {
+    const uint64_t at = in.position();
+    const auto dimensions = in.read<uint32_t>("dimension count");
+    if (dimensions > kMaxDimensions) {
+      in.refuse("dimension count", at, "is {}; {} are allowed", dimensions, kMaxDimensions);
+    }
+    std::vector<uint64_t> shape(dimensions);
+    uint64_t product = 1;  // of the dimensions that are not 0, so rows() and cols() fit as well
+    for (uint64_t& dimension : shape) {
+      const uint64_t dimension_at = in.position();
+      dimension = in.read<uint64_t>("dimension");
+      if (dimension > kMaxElements / product) {
+        in.refuse("dimension", dimension_at, "is {}, which makes more than 2^63 elements",
+                  dimension);
+      }
+      product *= std::max<uint64_t>(dimension, 1);
+    }
+    std::reverse(shape.begin(), shape.end());
+    return shape;
+  }
+
+  void place_data() {
+    const auto file = out.file_.bytes();
+    const uint64_t alignment = out.alignment_;
+    const uint64_t start = (in.position() + alignment - 1) / alignment * alignment;
+    in.enter("tensor data");
+    if (start > file.size()) {
+      in.refuse("start", start,
+                "(alignment {}) is beyond the {} bytes of the file: is it complete?", alignment,
+                file.size());
+    }
+    const auto section = file.subspan(start);
+    for (size_t i = 0; i < placements.size(); ++i) {
+      const auto& [offset, bytes, at] = placements[i];
+      in.enter(fmt::format("tensor {}", quoted(out.tensors_[i].name)));
+      if (offset % alignment != 0) {
+        in.refuse("data offset", at, "is {}, not a multiple of the alignment {}", offset,
+                  alignment);
+      }
+      if (offset > section.size() || bytes > section.size() - offset) {
+        in.refuse(
+            "data offset", at,
+            "is {}: the tensor's {} bytes end beyond the file's {} bytes of data: is the file "
+            "complete?",
+            offset, bytes, section.size());
+      }
+      out.tensors_[i].data = section.subspan(offset, bytes);
+    }
+    refuse_overlap();
+  }
+
+  void refuse_overlap() {
+    std::sort(placements.begin(), placements.end(), [](const Placement& a, const Placement& b) {
+      return std::tie(a.offset, a.bytes) < std::tie(b.offset, b.bytes);
+    });
+    uint64_t end = 0;
+    for (const auto& [offset, bytes, at] : placements) {
+      in.enter("tensor data");
+      if (bytes > 0 && offset < end) {
+        in.refuse("data offset", at, "is {}, inside another tensor's data", offset);
+      }
+      end = std::max(end, offset + bytes);
+    }
+  }
+};
+
+Gguf Gguf::open(const std::filesystem::path& path) {
+  Gguf file{MappedFile(path)};
+  file.path_ = path;
+  Parser{.out = file, .in = Reader(path.string(), file.file_.bytes()), .placements = {}}.parse();
+  return file;
+}
+
+namespace {
+
+[[noreturn]] void fail_type(const Gguf& file, std::string_view key, std::string_view wanted) {
+  fail("{}: metadata {} is {}; {} is needed", file.path().string(), quoted(key),
+       type_name(*file.find(key)), wanted);
+}
+
+template <class T>
+T required(const Gguf& file, std::string_view key, const std::optional<T>& value) {
+  if (!value) {
+    fail("{}: metadata {} is missing: is this the right file?", file.path().string(), quoted(key));
+  }
+  return *value;
+}
+
+// The value of a key if it is a T, null if the key is absent; an Error if it is another type.
+template <class T>
+const T* find_exact(const Gguf& file, std::string_view key, std::string_view wanted) {
+  const Gguf::Value* value = file.find(key);
+  if (value == nullptr) return nullptr;
+  if constexpr (std::is_constructible_v<Gguf::Array, T>) {
+    if (const auto* array = std::get_if<Gguf::Array>(value)) {
+      if (const auto* exact = std::get_if<T>(array)) return exact;
+    }
+  } else {
+    if (const auto* exact = std::get_if<T>(value)) return exact;
+  }
+  fail_type(file, key, wanted);
+}
+
+template <class T>
+std::optional<T> copied(const T* value) {
+  return value != nullptr ? std::optional(*value) : std::nullopt;
+}
+
+template <class T>
+constexpr bool is_integer = std::is_integral_v<T> && !std::is_same_v<T, bool>;
+
+}  // namespace
+
+const Gguf::Value* Gguf::find(std::string_view key) const {
+  const auto found = metadata_.find(key);
+  return found != metadata_.end() ? &found->second : nullptr;
+}
+
+std::optional<uint64_t> Gguf::find_uint(std::string_view key) const {
+  const Value* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  return std::visit(
+      [&]<class T>(const T& number) -> uint64_t {
+        if constexpr (is_integer<T>) {
+          if (std::in_range<uint64_t>(number)) return static_cast<uint64_t>(number);
+          fail("{}: metadata {} is {}; it must not be negative", path_.string(), quoted(key),
+               number);
+        }
+        fail_type(*this, key, "an integer");
+      },
+      *value);
+}
+
+std::optional<double> Gguf::find_float(std::string_view key) const {
+  const Value* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  return std::visit(
+      [&]<class T>(const T& number) -> double {
+        if constexpr (is_integer<T> || std::is_floating_point_v<T>) {
+          return static_cast<double>(number);
+        }
+        fail_type(*this, key, "a number");
+      },
+      *value);
+}
+
+std::optional<bool> Gguf::find_bool(std::string_view key) const {
+  return copied(find_exact<bool>(*this, key, "bool"));
+}
+
+std::optional<std::string_view> Gguf::find_string(std::string_view key) const {
+  return copied(find_exact<std::string_view>(*this, key, "string"));
+}
+
+const std::vector<std::string_view>* Gguf::find_strings(std::string_view key) const {
+  return find_exact<std::vector<std::string_view>>(*this, key, "an array of string");
+}
+
+const std::vector<float>* Gguf::find_floats(std::string_view key) const {
+  return find_exact<std::vector<float>>(*this, key, "an array of f32");
+}
+
+std::optional<std::vector<int64_t>> Gguf::find_ints(std::string_view key) const {
+  const Value* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  const auto* array = std::get_if<Array>(value);
+  if (array == nullptr) fail_type(*this, key, "an array of integers");
+  return std::visit(
+      [&]<class T>(const std::vector<T>& values) -> std::vector<int64_t> {
+        if constexpr (is_integer<T>) {
+          for (const T value : values) {
+            if (!std::in_range<int64_t>(value)) {
+              fail("{}: metadata {} holds {}, beyond 2^63", path_.string(), quoted(key), value);
+            }
+          }
+          return {values.begin(), values.end()};
+        }
+        fail_type(*this, key, "an array of integers");
+      },
+      *array);
+}
+
+uint64_t Gguf::get_uint(std::string_view key) const { return required(*this, key, find_uint(key)); }
+
+double Gguf::get_float(std::string_view key) const { return required(*this, key, find_float(key)); }
+
+std::string_view Gguf::get_string(std::string_view key) const {
+  return required(*this, key, find_string(key));
+}
+
+const TensorInfo* Gguf::find_tensor(std::string_view name) const {
+  const auto found = tensor_index_.find(name);
+  return found != tensor_index_.end() ? &tensors_[found->second] : nullptr;
+}
+
+uint64_t TensorInfo::elements() const { return rows() * cols(); }
+
+uint64_t TensorInfo::rows() const {
+  uint64_t product = 1;
+  for (size_t i = 0; i + 1 < shape.size(); ++i) product *= shape[i];
+  return product;
+}
+
+uint64_t TensorInfo::cols() const { return shape.empty() ? 1 : shape.back(); }
+
+}  // namespace ms

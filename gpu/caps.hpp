@@ -1,0 +1,46 @@
+// caps.hpp: what a device can do, as plain data. Wrappers choose overrides from it; no device is touched.
+#pragma once
+#include <compare>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace ms::gpu {
+
+// The features that a shader's prelude is made for: a set, not a ladder. Part of the pipeline key.
+struct Variant {
+  bool subgroups = false;  // native subgroup built-ins; else the prelude's constants
+  bool f16 = false;        // `enable f16;`
+  bool matrix = false;     // subgroup matrices (Dawn's experimental feature)
+
+  auto operator<=>(const Variant&) const = default;
+};
+std::string to_string(const Variant& variant);  // "subgroups+f16", or "portable" when empty
+
+// A preset of the feature set: what --tier names. The device's own features still bound it.
+enum class Tier { best, portable, subgroups, f16, matrix };
+Tier tier_by_name(std::string_view name);  // throws std::invalid_argument that lists the names
+
+struct Caps {
+  std::string name;     // of the adapter: "NVIDIA H200"
+  std::string driver;   // the driver's own description
+  std::string backend;  // "Vulkan"
+  bool cpu = false;     // a software rasteriser such as lavapipe
+
+  Variant variant;
+  bool timestamps = false;
+  bool robust = true;  // out-of-bounds accesses are caught in shaders
+
+  // Subgroup sizes may differ from dispatch to dispatch between these bounds; 1 without subgroups.
+  uint32_t min_subgroup_size = 1;
+  uint32_t max_subgroup_size = 1;
+
+  uint32_t max_storage_buffers = 8;               // a stage
+  uint32_t max_workgroup_bytes = 16384;           // of var<workgroup>
+  uint32_t max_invocations = 256;                 // a workgroup
+  uint32_t max_workgroups = 65535;                // a dimension
+  uint64_t max_binding_bytes = 128ull << 20;      // one storage binding
+  uint64_t max_buffer_bytes = 256ull << 20;
+};
+
+}  // namespace ms::gpu

@@ -1,0 +1,129 @@
+// device.hpp: a WebGPU device: buffers, pipelines, recordings of work, submission, timing.
+//
+// The only face of webgpu.h that other layers see, and none of its types. One thread at a time may use a
+// Device; the pipeline cache inside it is thread-safe. A lost device or an error that Dawn reported
+// asynchronously is thrown (ms::Error) by the next call.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "gpu/shader.hpp"
+#include "gpu/work.hpp"
+
+struct WGPUBufferImpl;
+struct WGPUBindGroupImpl;
+struct WGPUComputePipelineImpl;
+
+namespace ms::gpu {
+
+struct Buffer {
+  WGPUBufferImpl* raw = nullptr;
+  uint64_t bytes = 0;  // a multiple of 256, zero at first
+  std::string label;
+
+  Buffer(WGPUBufferImpl* raw, uint64_t bytes, std::string label) : raw(raw), bytes(bytes), label(std::move(label)) {}
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer();
+};
+using BufferPtr = std::unique_ptr<Buffer>;
+
+// The whole buffer, or its beginning, as a tensor.
+inline View view(const BufferPtr& buffer, Shape shape, Type type = Type::f32) {
+  return {.buffer = buffer.get(), .shape = shape, .type = type};
+}
+
+struct DeviceOptions {
+  std::string device = {};  // an index of adapters(), or part of a name; empty takes the first
+  Tier tier = Tier::best;
+  bool fast = false;                    // no bounds checks in shaders
+  std::filesystem::path cache = {};     // folder of compiled pipelines; empty: none are kept
+  std::span<const WgslSource> sources = {};  // of every kernel
+};
+
+// The calls that a decode step must not make, counted.
+struct Counts {
+  uint64_t buffers = 0, bind_groups = 0, buffer_writes = 0, waits = 0, submits = 0, pipelines = 0;
+};
+
+// Work that is ready to be encoded: pipelines compiled, scratch placed, bind groups made.
+class Recording {
+ public:
+  Recording() = default;
+  Recording(Recording&&) = default;
+  Recording& operator=(Recording&&) = default;
+  const std::vector<Dispatch>& dispatches() const { return dispatches_; }  // scratch resolved
+
+ private:
+  friend class Device;
+  struct Release {
+    void operator()(WGPUBindGroupImpl* raw) const;
+  };
+  struct Step {
+    WGPUComputePipelineImpl* pipeline;  // owned by the cache
+    std::unique_ptr<WGPUBindGroupImpl, Release> group;
+    Grid grid;
+  };
+  std::vector<Dispatch> dispatches_;
+  std::vector<Step> steps_;
+  std::vector<BufferPtr> memory_;  // params and scratch
+};
+
+// A submission whose copied-back bytes can be waited for. Waits may come in any order, once each.
+struct Ticket {
+  uint64_t id = 0;
+};
+
+class Device {
+ public:
+  // The adapters that this machine offers, best first. Empty when there is none.
+  static std::vector<Caps> adapters();
+  // Throws Error: no adapter (with what to install), no such device, device refused.
+  static std::unique_ptr<Device> open(const DeviceOptions& options);
+  ~Device();
+
+  const Caps& caps() const;
+  const Counts& counts() const;
+
+  // Zeroed memory; bytes are rounded up to a multiple of 256. Throws Error beyond the device's limit or memory.
+  BufferPtr buffer(uint64_t bytes, std::string label);
+  // Copies to byte `offset` of a buffer (multiples of 4). Queued: ordered with submissions.
+  void write(Buffer& buffer, uint64_t offset, std::span<const std::byte> bytes);
+  // Copies back; waits for everything submitted before.
+  std::vector<std::byte> read(Buffer& buffer, uint64_t offset, uint64_t bytes);
+
+  // Compiles (in parallel), places scratch, makes bind groups. progress(done, all) per pipeline.
+  Recording record(Work work, const std::function<void(size_t, size_t)>& progress = {});
+  // Encodes and submits; does not wait.
+  void submit(const Recording& recording);
+  // The same, and copies `back` (a view's bytes) to the host when it is done.
+  Ticket submit(const Recording& recording, const View& back);
+  std::vector<std::byte> wait(Ticket ticket);
+  // Waits for everything submitted.
+  void finish();
+
+  // Runs the recording `repeats` times, each dispatch in a pass of its own; median microseconds each.
+  // Throws Error on a device without timestamps.
+  std::vector<double> time(const Recording& recording, uint32_t repeats);
+  // Runs the dispatch's CPU twin on copies of its buffers and writes the results back.
+  void run_twin(const Dispatch& dispatch);
+
+  // Whether this pipeline can be built; the compiler's words otherwise. For tests and `kernels --check`.
+  std::optional<std::string> compile_error(const Dispatch& dispatch);
+  // The cached pipeline of a dispatch, compiled now if it must be.
+  WGPUComputePipelineImpl* pipeline(const Dispatch& dispatch);
+
+  void destroy();  // loses the device on purpose, as a driver crash would
+
+ private:
+  struct Impl;
+  explicit Device(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ms::gpu

@@ -1,0 +1,56 @@
+// pipelines.hpp: the pipeline cache: (kernel, entry, variant, constants) -> pipeline, each compiled once.
+//
+// Thread-safe. Compiles run on Dawn's threads, all of a request at once. A failed compile leaves nothing
+// behind and is an Error that names the kernel, the constants and the compiler's line. For gpu/ only.
+#pragma once
+#include <functional>
+#include <future>
+#include <map>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "gpu/handle.hpp"
+#include "gpu/shader.hpp"
+
+namespace ms::gpu {
+
+class PipelineCache {
+ public:
+  PipelineCache(WGPUInstance instance, WGPUDevice device, Variant variant, std::span<const WgslSource> sources);
+
+  // The pipelines of these dispatches, in order; equal keys give the same pipeline.
+  std::vector<WGPUComputePipeline> get(std::span<const Dispatch> dispatches,
+                                       const std::function<void(size_t, size_t)>& progress = {});
+  WGPUBindGroupLayout layout(const Kernel& kernel);
+  size_t size() const;  // pipelines compiled so far
+
+ private:
+  struct Key {
+    const Kernel* kernel;
+    std::string_view entry;
+    Variant variant;
+    Constants constants;  // of prelude and overrides
+    auto operator<=>(const Key&) const = default;
+  };
+  using Future = std::shared_future<std::shared_ptr<Pipeline>>;
+  struct Layout {
+    BindGroupLayout group;
+    PipelineLayout pipeline;
+  };
+
+  Future start(const Key& key);
+  WGPUShaderModule module(const Key& key);
+  const Layout& layouts(const Kernel& kernel);
+
+  WGPUInstance instance_;
+  WGPUDevice device_;
+  Variant variant_;
+  std::span<const WgslSource> sources_;
+  mutable std::mutex mutex_;
+  std::map<const Kernel*, Layout> layouts_;
+  std::map<std::pair<const Kernel*, Constants>, ShaderModule> modules_;  // by the prelude's constants
+  std::map<Key, Future> pipelines_;
+};
+
+}  // namespace ms::gpu

@@ -1,0 +1,81 @@
+// shader.cpp: the two text mechanisms of the kernels: a small prelude and `#import`.
+#include "gpu/shader.hpp"
+
+#include <set>
+
+namespace ms::gpu {
+
+namespace {
+
+class Composer {
+ public:
+  Composer(std::span<const WgslSource> sources, const Variant& variant) : sources_(sources), variant_(variant) {}
+
+  void paste(std::string_view text) {
+    while (!text.empty()) {
+      const size_t end = std::min(text.find('\n'), text.size() - 1) + 1;
+      const std::string_view line = text.substr(0, end);
+      text.remove_prefix(end);
+      constexpr std::string_view mark = "#import ";
+      if (!line.starts_with(mark)) {
+        body += line;
+        continue;
+      }
+      const std::string_view rest = line.substr(mark.size());
+      const std::string_view name = rest.substr(0, rest.find_first_of(" \n"));
+      if (pasted_.insert(name).second) {
+        paste(find_import(name));
+        body += '\n';
+      }
+    }
+  }
+
+  std::string_view find(std::string_view name) const {
+    for (const WgslSource& source : sources_)
+      if (source.name == name) return source.text;
+    return {};
+  }
+
+  std::string body;
+
+ private:
+  std::string_view find_import(std::string_view name) const {
+    if (const std::string_view text = find(name); !text.empty()) return text;
+    const std::string form = std::string(name) + (variant_.subgroups ? ".subgroups" : ".portable");
+    const std::string_view text = find(form);
+    require(!text.empty(), "#import {}: there is neither {}.wgsl nor {}.wgsl", name, name, form);
+    return text;
+  }
+
+  std::span<const WgslSource> sources_;
+  Variant variant_;
+  std::set<std::string_view> pasted_;
+};
+
+}  // namespace
+
+std::string compose(std::span<const WgslSource> sources, std::string_view kernel, const Variant& variant,
+                    const Constants& constants) {
+  Composer composer(sources, variant);
+  const std::string_view text = composer.find(kernel);
+  require(!text.empty(), "there is no kernel {}.wgsl", kernel);
+
+  // Directives come before every declaration.
+  if (variant.subgroups) composer.body += "enable subgroups;\n";
+  if (variant.f16) composer.body += "enable f16;\n";
+  // Tint cannot prove what subgroup_id makes uniform; naga only warns about the rule's name.
+  if (variant.subgroups) composer.body += "diagnostic(off, subgroup_uniformity);\n";
+  for (const Constant& c : constants) {
+    if (!c.prelude) continue;
+    switch (c.kind) {
+      case 'b': composer.body += fmt::format("const {}: bool = {};\n", c.name, c.value != 0); break;
+      case 'f': composer.body += fmt::format("const {}: f32 = {:#};\n", c.name, c.value); break;
+      case 'i': composer.body += fmt::format("const {}: i32 = {};\n", c.name, int32_t(c.value)); break;
+      default: composer.body += fmt::format("const {}: u32 = {};\n", c.name, uint32_t(c.value)); break;
+    }
+  }
+  composer.paste(text);
+  return std::move(composer.body);
+}
+
+}  // namespace ms::gpu

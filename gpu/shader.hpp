@@ -1,0 +1,26 @@
+// shader.hpp: from a kernel's WGSL file to the text of a module: imports pasted once, prelude in front.
+#pragma once
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "gpu/work.hpp"
+
+namespace ms {
+
+// A WGSL text by name: "rmsnorm" for a kernel, "lane.subgroups" for an import's form.
+struct WgslSource {
+  std::string_view name;
+  std::string_view text;
+};
+
+namespace gpu {
+
+// The module's text for a variant: `enable` lines, the prelude's constants as `const`, then the file with each
+// `#import name` replaced, once, by name.wgsl, or by name.subgroups.wgsl / name.portable.wgsl as the
+// variant has subgroups or not. Throws std::invalid_argument for a name that is not there.
+std::string compose(std::span<const WgslSource> sources, std::string_view kernel, const Variant& variant,
+                    const Constants& constants);
+
+}  // namespace gpu
+}  // namespace ms

@@ -1,0 +1,129 @@
+// work.cpp: shapes, views and the text of work.
+#include "gpu/work.hpp"
+
+#include <limits>
+
+namespace ms::gpu {
+
+namespace {
+
+uint32_t narrow(uint64_t n) {
+  require(n <= std::numeric_limits<uint32_t>::max(), "an extent of {} does not fit 32 bits", n);
+  return uint32_t(n);
+}
+
+}  // namespace
+
+Shape::Shape(std::initializer_list<uint64_t> extents) {
+  require(extents.size() <= dims.size(), "a shape has at most {} extents, got {}", dims.size(), extents.size());
+  for (uint64_t n : extents) dims[rank++] = narrow(n);
+}
+
+uint64_t Shape::size() const {
+  uint64_t n = 1;
+  for (uint32_t i = 0; i < rank; ++i) n *= dims[i];
+  return n;
+}
+
+std::string to_string(const Shape& shape) {
+  std::string text = "[";
+  for (uint32_t i = 0; i < shape.rank; ++i) text += fmt::format("{}{}", i ? ", " : "", shape.dims[i]);
+  return text + "]";
+}
+
+uint32_t View::rows() const {
+  uint64_t n = 1;
+  for (uint32_t i = 0; i + 1 < shape.rank; ++i) n *= shape.dims[i];
+  return narrow(n);
+}
+
+View View::as(Shape other) const {
+  require(other.size() == size(), "{} cannot be seen as {}", *this, to_string(other));
+  View view = *this;
+  view.shape = other;
+  return view;
+}
+
+View View::slice(uint64_t first, Shape part) const {
+  require(first + part.size() <= size(), "elements {} to {} are outside {}", first, first + part.size(), *this);
+  View view = *this;
+  view.offset += first * bytes_of(type);
+  view.shape = part;
+  return view;
+}
+
+std::string to_string(const Constants& constants) {
+  std::string text;
+  for (const Constant& c : constants) {
+    if (!text.empty()) text += ' ';
+    text += c.kind == 'b' ? fmt::format("{}={}", c.name, c.value != 0) : fmt::format("{}={}", c.name, c.value);
+  }
+  return text;
+}
+
+Grid fold(uint64_t groups) {
+  constexpr uint64_t widest = 65535;  // maxComputeWorkgroupsPerDimension, the portable limit
+  if (groups <= widest) return {uint32_t(groups), 1, 1};
+  const uint64_t rows = (groups + widest - 1) / widest;
+  require(rows <= widest, "{} workgroups exceed what a dispatch can hold", groups);
+  return {uint32_t((groups + rows - 1) / rows), uint32_t(rows), 1};
+}
+
+View Work::add_scratch(Shape shape, Type type) {
+  scratch.push_back(shape.size() * bytes_of(type));
+  return {.scratch = uint32_t(scratch.size()), .shape = shape, .type = type};
+}
+
+Work& Work::operator+=(Work other) {
+  const uint32_t before = uint32_t(scratch.size());
+  for (Dispatch& dispatch : other.dispatches) {
+    for (View& view : dispatch.bindings)
+      if (view.scratch) view.scratch += before;
+    dispatches.push_back(std::move(dispatch));
+  }
+  scratch.insert(scratch.end(), other.scratch.begin(), other.scratch.end());
+  return *this;
+}
+
+std::string to_string(const Dispatch& dispatch) {
+  std::string text = fmt::format("{} grid {}x{}x{}", dispatch.kernel->name, dispatch.grid[0], dispatch.grid[1], dispatch.grid[2]);
+  if (!dispatch.constants.empty()) text += " " + to_string(dispatch.constants);
+  for (const View& view : dispatch.bindings) text += fmt::format(" | {}", view);
+  return text;
+}
+
+std::vector<Constants> every(const Kernel& kernel) {
+  std::vector<Constants> result;
+  Constants now;
+  for (const ConstantInfo& info : kernel.constants) now.push_back(info.fallback);
+  const auto walk = [&](auto& self, size_t i) -> void {
+    if (i == now.size()) {
+      if (kernel.refusal(now).empty()) result.push_back(now);
+      return;
+    }
+    for (double value : kernel.constants[i].values) {
+      now[i].value = value;
+      self(self, i + 1);
+    }
+  };
+  walk(walk, 0);
+  return result;
+}
+
+std::string to_string(const Variant& variant) {
+  std::string text;
+  for (auto [on, name] : {std::pair{variant.subgroups, "subgroups"}, {variant.f16, "f16"}, {variant.matrix, "matrix"}})
+    if (on) text += (text.empty() ? "" : "+") + std::string(name);
+  return text.empty() ? "portable" : text;
+}
+
+Tier tier_by_name(std::string_view name) {
+  if (name == "best") return Tier::best;
+  if (name == "portable") return Tier::portable;
+  if (name == "subgroups") return Tier::subgroups;
+  if (name == "f16") return Tier::f16;
+  if (name == "matrix") return Tier::matrix;
+  throw std::invalid_argument(fmt::format("no tier \"{}\": use best, portable, subgroups, f16 or matrix", name));
+}
+
+}  // namespace ms::gpu

@@ -1,0 +1,61 @@
+// kernels_test.cpp: every room's cases, on each preset that this machine's device offers.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "kernels/lab.hpp"
+#include "kernels/sources.hpp"
+
+namespace ms {
+
+namespace {
+
+struct Case {
+  const KernelTest* test;
+  gpu::Tier tier;
+  bool fast;
+};
+
+// With MAINSPRING_FULL: every preset, with and without robustness.
+std::vector<Case> cases() {
+  const bool full = std::getenv("MAINSPRING_FULL") != nullptr;
+  std::vector<Case> result;
+  for (const KernelTest* test : kernel_tests()) {
+    result.push_back({test, gpu::Tier::portable, false});
+    result.push_back({test, gpu::Tier::best, false});
+    if (!full) continue;
+    result.push_back({test, gpu::Tier::subgroups, false});
+    result.push_back({test, gpu::Tier::f16, false});
+    result.push_back({test, gpu::Tier::best, true});
+  }
+  return result;
+}
+
+std::string name_of(const testing::TestParamInfo<Case>& info) {
+  const char* tiers[] = {"best", "portable", "subgroups", "f16", "matrix"};
+  return std::string(info.param.test->name) + "_" + tiers[int(info.param.tier)] + (info.param.fast ? "_fast" : "");
+}
+
+class Kernels : public testing::TestWithParam<Case> {};
+
+TEST_P(Kernels, match_their_twins) {
+  const Case& c = GetParam();
+  const auto device = gpu::Device::open({.tier = c.tier, .fast = c.fast, .cache = MS_BINARY_DIR "/pipelines", .sources = wgsl_sources()});
+  try {
+    EXPECT_GT(run_kernel_test(*c.test, *device), 0u);
+  } catch (const std::exception& error) {
+    FAIL() << error.what();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Rooms, Kernels, testing::ValuesIn(cases()), name_of);
+
+TEST(Rooms, each_kernel_has_cases) {
+  std::set<std::string_view> tested;
+  for (const KernelTest* test : kernel_tests()) tested.insert(test->name);
+  for (const gpu::Kernel* kernel : all_kernels()) EXPECT_TRUE(tested.contains(kernel->name)) << kernel->name;
+}
+
+}  // namespace
+
+}  // namespace ms

@@ -1,0 +1,158 @@
+// lab.cpp: comparing kernels with their twins.
+#include "kernels/lab.hpp"
+
+#include <algorithm>
+
+#include "base/half.hpp"
+
+namespace ms {
+
+namespace {
+
+std::vector<KernelTest const*>& registry() {
+  static std::vector<const KernelTest*> tests;
+  return tests;
+}
+
+double element(std::span<const std::byte> bytes, gpu::Type type, size_t i) {
+  if (type == gpu::Type::f16) {
+    uint16_t bits;
+    std::memcpy(&bits, bytes.data() + 2 * i, 2);
+    return f16_to_f32(bits);
+  }
+  uint32_t bits;
+  std::memcpy(&bits, bytes.data() + 4 * i, 4);
+  return type == gpu::Type::u32 ? double(bits) : double(std::bit_cast<float>(bits));
+}
+
+// The first differences of two tensors as text; empty when they agree. NaN never does.
+std::string differences(std::span<const std::byte> got, std::span<const std::byte> want, const gpu::View& view, Tolerance t) {
+  std::string text;
+  size_t wrong = 0;
+  for (size_t i = 0; i < view.size(); ++i) {
+    const double a = element(got, view.type, i), b = element(want, view.type, i);
+    if (std::abs(a - b) <= t.abs + t.rel * std::abs(b) || a == b) continue;
+    if (++wrong <= 5) text += fmt::format("\n    element {}: got {}, want {}", i, a, b);
+  }
+  return wrong ? fmt::format("{} of {} elements differ{}", wrong, view.size(), text) : "";
+}
+
+}  // namespace
+
+gpu::View Lab::place(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes, std::string label) {
+  memory_.push_back(device.buffer(shape.size() * bytes_of(type), std::move(label)));
+  std::vector<std::byte> words(bytes.begin(), bytes.end());
+  words.resize((words.size() + 3) / 4 * 4);
+  if (!words.empty()) device.write(*memory_.back(), 0, words);
+  return gpu::view(memory_.back(), shape, type);
+}
+
+gpu::View Lab::upload(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes) { return place(shape, type, bytes, "input"); }
+
+gpu::View Lab::values(gpu::Shape shape, const std::function<float(size_t)>& value) {
+  std::vector<float> data(shape.size());
+  for (size_t i = 0; i < data.size(); ++i) data[i] = value(i);
+  return place(shape, gpu::Type::f32, std::as_bytes(std::span(data)), "input");
+}
+
+gpu::View Lab::random(gpu::Shape shape, float low, float high) {
+  std::uniform_real_distribution<float> uniform(low, high);
+  return values(shape, [&](size_t) { return uniform(rng_); });
+}
+
+gpu::View Lab::random_f16(gpu::Shape shape, float low, float high) {
+  std::uniform_real_distribution<float> uniform(low, high);
+  std::vector<uint16_t> data(shape.size());
+  for (uint16_t& v : data) v = f32_to_f16(uniform(rng_));
+  return place(shape, gpu::Type::f16, std::as_bytes(std::span(data)), "input");
+}
+
+gpu::View Lab::words(gpu::Shape shape, const std::function<uint32_t(size_t)>& value) {
+  std::vector<uint32_t> data(shape.size());
+  for (size_t i = 0; i < data.size(); ++i) data[i] = value(i);
+  return place(shape, gpu::Type::u32, std::as_bytes(std::span(data)), "input");
+}
+
+gpu::View Lab::output(gpu::Shape shape, gpu::Type type) {
+  // An f16 NaN is 0x7e00: two of them make an f32 NaN as well.
+  const std::vector<uint32_t> poison((shape.size() * bytes_of(type) + 3) / 4, type == gpu::Type::u32 ? 0xdeadbeef : 0x7fc07e00);
+  return place(shape, type, std::as_bytes(std::span(poison)), "output");
+}
+
+std::vector<float> Lab::read(const gpu::View& view) {
+  const auto bytes = device.read(*view.buffer, view.offset, view.bytes());
+  std::vector<float> result(view.size());
+  for (size_t i = 0; i < result.size(); ++i) result[i] = float(element(bytes, view.type, i));
+  return result;
+}
+
+void Lab::check(const gpu::Work& work, Tolerance tolerance) {
+  ++checks;
+  const gpu::Recording recording = device.record(work);
+  std::map<gpu::Buffer*, std::vector<std::byte>> before;
+  for (const gpu::Dispatch& d : recording.dispatches())
+    for (const gpu::View& view : d.bindings)
+      if (view && !before.contains(view.buffer)) before[view.buffer] = device.read(*view.buffer, 0, view.buffer->bytes);
+
+  device.submit(recording);
+  std::map<gpu::Buffer*, std::vector<std::byte>> got;
+  for (auto& [buffer, bytes] : before) {
+    got[buffer] = device.read(*buffer, 0, buffer->bytes);
+    device.write(*buffer, 0, bytes);
+  }
+  for (const gpu::Dispatch& d : recording.dispatches()) device.run_twin(d);
+
+  std::string text;
+  for (const gpu::Dispatch& d : recording.dispatches())
+    for (size_t i = 0; i < d.bindings.size(); ++i) {
+      const gpu::View& view = d.bindings[i];
+      if (!view || d.kernel->bindings[i] != gpu::out || view.buffer->label == "scratch") continue;
+      const auto want = device.read(*view.buffer, view.offset, view.bytes());
+      const std::string wrong = differences(std::span(got[view.buffer]).subspan(view.offset), want, view, tolerance);
+      if (!wrong.empty()) text += fmt::format("\n  {}\n  binding {}: {}", to_string(d), i + 1, wrong);
+    }
+  for (auto& [buffer, bytes] : before) device.write(*buffer, 0, bytes);
+  if (!text.empty()) fail("{} on {} ({}{}) differs from its twin:{}", recording.dispatches().front().kernel->name, caps().name, to_string(caps().variant), caps().robust ? "" : ", no robustness", text);
+}
+
+void Lab::refuses(std::string_view what, const std::function<void()>& make) {
+  ++checks;
+  try {
+    make();
+  } catch (const std::invalid_argument& error) {
+    if (std::string_view(error.what()).find(what) != std::string_view::npos) return;
+    fail("refused with \"{}\", which does not say \"{}\"", error.what(), what);
+  }
+  fail("accepted what must be refused with \"{}\"", what);
+}
+
+std::vector<gpu::Constants> Lab::missed(const gpu::Kernel& kernel) const {
+  const auto ran = ran_.find(&kernel);
+  std::vector<gpu::Constants> result;
+  for (const gpu::Constants& constants : gpu::every(kernel)) {
+    const bool needs_subgroups = std::ranges::any_of(constants, [](const gpu::Constant& c) { return c.name == "USE_SUBGROUPS" && c.value != 0; });
+    if (needs_subgroups && !caps().variant.subgroups) continue;
+    if (ran == ran_.end() || !ran->second.contains(constants)) result.push_back(constants);
+  }
+  return result;
+}
+
+KernelTest::KernelTest(const char* name, void (*run)(Lab&)) : name(name), run(run) { registry().push_back(this); }
+
+std::vector<const KernelTest*> kernel_tests() {
+  auto tests = registry();
+  std::ranges::sort(tests, {}, [](const KernelTest* test) { return std::string_view(test->name); });
+  return tests;
+}
+
+size_t run_kernel_test(const KernelTest& test, gpu::Device& device) {
+  Lab lab(device);
+  test.run(lab);
+  for (const gpu::Kernel* kernel : all_kernels())
+    if (kernel->name == test.name)
+      if (const auto missed = lab.missed(*kernel); !missed.empty())
+        fail("{}: {} valid combinations were run by no case, the first: {}", test.name, missed.size(), to_string(missed.front()));
+  return lab.checks;
+}
+
+}  // namespace ms

@@ -1,0 +1,103 @@
+// lab.hpp: where kernels are checked against their twins, on a device, over every valid combination.
+//
+// The cases of a room (KERNEL_TEST in its *_test.cpp) run in ./check, in `mainspring kernels --check` and,
+// timed, in `mainspring kernels --time`: one set of shapes for all three.
+#pragma once
+#include <cmath>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "gpu/device.hpp"
+#include "kernels/kernels.hpp"
+
+namespace ms {
+
+// |got - want| <= abs + rel * |want|. The default is what f32 sums of a few thousand terms keep.
+struct Tolerance {
+  double abs = 1e-6;
+  double rel = 2e-5;
+};
+constexpr Tolerance f16_storage{1e-3, 2e-3};
+constexpr Tolerance exact{0, 0};
+
+class Lab {
+ public:
+  explicit Lab(gpu::Device& device) : device(device) {}
+
+  const gpu::Caps& caps() const { return device.caps(); }
+
+  // Inputs: uniform in [low, high), from a fixed seed; or value(i) for element i.
+  gpu::View random(gpu::Shape shape, float low = -1, float high = 1);
+  gpu::View random_f16(gpu::Shape shape, float low = -1, float high = 1);
+  gpu::View values(gpu::Shape shape, const std::function<float(size_t)>& value);
+  gpu::View words(gpu::Shape shape, const std::function<uint32_t(size_t)>& value);  // u32
+  gpu::View upload(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes);
+  // Memory to be written, filled with NaN or 0xdeadbeef first.
+  gpu::View output(gpu::Shape shape, gpu::Type type = gpu::Type::f32);
+
+  // Runs the work on the device and its twins on the host, from the same memory, and compares every
+  // written binding. Throws Error that lists the first wrong elements. Memory is left as it was before.
+  void check(const gpu::Work& work, Tolerance tolerance = {});
+
+  // check() for every valid combination of the kernel's overrides. make(over) may refuse one for its
+  // arguments by std::invalid_argument; each must run for some arguments of the room's cases.
+  template <class Overrides>
+  void every(const gpu::Kernel& kernel, const std::function<gpu::Work(Overrides)>& make, Tolerance tolerance = {}) {
+    for (const gpu::Constants& constants : gpu::every(kernel)) {
+      gpu::Work work;
+      try {
+        work = make(gpu::overrides<Overrides>(constants));
+      } catch (const std::invalid_argument&) {
+        continue;
+      }
+      check(work, tolerance);
+      ran_[&kernel].insert(constants);
+    }
+  }
+
+  // make() must throw std::invalid_argument whose text contains `what`.
+  void refuses(std::string_view what, const std::function<void()>& make);
+
+  // The valid combinations of a kernel that every() has not run, but those that need a feature this
+  // device lacks.
+  std::vector<gpu::Constants> missed(const gpu::Kernel& kernel) const;
+
+  // Reads a view back: f16 as f32, u32 as is.
+  std::vector<float> read(const gpu::View& view);
+
+  gpu::Device& device;
+  size_t checks = 0;  // done so far
+
+ private:
+  gpu::View place(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes, std::string label);
+
+  std::vector<gpu::BufferPtr> memory_;
+  std::map<const gpu::Kernel*, std::set<gpu::Constants>> ran_;
+  std::mt19937 rng_{20'240'601};
+};
+
+// The cases of one room, by its name.
+struct KernelTest {
+  const char* name;
+  void (*run)(Lab&);
+
+  KernelTest(const char* name, void (*run)(Lab&));
+};
+std::vector<const KernelTest*> kernel_tests();  // sorted by name
+
+// Runs a room's cases on a device. Throws Error at the first that fails, or when a valid combination of the
+// kernel's overrides was run by none of them. Returns the number of checks.
+size_t run_kernel_test(const KernelTest& test, gpu::Device& device);
+
+}  // namespace ms
+
+// Defines the cases of a room: KERNEL_TEST(rmsnorm) { … lab.check(…) … }
+#define KERNEL_TEST(room)                                             \
+  static void room##_cases(ms::Lab& lab);                             \
+  static const ms::KernelTest room##_test(#room, room##_cases);       \
+  static void room##_cases([[maybe_unused]] ms::Lab& lab)

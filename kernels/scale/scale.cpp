@@ -1,0 +1,22 @@
+// scale.cpp: the wrapper of scale.wgsl.
+#include "kernels/scale/scale.hpp"
+
+#include "kernels/kernels.hpp"
+
+namespace ms {
+
+void scale_ref(const gpu::HostDispatch& d);
+const gpu::Kernel scale_kernel = gpu::kernel<Scale>("scale", {gpu::in, gpu::out}, scale_ref);
+
+gpu::Work scale(const gpu::Caps&, const Scale& a, Scale::Overrides over) {
+  require(!a.x || a.x.size() == a.y.size(), "scale: y is {}, x is {}", a.y, a.x);
+  const uint64_t size = a.y.size();
+  require(size <= UINT32_MAX, "scale: {} elements, at most 2^32 - 1", size);
+  return gpu::Dispatch{.kernel = &scale_kernel,
+                       .constants = gpu::constants(over),
+                       .bindings = {a.x, a.y},
+                       .params = gpu::bytes(Scale::Params{uint32_t(size), a.scale, !a.x}),
+                       .grid = gpu::fold((size + over.workgroup_size - 1) / over.workgroup_size)};
+}
+
+}  // namespace ms

@@ -1,0 +1,203 @@
+//! Values as Python writes them: str() and json.dumps(), which chat templates are written for.
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Error, ErrorKind};
+
+const DEEPEST: usize = 200; // a template can nest a list in itself at every step of a loop
+
+/// str(value).
+pub fn text(value: &Value) -> Result<String, Error> {
+    if let Some(text) = value.as_str() {
+        return Ok(text.to_string());
+    }
+    let mut out = String::new();
+    write_repr(&mut out, value, 0)?;
+    Ok(out)
+}
+
+/// json.dumps(value, ensure_ascii, indent, separators, sort_keys), with transformers' ensure_ascii=False.
+pub fn json(value: &Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<Value, Error> {
+    let by_name: Option<bool> = options.get("ensure_ascii")?;
+    let indent: Option<Value> = options.get("indent")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let style = JsonStyle {
+        ascii: ensure_ascii.or(by_name).unwrap_or(false),
+        indent: match indent.filter(|indent| !indent.is_none()) {
+            Some(indent) if indent.as_str().is_some() => indent.as_str().map(str::to_string),
+            Some(indent) => Some(" ".repeat(usize::try_from(indent)?.min(64))),
+            None => None,
+        },
+        sort: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+        separators: match separators.as_deref() {
+            Some([item, key]) => Some((item.clone(), key.clone())),
+            Some(_) => return Err(invalid("tojson: separators must be two strings")),
+            None => None,
+        },
+    };
+    options.assert_all_used()?;
+    let mut out = String::new();
+    style.write(&mut out, value, 0)?;
+    Ok(out.into())
+}
+
+struct JsonStyle {
+    ascii: bool,
+    indent: Option<String>,
+    sort: bool,
+    separators: Option<(String, String)>,
+}
+
+impl JsonStyle {
+    fn write(&self, out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
+        check_depth(depth)?;
+        match value.kind() {
+            ValueKind::None => out.push_str("null"),
+            ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Number => out.push_str(&number(value)),
+            ValueKind::String => self.write_string(out, value.as_str().unwrap_or_default()),
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items: Vec<Value> = value.try_iter()?.collect();
+                self.write_all(out, ('[', ']'), &items, depth, |out, item| self.write(out, item, depth + 1))?;
+            }
+            ValueKind::Map => {
+                let mut keys: Vec<Value> = value.try_iter()?.collect();
+                if self.sort {
+                    keys.sort();
+                }
+                let (_, colon) = self.separators();
+                self.write_all(out, ('{', '}'), &keys, depth, |out, key| {
+                    self.write_string(out, &text(key)?);
+                    out.push_str(colon);
+                    self.write(out, &value.get_item(key)?, depth + 1)
+                })?;
+            }
+            kind => return Err(invalid(format!("tojson: {kind} has no JSON form"))),
+        }
+        Ok(())
+    }
+
+    fn write_all(
+        &self,
+        out: &mut String,
+        (open, close): (char, char),
+        items: &[Value],
+        depth: usize,
+        write: impl Fn(&mut String, &Value) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let break_line = |out: &mut String, depth| {
+            if let Some(indent) = self.indent.as_deref().filter(|_| !items.is_empty()) {
+                out.push('\n');
+                out.push_str(&indent.repeat(depth));
+            }
+        };
+        out.push(open);
+        for (i, item) in items.iter().enumerate() {
+            out.push_str(if i > 0 { self.separators().0 } else { "" });
+            break_line(out, depth + 1);
+            write(out, item)?;
+        }
+        break_line(out, depth);
+        out.push(close);
+        Ok(())
+    }
+
+    fn separators(&self) -> (&str, &str) {
+        match (&self.separators, &self.indent) {
+            (Some((item, key)), _) => (item, key),
+            (None, Some(_)) => (",", ": "),
+            (None, None) => (", ", ": "),
+        }
+    }
+
+    fn write_string(&self, out: &mut String, string: &str) {
+        out.push('"');
+        for char in string.chars() {
+            match char {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                '\u{8}' => out.push_str("\\b"),
+                '\u{c}' => out.push_str("\\f"),
+                char if char < ' ' || (self.ascii && char > '~') => {
+                    for unit in char.encode_utf16(&mut [0; 2]) {
+                        out.push_str(&format!("\\u{unit:04x}"));
+                    }
+                }
+                char => out.push(char),
+            }
+        }
+        out.push('"');
+    }
+}
+
+fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
+    check_depth(depth)?;
+    match value.kind() {
+        ValueKind::Number => out.push_str(&number(value)),
+        ValueKind::String => write_quoted(out, value.as_str().unwrap_or_default()),
+        ValueKind::Seq | ValueKind::Iterable => {
+            out.push('[');
+            for (i, item) in value.try_iter()?.enumerate() {
+                out.push_str(if i > 0 { ", " } else { "" });
+                write_repr(out, &item, depth + 1)?;
+            }
+            out.push(']');
+        }
+        ValueKind::Map => {
+            out.push('{');
+            for (i, key) in value.try_iter()?.enumerate() {
+                out.push_str(if i > 0 { ", " } else { "" });
+                write_repr(out, &key, depth + 1)?;
+                out.push_str(": ");
+                write_repr(out, &value.get_item(&key)?, depth + 1)?;
+            }
+            out.push('}');
+        }
+        _ => out.push_str(&value.to_string()), // True, None, a macro's name; nothing for an undefined value
+    }
+    Ok(())
+}
+
+fn write_quoted(out: &mut String, string: &str) {
+    let quote = if string.contains('\'') && !string.contains('"') { '"' } else { '\'' };
+    out.push(quote);
+    for char in string.chars() {
+        match char {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\\' => out.push_str("\\\\"),
+            char if char == quote => out.extend(['\\', char]),
+            char if char < ' ' || char == '\u{7f}' => out.push_str(&format!("\\x{:02x}", char as u32)),
+            char => out.push(char),
+        }
+    }
+    out.push(quote);
+}
+
+/// A number as repr() has it: 1e+16 and 1e-05 where Rust has 1e16 and 1e-5.
+fn number(value: &Value) -> String {
+    let Some(float) = f64::try_from(value.clone()).ok().filter(|_| !value.is_integer()) else {
+        return value.to_string();
+    };
+    let rust = format!("{float:?}").to_lowercase();
+    match rust.split_once('e') {
+        Some((digits, exponent)) => {
+            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
+            format!("{digits}e{sign}{exponent:0>2}")
+        }
+        None => rust,
+    }
+}
+
+fn check_depth(depth: usize) -> Result<(), Error> {
+    match depth {
+        0..=DEEPEST => Ok(()),
+        _ => Err(invalid(format!("a value is nested deeper than {DEEPEST} levels"))),
+    }
+}
+
+fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message)
+}

@@ -1,0 +1,156 @@
+//! Chat templates: Jinja as transformers' apply_chat_template runs it. A template comes with a model, from anyone:
+//! its steps, memory, time and output are limited.
+use crate::limits::{run, Limits, Stopped};
+use crate::python;
+use chrono::Local;
+use minijinja::value::Value;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
+use minijinja_contrib::pycompat::unknown_method_callback;
+use std::fmt::Write;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
+use std::time::Duration;
+
+const NAME: &str = "chat template";
+
+pub struct Template {
+    environment: Arc<Environment<'static>>,
+    stopped: AtomicBool, // by memory or time: what it still holds is not given back, so it is not run again
+}
+
+impl Template {
+    pub fn new(source: &str) -> Result<Self, String> {
+        let mut environment = Environment::new();
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_unknown_method_callback(python_method);
+        environment.set_formatter(|out, _, value| {
+            let text = python::text(value)?;
+            out.write_str(&text).map_err(Error::from)
+        });
+        environment.add_filter("tojson", python::json);
+        environment.add_filter("string", python::text);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", strftime_now);
+        environment.add_template_owned(NAME, without_generation(source)).map_err(|error| explain(&error))?;
+        Ok(Self { environment: Arc::new(environment), stopped: AtomicBool::new(false) })
+    }
+
+    /// `variables`: a JSON object, what the template sees.
+    pub fn render(&self, variables: &str) -> Result<String, String> {
+        if self.stopped.load(Relaxed) {
+            return Err("the template was stopped at its limits before, and is not run again".into());
+        }
+        let bytes = variables.len();
+        let limits = Limits { memory: (32 << 20) + 64 * bytes, time: Duration::from_secs(30) };
+        // A long chat takes less than 10 steps per byte of its messages, and a byte of output for each.
+        let steps = 2_000_000 + 20 * bytes as u64;
+        let longest = (4 << 20) + 8 * bytes;
+
+        let mut environment = (*self.environment).clone();
+        environment.set_fuel(Some(steps));
+        let variables = variables.to_string();
+        let job = move || {
+            let variables: Value = serde_json::from_str(&variables).map_err(|error| error.to_string())?;
+            let template = environment.get_template(NAME).map_err(|error| explain(&error))?;
+            let mut out = Output { bytes: Vec::new(), longest };
+            match template.render_to_write(variables, &mut out) {
+                Ok(_) => String::from_utf8(out.bytes).map_err(|error| error.to_string()),
+                Err(error) if error.kind() == ErrorKind::OutOfFuel => {
+                    Err(format!("the template takes more than {steps} steps"))
+                }
+                Err(error) if error.kind() == ErrorKind::WriteFailure => {
+                    Err(format!("the template writes more than {longest} bytes"))
+                }
+                Err(error) => Err(explain(&error)),
+            }
+        };
+        run(limits, job).unwrap_or_else(|stopped| {
+            self.stopped.store(matches!(stopped, Stopped::Memory | Stopped::Time), Relaxed);
+            Err(match stopped {
+                Stopped::Memory => format!("the template needs more than {} bytes of memory", limits.memory),
+                Stopped::Time => format!("the template takes more than {} s", limits.time.as_secs()),
+                Stopped::Panic => "the template engine panicked".into(),
+                Stopped::Start => "no thread could be started for the template".into(),
+            })
+        })
+    }
+}
+
+struct Output {
+    bytes: Vec<u8>,
+    longest: usize,
+}
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.longest {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The methods of Python's str, dict and list. Those that differ in minijinja-contrib come first: there find()
+/// counts bytes where slices count characters, and count("") never ends.
+fn python_method(state: &State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    if let (Some(text), [what]) = (value.as_str(), args) {
+        let position = |found: Option<usize>| found.map_or(-1, |at| text[..at].chars().count() as i64);
+        match (method, what.as_str()) {
+            ("find", Some(what)) => return Ok(position(text.find(what)).into()),
+            ("rfind", Some(what)) => return Ok(position(text.rfind(what)).into()),
+            ("count", Some("")) => return Ok((text.chars().count() + 1).into()),
+            _ => {}
+        }
+    }
+    unknown_method_callback(state, value, method, args)
+}
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message))
+}
+
+fn strftime_now(format: &str) -> Result<String, Error> {
+    let mut out = String::new();
+    write!(out, "{}", Local::now().format(format)).map_err(|_| {
+        Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know the format {format:?}"))
+    })?;
+    Ok(out)
+}
+
+/// {% generation %} … {% endgeneration %} mark, for training, what the model says; to minijinja they are unknown.
+fn without_generation(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(begin) = rest.find("{%") {
+        let (before, tag) = rest.split_at(begin);
+        let end = tag.find("%}").map_or(tag.len(), |end| end + 2);
+        let (tag, after) = tag.split_at(end);
+        out.push_str(before);
+        match tag.trim_matches(['{', '%', '-', '+', '}']).trim() {
+            "generation" => out.push_str(&tag.replace("generation", "if true")),
+            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endif")),
+            _ => out.push_str(tag),
+        }
+        rest = after;
+    }
+    out + rest
+}
+
+/// The message and its causes, with the line of the template.
+fn explain(error: &Error) -> String {
+    let mut out = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let _ = write!(out, ": {cause}");
+        source = cause.source();
+    }
+    out
+}
