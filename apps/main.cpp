@@ -1,6 +1,59 @@
-// main.cpp: the mainspring program.
-#include <fmt/format.h>
+// main.cpp: the mainspring program: its global options, its subcommands, and where exceptions end.
+#include <CLI/CLI.hpp>
 
+#include "apps/common.hpp"
 #include "mainspring.hpp"
 
-int main() { fmt::print("mainspring {}\n", ms::version()); }
+namespace {
+
+constexpr const char* examples = R"(Examples:
+  mainspring devices                        what this machine can run on
+  mainspring inspect model.gguf             what a model file holds
+  mainspring kernels --check                every kernel against its reference, on this device
+  mainspring --tier portable kernels --check rmsnorm
+
+Exit codes: 0 done, 1 failed, 2 wrong use.)";
+
+int report(const std::exception& error, int code) {
+  std::fflush(stdout);
+  fmt::print(stderr, "mainspring: error: {}\n", error.what());
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Mainspring runs language models on any GPU through WebGPU.", "mainspring");
+  ms::GlobalOptions options;
+  app.footer(examples);
+  app.set_version_flag("--version", fmt::format("mainspring {}", ms::version()));
+  app.require_subcommand(1);
+  app.fallthrough();  // global options may stand behind the subcommand, too
+  app.add_option("--device", options.device,
+                 "Adapter to use: its number or part of its name (see `devices`)")
+      ->envname("MAINSPRING_DEVICE");
+  app.add_option_function<std::string>(
+         "--tier", [&](const std::string& name) { options.tier = ms::gpu::tier_by_name(name); },
+         "Features to use: best, portable, subgroups, f16 or matrix")
+      ->envname("MAINSPRING_TIER");
+  app.add_flag("--fast", options.fast, "No bounds checks in shaders")->envname("MAINSPRING_FAST");
+  ms::add_devices(app, options);
+  ms::add_inspect(app, options);
+  ms::add_kernels(app, options);
+
+  try {
+    app.parse(argc, argv);
+    if (std::fflush(stdout) != 0)
+      ms::fail("cannot write to the standard output: {}", std::strerror(errno));
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    fmt::print(stderr, "mainspring: error: {}\nmainspring --help says what there is.\n",
+               error.what());
+    return 2;
+  } catch (const std::invalid_argument& error) {
+    return report(error, 2);
+  } catch (const std::exception& error) {
+    return report(error, 1);
+  }
+}

@@ -34,11 +34,13 @@ class TemporaryFile {
 
   const std::filesystem::path& path() const { return path_; }
 
-  // Replaces what the file holds.
+  // Replaces what the file holds. In place: some file systems wait for the disk after a truncation.
   void write(std::string_view contents) {
-    std::ofstream stream(path_, std::ios::binary | std::ios::trunc);
+    std::fstream stream(path_, std::ios::binary | std::ios::in | std::ios::out);
     stream.write(contents.data(), static_cast<std::streamsize>(contents.size()));
-    if (!stream.flush()) fail("cannot write {} bytes to {}", contents.size(), path_.string());
+    stream.close();
+    if (!stream) fail("cannot write {} bytes to {}", contents.size(), path_.string());
+    std::filesystem::resize_file(path_, contents.size());
   }
 
  private:

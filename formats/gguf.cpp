@@ -293,8 +293,7 @@ struct Gguf::Parser {
       const uint64_t dimension_at = in.position();
       dimension = in.read<uint64_t>("dimension");
       if (dimension > kMaxElements / product) {
-        in.refuse("dimension", dimension_at, "is {}, which makes more than 2^63 elements",
-                  dimension);
+        in.refuse("dimension", dimension_at, "is {}, which makes 2^63 elements or more", dimension);
       }
       product *= std::max<uint64_t>(dimension, 1);
     }
@@ -336,9 +335,9 @@ struct Gguf::Parser {
     std::sort(placements.begin(), placements.end(), [](const Placement& a, const Placement& b) {
       return std::tie(a.offset, a.bytes) < std::tie(b.offset, b.bytes);
     });
+    in.enter("tensor data");
     uint64_t end = 0;
     for (const auto& [offset, bytes, at] : placements) {
-      in.enter("tensor data");
       if (bytes > 0 && offset < end) {
         in.refuse("data offset", at, "is {}, inside another tensor's data", offset);
       }

@@ -22,6 +22,13 @@ constexpr uint32_t stand_ins = 16;         // a place each, since writable range
 
 uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
 
+// Where what is bound for a view ends, in bytes of its buffer.
+uint64_t bound_end(const View& view) { return view.offset + std::max(binding_alignment, round_up(view.bytes(), binding_alignment)); }
+
+void require_within(const Buffer& buffer, uint64_t offset, uint64_t bytes, const char* what) {
+  require(offset % 4 == 0 && offset <= buffer.bytes && bytes <= buffer.bytes - offset, "{}: a {} of {} bytes at {} exceeds its {}, or is not of whole words", buffer.label, what, bytes, offset, buffer.bytes);
+}
+
 constexpr const char* no_adapter =
     "no WebGPU adapter: the Vulkan loader found no driver. Install one (Debian, without a GPU: mesa-vulkan-drivers "
     "25 or newer, in bookworm-backports on Debian 12; with NVIDIA: its driver package with Vulkan) and libvulkan1";
@@ -99,7 +106,7 @@ Caps caps_of(WGPUAdapter adapter) {
 
   WGPULimits limits = WGPU_LIMITS_INIT;
   wgpuAdapterGetLimits(adapter, &limits);
-  caps.max_storage_buffers = limits.maxStorageBuffersPerShaderStage;
+  caps.max_storage_buffers = std::min(limits.maxStorageBuffersPerShaderStage, stand_ins);
   caps.max_workgroup_bytes = limits.maxComputeWorkgroupStorageSize;
   caps.max_invocations = std::min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
   caps.max_workgroups = limits.maxComputeWorkgroupsPerDimension;
@@ -214,13 +221,13 @@ struct Device::Impl {
     entry.binding = binding;
     if (!view) {
       entry.buffer = access == in ? zeros->raw : scraps->raw;
-      entry.offset = access == in ? 0 : uint64_t(binding) * view_alignment;
+      entry.offset = access == in ? 0 : uint64_t(binding - 1) * view_alignment;
       entry.size = view_alignment;
       return entry;
     }
     entry.buffer = view.buffer->raw;
     entry.offset = view.offset;
-    entry.size = std::max(binding_alignment, round_up(view.bytes(), binding_alignment));
+    entry.size = bound_end(view) - view.offset;
     return entry;
   }
 
@@ -234,13 +241,17 @@ struct Device::Impl {
       const View& view = d.bindings[i];
       ++storage;
       if (!view) continue;
-      const uint64_t end = view.offset + std::max(binding_alignment, round_up(view.bytes(), binding_alignment));
+      const uint64_t end = bound_end(view);
       require(view.offset % view_alignment == 0, "{}: binding {} starts at byte {} of {}, not a multiple of {}", d.kernel->name, i + 1, view.offset, view.buffer->label, view_alignment);
       require(end <= view.buffer->bytes, "{}: binding {}, {}, ends at byte {} of {}, which has {}", d.kernel->name, i + 1, view, end, view.buffer->label, view.buffer->bytes);
       require(end - view.offset <= caps.max_binding_bytes, "{}: binding {}, {}, has {} bytes; a binding of this device holds {}", d.kernel->name, i + 1, view, view.bytes(), caps.max_binding_bytes);
-      for (size_t j = 0; j < i; ++j)  // the usage scope is per buffer, not per range
-        require(d.bindings[j].buffer != view.buffer || d.kernel->bindings[i] == d.kernel->bindings[j],
-                "{}: bindings {} and {} read and write one buffer, {}", d.kernel->name, j + 1, i + 1, view.buffer->label);
+      for (size_t j = 0; j < i; ++j) {
+        const View& other = d.bindings[j];
+        if (other.buffer != view.buffer) continue;
+        // The usage scope is per buffer, not per range; of ranges that are written, none may overlap another.
+        require(d.kernel->bindings[i] == d.kernel->bindings[j], "{}: bindings {} and {} read and write one buffer, {}", d.kernel->name, j + 1, i + 1, view.buffer->label);
+        require(d.kernel->bindings[i] == in || end <= other.offset || bound_end(other) <= view.offset, "{}: bindings {} and {} write the same bytes of {}", d.kernel->name, j + 1, i + 1, view.buffer->label);
+      }
     }
     require(storage <= caps.max_storage_buffers, "{}: {} storage buffers; this device allows {}", d.kernel->name, storage, caps.max_storage_buffers);
     for (uint32_t n : d.grid) require(n <= caps.max_workgroups, "{}: {} workgroups in a dimension; this device allows {}", d.kernel->name, n, caps.max_workgroups);
@@ -409,7 +420,7 @@ Device::~Device() {
 const Caps& Device::caps() const { return impl_->caps; }
 
 const Counts& Device::counts() const {
-  impl_->counts.pipelines = impl_->pipelines->size();
+  impl_->counts.pipelines = impl_->pipelines->compiles();
   return impl_->counts;
 }
 
@@ -427,15 +438,15 @@ BufferPtr Device::buffer(uint64_t bytes, std::string label) {
 
 void Device::write(Buffer& buffer, uint64_t offset, std::span<const std::byte> bytes) {
   impl_->check();
-  require(offset % 4 == 0 && bytes.size() % 4 == 0, "{}: a write of {} bytes at {} is not of whole words", buffer.label, bytes.size(), offset);
-  require(offset + bytes.size() <= buffer.bytes, "{}: a write of {} bytes at {} exceeds its {}", buffer.label, bytes.size(), offset, buffer.bytes);
+  require(bytes.size() % 4 == 0, "{}: a write of {} bytes is not of whole words", buffer.label, bytes.size());
+  require_within(buffer, offset, bytes.size(), "write");
   ++impl_->counts.buffer_writes;
   wgpuQueueWriteBuffer(impl_->queue.get(), buffer.raw, offset, bytes.data(), bytes.size());
 }
 
 std::vector<std::byte> Device::read(Buffer& buffer, uint64_t offset, uint64_t bytes) {
   impl_->check();
-  require(offset % 4 == 0 && offset + round_up(bytes, 4) <= buffer.bytes, "{}: a read of {} bytes at {} exceeds its {}", buffer.label, bytes, offset, buffer.bytes);
+  require_within(buffer, offset, bytes, "read");
   const CommandEncoder encoder(wgpuDeviceCreateCommandEncoder(impl_->device.get(), nullptr));
   auto back = impl_->copy_back(encoder.get(), buffer.raw, offset, bytes);
   impl_->submit(encoder.get());
@@ -497,6 +508,7 @@ void Device::submit(const Recording& recording) {
 
 Ticket Device::submit(const Recording& recording, const View& back) {
   impl_->check();
+  require_within(*back.buffer, back.offset, back.bytes(), "read");
   const CommandEncoder encoder(wgpuDeviceCreateCommandEncoder(impl_->device.get(), nullptr));
   impl_->encode_all(encoder.get(), recording);
   auto copy = impl_->copy_back(encoder.get(), back.buffer->raw, back.offset, back.bytes());
@@ -527,6 +539,7 @@ void Device::finish() {
 std::vector<double> Device::time(const Recording& recording, uint32_t repeats) {
   impl_->check();
   if (!impl_->caps.timestamps) fail("{} has no timestamp queries", impl_->caps.name);
+  require(repeats > 0, "a median of {} repeats", repeats);
   const uint32_t n = uint32_t(recording.steps_.size());
   constexpr uint32_t batch = 2048;  // passes whose two timestamps fit one query set of 4096
   std::vector<std::vector<double>> samples(n);

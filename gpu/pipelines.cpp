@@ -99,6 +99,7 @@ WGPUShaderModule PipelineCache::module(const Key& key) {
 
 PipelineCache::Future PipelineCache::start(const Key& key) {
   const WGPUShaderModule source = module(key);
+  ++started_;
   std::vector<WGPUConstantEntry> entries;
   for (const Constant& c : key.constants) {
     if (c.prelude) continue;
@@ -173,9 +174,9 @@ std::vector<WGPUComputePipeline> PipelineCache::get(std::span<const Dispatch> di
   return result;
 }
 
-size_t PipelineCache::size() const {
+size_t PipelineCache::compiles() const {
   const std::lock_guard lock(mutex_);
-  return pipelines_.size();
+  return started_;
 }
 
 }  // namespace ms::gpu

@@ -23,7 +23,7 @@ class PipelineCache {
   std::vector<WGPUComputePipeline> get(std::span<const Dispatch> dispatches,
                                        const std::function<void(size_t, size_t)>& progress = {});
   WGPUBindGroupLayout layout(const Kernel& kernel);
-  size_t size() const;  // pipelines compiled so far
+  size_t compiles() const;  // started so far, of pipelines
 
  private:
   struct Key {
@@ -51,6 +51,7 @@ class PipelineCache {
   std::map<const Kernel*, Layout> layouts_;
   std::map<std::pair<const Kernel*, Constants>, ShaderModule> modules_;  // by the prelude's constants
   std::map<Key, Future> pipelines_;
+  size_t started_ = 0;
 };
 
 }  // namespace ms::gpu

@@ -11,7 +11,9 @@ class Composer {
  public:
   Composer(std::span<const WgslSource> sources, const Variant& variant) : sources_(sources), variant_(variant) {}
 
+  // Appends a text, an empty line in place of each `#import`, and then what it imports.
   void paste(std::string_view text) {
+    std::vector<std::string_view> imports;
     while (!text.empty()) {
       const size_t end = std::min(text.find('\n'), text.size() - 1) + 1;
       const std::string_view line = text.substr(0, end);
@@ -21,13 +23,13 @@ class Composer {
         body += line;
         continue;
       }
+      body += '\n';
       const std::string_view rest = line.substr(mark.size());
       const std::string_view name = rest.substr(0, rest.find_first_of(" \n"));
-      if (pasted_.insert(name).second) {
-        paste(find_import(name));
-        body += '\n';
-      }
+      if (pasted_.insert(name).second) imports.push_back(name);
     }
+    if (!body.ends_with('\n')) body += '\n';
+    for (const std::string_view name : imports) paste(find_import(name));
   }
 
   std::string_view find(std::string_view name) const {

@@ -16,9 +16,10 @@ struct WgslSource {
 
 namespace gpu {
 
-// The module's text for a variant: `enable` lines, the prelude's constants as `const`, then the file with each
-// `#import name` replaced, once, by name.wgsl, or by name.subgroups.wgsl / name.portable.wgsl as the
-// variant has subgroups or not. Throws std::invalid_argument for a name that is not there.
+// The module's text for a variant: `enable` lines, the prelude's constants as `const`, the file, and behind it, once
+// each, what `#import name` asks for: name.wgsl, or name.subgroups.wgsl / name.portable.wgsl as the variant has
+// subgroups or not. Behind, since naga wants overrides before arrays that are sized by expressions of them.
+// Throws std::invalid_argument for a name that is not there.
 std::string compose(std::span<const WgslSource> sources, std::string_view kernel, const Variant& variant,
                     const Constants& constants);
 

@@ -1,11 +1,14 @@
 // work.cpp: shapes, views and the text of work.
 #include "gpu/work.hpp"
 
+#include <algorithm>
 #include <limits>
 
 namespace ms::gpu {
 
 namespace {
+
+constexpr uint64_t most_elements = 1ull << 60;  // so that their bytes do not wrap either
 
 uint32_t narrow(uint64_t n) {
   require(n <= std::numeric_limits<uint32_t>::max(), "an extent of {} does not fit 32 bits", n);
@@ -16,7 +19,12 @@ uint32_t narrow(uint64_t n) {
 
 Shape::Shape(std::initializer_list<uint64_t> extents) {
   require(extents.size() <= dims.size(), "a shape has at most {} extents, got {}", dims.size(), extents.size());
-  for (uint64_t n : extents) dims[rank++] = narrow(n);
+  uint64_t elements = 1;
+  for (uint64_t n : extents) {
+    dims[rank++] = narrow(n);
+    require(n == 0 || elements <= most_elements / n, "{} has too many elements", fmt::format("[{}]", fmt::join(extents, ", ")));
+    elements *= n;
+  }
 }
 
 uint64_t Shape::size() const {
@@ -45,7 +53,7 @@ View View::as(Shape other) const {
 }
 
 View View::slice(uint64_t first, Shape part) const {
-  require(first + part.size() <= size(), "elements {} to {} are outside {}", first, first + part.size(), *this);
+  require(first <= size() && part.size() <= size() - first, "{} elements from {} are outside {}", part.size(), first, *this);
   View view = *this;
   view.offset += first * bytes_of(type);
   view.shape = part;
@@ -92,21 +100,32 @@ std::string to_string(const Dispatch& dispatch) {
   return text;
 }
 
-std::vector<Constants> every(const Kernel& kernel) {
+std::vector<Constants> every(const Kernel& kernel, bool full) {
   std::vector<Constants> result;
   Constants now;
   for (const ConstantInfo& info : kernel.constants) now.push_back(info.fallback);
+  size_t turn = 0;
+  const auto add = [&] {
+    if (!full)
+      for (size_t i = 0; i < now.size(); ++i)
+        if (const auto& info = kernel.constants[i]; info.sizing) now[i].value = info.values[turn % info.values.size()];
+    if (!kernel.refusal(now).empty()) return;
+    result.push_back(now);
+    ++turn;
+  };
   const auto walk = [&](auto& self, size_t i) -> void {
-    if (i == now.size()) {
-      if (kernel.refusal(now).empty()) result.push_back(now);
-      return;
-    }
+    if (i == now.size()) return add();
+    if (kernel.constants[i].sizing && !full) return self(self, i + 1);
     for (double value : kernel.constants[i].values) {
       now[i].value = value;
       self(self, i + 1);
     }
   };
   walk(walk, 0);
+  // A kernel whose other constants have fewer combinations than a sizing one has values.
+  size_t most = 1;
+  for (const ConstantInfo& info : kernel.constants) most = std::max(most, info.sizing ? info.values.size() : 1);
+  while (!full && turn > 0 && turn < most) walk(walk, 0);
   return result;
 }
 

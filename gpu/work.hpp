@@ -36,7 +36,7 @@ struct Shape {
   uint32_t rank = 0;
 
   Shape() = default;
-  Shape(std::initializer_list<uint64_t> extents);  // throws std::invalid_argument beyond 2^32 - 1
+  Shape(std::initializer_list<uint64_t> extents);  // throws std::invalid_argument beyond 2^32 - 1, 2^60 together
   uint32_t operator[](uint32_t i) const { return dims[i]; }
   uint64_t size() const;  // elements
   bool operator==(const Shape&) const = default;
@@ -76,13 +76,16 @@ struct Constant {
 using Constants = std::vector<Constant>;         // every one, in declared order
 std::string to_string(const Constants& constants);  // "SMALL_SIZE=true CACHE_SIZE=2048"
 
-struct Prelude {};
-inline constexpr Prelude in_prelude;  // visit's mark for a constant that sizes registers
+// visit's marks for constants on which no result depends: `sizing` sizes memory or deals out work;
+// `in_prelude` sizes registers, too, so that it must be a `const` in the text.
+enum class Mark { sizing, in_prelude };
+inline constexpr Mark sizing = Mark::sizing, in_prelude = Mark::in_prelude;
 
 // A constant as a kernel declares it: its default and the values that tests and benches cover.
 struct ConstantInfo {
   Constant fallback;
   std::vector<double> values;
+  bool sizing = false;
 };
 
 using Grid = std::array<uint32_t, 3>;
@@ -147,7 +150,7 @@ template <class Overrides>
 Constants constants(Overrides over) {
   Constants result;
   over.visit([&]<class T>(std::string_view name, T& value, std::initializer_list<T>, auto... mark) {
-    result.push_back({name, double(value), detail::kind_of<T>(), sizeof...(mark) > 0});
+    result.push_back({name, double(value), detail::kind_of<T>(), ((mark == in_prelude) || ...)});
   });
   return result;
 }
@@ -169,7 +172,7 @@ Kernel kernel(std::string_view name, std::vector<Access> bindings, Twin twin) {
   Kernel result{name, std::move(bindings), twin, sizeof(typename Args::Params), {}, nullptr};
   typename Args::Overrides over;
   over.visit([&]<class T>(std::string_view constant, T& value, std::initializer_list<T> values, auto... mark) {
-    ConstantInfo info{{constant, double(value), detail::kind_of<T>(), sizeof...(mark) > 0}, {}};
+    ConstantInfo info{{constant, double(value), detail::kind_of<T>(), ((mark == in_prelude) || ...)}, {}, sizeof...(mark) > 0};
     for (T v : values) info.values.push_back(double(v));
     result.constants.push_back(std::move(info));
   });
@@ -177,8 +180,9 @@ Kernel kernel(std::string_view name, std::vector<Access> bindings, Twin twin) {
   return result;
 }
 
-// Every valid combination of the values that a kernel's constants list.
-std::vector<Constants> every(const Kernel& kernel);
+// Every valid combination of the values that a kernel's constants list. Of the sizing ones, unless
+// `full`, not the product: they take their values in turn, from one combination of the others to the next.
+std::vector<Constants> every(const Kernel& kernel, bool full = false);
 
 // What a twin sees of a dispatch: its params, overrides and bindings in host memory, in WGSL order.
 class HostDispatch {

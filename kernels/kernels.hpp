@@ -3,15 +3,26 @@
 #include <span>
 
 #include "gpu/work.hpp"
+#include "kernels/check_stop/check_stop.hpp"
+#include "kernels/fused_ffn/fused_ffn.hpp"
+#include "kernels/gather/gather.hpp"
+#include "kernels/matmul/matmul.hpp"
+#include "kernels/matmul_gemv/matmul_gemv.hpp"
+#include "kernels/matmul_gemv_residual/matmul_gemv_residual.hpp"
+#include "kernels/residual/residual.hpp"
 #include "kernels/rmsnorm/rmsnorm.hpp"
+#include "kernels/rope_init/rope_init.hpp"
+#include "kernels/rope_precomputed/rope_precomputed.hpp"
+#include "kernels/sample_argmax/sample_argmax.hpp"
+#include "kernels/sample_topk/sample_topk.hpp"
 #include "kernels/scale/scale.hpp"
+#include "kernels/silu/silu.hpp"
+#include "kernels/softmax/softmax.hpp"
+#include "kernels/split_qkv/split_qkv.hpp"
 
 namespace ms {
 
-// Every kernel, sorted by name. Each room declares NAME_kernel, used by its wrapper and its tests.
+// Every kernel, sorted by name.
 std::span<const gpu::Kernel* const> all_kernels();
-
-extern const gpu::Kernel rmsnorm_kernel;
-extern const gpu::Kernel scale_kernel;
 
 }  // namespace ms

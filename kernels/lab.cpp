@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/half.hpp"
+#include "base/quantize.hpp"
 
 namespace ms {
 
@@ -25,13 +26,16 @@ double element(std::span<const std::byte> bytes, gpu::Type type, size_t i) {
   return type == gpu::Type::u32 ? double(bits) : double(std::bit_cast<float>(bits));
 }
 
-// The first differences of two tensors as text; empty when they agree. NaN never does.
-std::string differences(std::span<const std::byte> got, std::span<const std::byte> want, const gpu::View& view, Tolerance t) {
+// The first differences of two tensors as text; empty when they agree. NaN never does, but where neither wrote.
+std::string differences(std::span<const std::byte> got, std::span<const std::byte> want, std::span<const std::byte> before, const gpu::View& view, Tolerance t) {
+  const size_t bytes = bytes_of(view.type);
   std::string text;
   size_t wrong = 0;
   for (size_t i = 0; i < view.size(); ++i) {
     const double a = element(got, view.type, i), b = element(want, view.type, i);
     if (std::abs(a - b) <= t.abs + t.rel * std::abs(b) || a == b) continue;
+    const auto same = [&](std::span<const std::byte> x) { return std::memcmp(x.data() + i * bytes, before.data() + i * bytes, bytes) == 0; };
+    if (same(got) && same(want)) continue;
     if (++wrong <= 5) text += fmt::format("\n    element {}: got {}, want {}", i, a, b);
   }
   return wrong ? fmt::format("{} of {} elements differ{}", wrong, view.size(), text) : "";
@@ -48,6 +52,19 @@ gpu::View Lab::place(gpu::Shape shape, gpu::Type type, std::span<const std::byte
 }
 
 gpu::View Lab::upload(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes) { return place(shape, type, bytes, "input"); }
+
+Weight Lab::weight(WeightType type, uint32_t rows, uint32_t cols) {
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  std::vector<float> data(size_t(rows) * cols);
+  for (float& v : data) v = uniform(rng_);
+  std::vector<uint32_t> quants(quant_words(type, rows, cols)), scales(scale_words(type, rows, cols));
+  pack_rows(type, rows, cols, quantize(tensor_type(type), data), quants, scales);
+  return {.type = type,
+          .rows = rows,
+          .cols = cols,
+          .quants = words({quants.size()}, [&](size_t i) { return quants[i]; }),
+          .scales = scales.empty() ? gpu::View{} : words({scales.size()}, [&](size_t i) { return scales[i]; })};
+}
 
 gpu::View Lab::values(gpu::Shape shape, const std::function<float(size_t)>& value) {
   std::vector<float> data(shape.size());
@@ -108,7 +125,7 @@ void Lab::check(const gpu::Work& work, Tolerance tolerance) {
       const gpu::View& view = d.bindings[i];
       if (!view || d.kernel->bindings[i] != gpu::out || view.buffer->label == "scratch") continue;
       const auto want = device.read(*view.buffer, view.offset, view.bytes());
-      const std::string wrong = differences(std::span(got[view.buffer]).subspan(view.offset), want, view, tolerance);
+      const std::string wrong = differences(std::span(got[view.buffer]).subspan(view.offset), want, std::span(before[view.buffer]).subspan(view.offset), view, tolerance);
       if (!wrong.empty()) text += fmt::format("\n  {}\n  binding {}: {}", to_string(d), i + 1, wrong);
     }
   for (auto& [buffer, bytes] : before) device.write(*buffer, 0, bytes);

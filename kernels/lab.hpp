@@ -14,6 +14,7 @@
 
 #include "gpu/device.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/weight.hpp"
 
 namespace ms {
 
@@ -37,6 +38,8 @@ class Lab {
   gpu::View values(gpu::Shape shape, const std::function<float(size_t)>& value);
   gpu::View words(gpu::Shape shape, const std::function<uint32_t(size_t)>& value);  // u32
   gpu::View upload(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes);
+  // A packed weight of values uniform in [-1, 1), quantised as files are.
+  Weight weight(WeightType type, uint32_t rows, uint32_t cols);
   // Memory to be written, filled with NaN or 0xdeadbeef first.
   gpu::View output(gpu::Shape shape, gpu::Type type = gpu::Type::f32);
 

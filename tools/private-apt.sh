@@ -16,12 +16,12 @@ open_suites() {
   private_apt "$state" update
 }
 
-# private_apt STATE ARGUMENT…: apt-get with what open_suites prepared; its output goes to stderr.
+# private_apt STATE ARGUMENT…: apt-get with what open_suites prepared; only its errors are shown.
 private_apt() {
   local state=$1; shift
   apt-get -q -o Dir::Etc::sourcelist="$state/sources.list" -o Dir::Etc::sourceparts=/dev/null \
     -o Dir::State::lists="$state/lists" -o Dir::Cache="$state" -o Dir::Cache::archives="$state/archives" \
     -o APT::Sandbox::User=root -o APT::Install-Recommends=false -o APT::Update::Error-Mode=any \
     -o Acquire::Check-Valid-Until=false -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
-    -o APT::Keep-Downloaded-Packages=true -o DPkg::Post-Invoke= -o APT::Update::Post-Invoke= "$@" >&2
+    -o APT::Keep-Downloaded-Packages=true -o DPkg::Post-Invoke= -o APT::Update::Post-Invoke= "$@" > /dev/null
 }

@@ -1,8 +1,6 @@
 // rmsnorm.cpp: the wrapper of rmsnorm.wgsl. Checks, chooses, returns a value; touches no device.
 #include "kernels/rmsnorm/rmsnorm.hpp"
 
-#include "kernels/kernels.hpp"
-
 namespace ms {
 
 using gpu::in, gpu::out;

@@ -38,6 +38,8 @@ struct RmsNorm {
   };
 };
 
+extern const gpu::Kernel rmsnorm_kernel;
+
 gpu::Work rmsnorm(const gpu::Caps& caps, const RmsNorm& args);  // chooses the overrides
 gpu::Work rmsnorm(const gpu::Caps& caps, const RmsNorm& args, RmsNorm::Overrides over);
 

@@ -1,8 +1,6 @@
 // scale.cpp: the wrapper of scale.wgsl.
 #include "kernels/scale/scale.hpp"
 
-#include "kernels/kernels.hpp"
-
 namespace ms {
 
 void scale_ref(const gpu::HostDispatch& d);

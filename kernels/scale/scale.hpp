@@ -22,6 +22,8 @@ struct Scale {
   };
 };
 
+extern const gpu::Kernel scale_kernel;
+
 gpu::Work scale(const gpu::Caps& caps, const Scale& args, Scale::Overrides over = {});
 
 }  // namespace ms

@@ -8,8 +8,8 @@ const KV_PAGED = 2;
 
 // The cache row of a position. `block` is block_table[slot * (capacity / page_size) + position / page_size],
 // read by the caller when paged, anything otherwise.
-fn kv_row(layout: u32, slot: u32, position: u32, capacity: u32, page_size: u32, block: u32) -> u32 {
-  if (layout == KV_PAGED) { return block * page_size + position % page_size; }
-  if (layout == KV_RING) { return slot * capacity + position % capacity; }
+fn kv_row(kv_layout: u32, slot: u32, position: u32, capacity: u32, page_size: u32, block: u32) -> u32 {
+  if (kv_layout == KV_PAGED) { return block * page_size + position % page_size; }
+  if (kv_layout == KV_RING) { return slot * capacity + position % capacity; }
   return slot * capacity + position;
 }

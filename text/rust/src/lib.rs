@@ -1,4 +1,6 @@
-//! The C interface of text/text_rust.h. Nothing here panics across it: a panic is an error like any other.
+//! The C interface that text/text_rust.h declares. Panics end here: they become errors like any other.
+#![allow(clippy::missing_safety_doc)] // text_rust.h says what each function wants
+
 mod byte_level;
 mod limits;
 mod python;
@@ -7,20 +9,18 @@ mod template;
 mod tokenizer;
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::ptr::null_mut;
 use std::slice::from_raw_parts;
 use std::str::from_utf8;
 use template::Template;
 use tokenizer::{Tokenizer, Vocabulary};
 
-/// Bytes that somebody else owns.
 #[repr(C)]
-#[derive(Clone, Copy)]
 pub struct Bytes {
     data: *const u8,
     size: usize,
 }
 
-/// Bytes that the other side gives back with ms_text_free.
 #[repr(C)]
 pub struct Buffer {
     data: *mut u8,
@@ -28,14 +28,14 @@ pub struct Buffer {
 }
 
 #[repr(C)]
-pub struct CVocabulary {
+pub struct GgufVocabulary {
     model: Bytes,
     pre: Bytes,
     tokens: *const Bytes,
     kinds: *const i32,
     strips: *const u8,
-    scores: *const f32,
     n_tokens: usize,
+    scores: *const f32,
     n_scores: usize,
     merges: *const Bytes,
     n_merges: usize,
@@ -43,24 +43,134 @@ pub struct CVocabulary {
     space_prefix: bool,
 }
 
-pub struct CTokenizer {
+pub struct OwnedTokenizer {
     tokenizer: Tokenizer,
-    pieces: Vec<Bytes>, // of tokenizer.pieces()
+    pieces: Vec<Bytes>, // views of tokenizer.pieces()
+}
+
+/// `data` points to `size` values, or `size` is 0.
+unsafe fn slice<'a, T>(data: *const T, size: usize) -> &'a [T] {
+    match size {
+        0 => &[],
+        _ => from_raw_parts(data, size),
+    }
 }
 
 impl Bytes {
+    fn of(bytes: &[u8]) -> Self {
+        Self { data: bytes.as_ptr(), size: bytes.len() }
+    }
+
     unsafe fn get<'a>(&self) -> &'a [u8] {
         slice(self.data, self.size)
     }
 
     unsafe fn text<'a>(&self) -> Result<&'a str, String> {
-        from_utf8(self.get()).map_err(|error| format!("not UTF-8: {error}"))
+        from_utf8(self.get()).map_err(|error| error.to_string())
     }
 }
 
-unsafe fn slice<'a, T>(data: *const T, size: usize) -> &'a [T] {
-    if size == 0 {
-        return &[];
+impl Buffer {
+    fn of(bytes: Vec<u8>) -> Self {
+        let bytes = Box::leak(bytes.into_boxed_slice());
+        Self { data: bytes.as_mut_ptr(), size: bytes.len() }
     }
-    from_raw_parts(data, size)
+}
+
+/// The result of `job`, or nothing after its error (or panic) was written to `error`.
+unsafe fn guard<T>(error: *mut Buffer, job: impl FnOnce() -> Result<T, String>) -> Option<T> {
+    let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or(panic.downcast_ref::<&str>().copied());
+        Err(format!("internal error: {}", message.unwrap_or("a panic")))
+    });
+    result.map_err(|message| error.write(Buffer::of(message.into_bytes()))).ok()
+}
+
+fn owned<T>(value: Option<T>) -> *mut T {
+    value.map_or(null_mut(), |value| Box::into_raw(Box::new(value)))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_tokenizer_new(
+    from: &GgufVocabulary,
+    error: *mut Buffer,
+) -> *mut OwnedTokenizer {
+    owned(guard(error, || {
+        let views =
+            |data, size| -> Vec<&[u8]> { slice::<Bytes>(data, size).iter().map(|view| view.get()).collect() };
+        let tokenizer = Tokenizer::new(&Vocabulary {
+            model: from.model.text()?,
+            pre: from.pre.text()?,
+            tokens: views(from.tokens, from.n_tokens),
+            kinds: slice(from.kinds, from.n_tokens),
+            strips: slice(from.strips, from.n_tokens),
+            scores: slice(from.scores, from.n_scores),
+            merges: views(from.merges, from.n_merges),
+            unknown: u32::try_from(from.unknown).ok(),
+            space_prefix: from.space_prefix,
+        })?;
+        let pieces = tokenizer.pieces().iter().map(|piece| Bytes::of(piece)).collect();
+        Ok(OwnedTokenizer { tokenizer, pieces })
+    }))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_tokenizer_free(tokenizer: *mut OwnedTokenizer) {
+    if !tokenizer.is_null() {
+        drop(Box::from_raw(tokenizer));
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_tokenizer_pieces(tokenizer: &OwnedTokenizer) -> *const Bytes {
+    tokenizer.pieces.as_ptr()
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_tokenizer_usually_bos(tokenizer: &OwnedTokenizer) -> bool {
+    tokenizer.tokenizer.usually_bos()
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_tokenizer_encode(
+    tokenizer: &OwnedTokenizer,
+    text: Bytes,
+    parse_special: bool,
+    out: *mut Buffer,
+) -> bool {
+    let ids = guard(out, || {
+        let text = String::from_utf8_lossy(text.get());
+        tokenizer.tokenizer.encode(&text, parse_special)
+    });
+    ids.map(|ids| out.write(Buffer::of(ids.into_iter().flat_map(u32::to_ne_bytes).collect()))).is_some()
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_template_new(source: Bytes, error: *mut Buffer) -> *mut Template {
+    owned(guard(error, || Template::new(source.text()?)))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_template_free(template: *mut Template) {
+    if !template.is_null() {
+        drop(Box::from_raw(template));
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_template_render(
+    template: &Template,
+    variables: Bytes,
+    out: *mut Buffer,
+) -> bool {
+    let text = guard(out, || template.render(variables.text()?));
+    text.map(|text| out.write(Buffer::of(text.into_bytes()))).is_some()
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_free(buffer: Buffer) {
+    if !buffer.data.is_null() {
+        drop(Box::from_raw(std::ptr::slice_from_raw_parts_mut(buffer.data, buffer.size)));
+    }
 }

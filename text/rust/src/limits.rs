@@ -4,6 +4,7 @@
 //! unwound, which an allocator must not do, but put to sleep for ever at its next allocation; its caller goes on.
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::fmt::{Display, Formatter};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr::null;
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering::Relaxed};
@@ -20,14 +21,25 @@ pub struct Limits {
 
 #[derive(Debug, PartialEq)]
 pub enum Stopped {
-    Memory,
-    Time,
+    Memory(usize),
+    Time(Duration),
     Panic,
-    Start, // no thread could be had
+    NoThread,
 }
 
-/// A value nested as deeply as the memory allows is still printed, compared and dropped by recursion: per level
-/// it takes at least 64 bytes of memory and at most 1 KiB of stack. Pages that nothing touches cost nothing.
+impl Display for Stopped {
+    fn fmt(&self, out: &mut Formatter) -> std::fmt::Result {
+        match self {
+            Self::Memory(bytes) => write!(out, "it needs more than {bytes} bytes of memory"),
+            Self::Time(time) => write!(out, "it takes more than {time:?}"),
+            Self::Panic => write!(out, "the engine panicked"),
+            Self::NoThread => write!(out, "no thread could be started"),
+        }
+    }
+}
+
+/// What is nested as deeply as the memory allows is parsed, printed, compared and dropped by recursion: a level
+/// takes at least 64 bytes of memory, and at most 1 KiB of stack. Pages that nothing touches cost nothing.
 const STACK_PER_MEMORY: usize = 16;
 
 struct Meter {
@@ -39,10 +51,8 @@ pub fn run<T: Send + 'static>(
     limits: Limits,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Stopped> {
-    let meter = Arc::new(Meter {
-        left: AtomicIsize::new(limits.memory as isize),
-        stopped: AtomicBool::new(false),
-    });
+    let meter =
+        Arc::new(Meter { left: AtomicIsize::new(limits.memory as isize), stopped: AtomicBool::new(false) });
     let (sender, receiver) = channel();
     let of_thread = meter.clone();
     let body = move || {
@@ -54,17 +64,19 @@ pub fn run<T: Send + 'static>(
         }
     };
     let stack = limits.memory.saturating_mul(STACK_PER_MEMORY);
-    thread::Builder::new().stack_size(stack).spawn(body).map_err(|_| Stopped::Start)?;
+    thread::Builder::new().stack_size(stack).spawn(body).map_err(|_| Stopped::NoThread)?;
 
     let deadline = Instant::now() + limits.time;
     loop {
         match receiver.recv_timeout(Duration::from_millis(5)) {
             Ok(result) => return Ok(result),
             Err(RecvTimeoutError::Disconnected) => return Err(Stopped::Panic),
-            Err(RecvTimeoutError::Timeout) if meter.stopped.load(Relaxed) => return Err(Stopped::Memory),
+            Err(RecvTimeoutError::Timeout) if meter.stopped.load(Relaxed) => {
+                return Err(Stopped::Memory(limits.memory))
+            }
             Err(RecvTimeoutError::Timeout) if Instant::now() > deadline => {
                 meter.stopped.store(true, Relaxed);
-                return Err(Stopped::Time);
+                return Err(Stopped::Time(limits.time));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -117,5 +129,43 @@ unsafe impl GlobalAlloc for Metered {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         System.dealloc(block, layout);
         charge(-(layout.size() as isize));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { memory: 1 << 20, time: Duration::from_millis(100) };
+
+    #[test]
+    fn a_job_within_its_limits_returns_its_result() {
+        assert_eq!(run(LIMITS, || vec![7u8; 1000].len()), Ok(1000));
+    }
+
+    #[test]
+    fn memory_that_is_given_back_does_not_count() {
+        assert_eq!(run(LIMITS, || (0..1000).map(|_| vec![7u8; 1 << 19].len()).max()), Ok(Some(1 << 19)));
+    }
+
+    #[test]
+    fn a_job_that_needs_too_much_memory_is_stopped() {
+        assert_eq!(run(LIMITS, || vec![7u8; 2 << 20].len()), Err(Stopped::Memory(1 << 20)));
+        let growing = || (0..).scan(Vec::new(), |all, i| Some(all.push(i))).count();
+        assert_eq!(run(LIMITS, growing), Err(Stopped::Memory(1 << 20)));
+    }
+
+    #[test]
+    fn a_job_that_takes_too_long_is_stopped() {
+        let forever = || loop {
+            thread::sleep(Duration::from_millis(1));
+            drop(Box::new(7)); // here it is put to sleep
+        };
+        assert_eq!(run(LIMITS, forever), Err::<(), _>(Stopped::Time(LIMITS.time)));
+    }
+
+    #[test]
+    fn a_panic_is_a_result_too() {
+        assert_eq!(run(LIMITS, || [1, 2][LIMITS.memory]), Err(Stopped::Panic));
     }
 }

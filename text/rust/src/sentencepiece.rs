@@ -11,7 +11,7 @@ const NONE: u32 = u32::MAX;
 pub struct SentencePiece {
     pieces: AHashMap<Box<str>, (u32, f32)>,
     longest: usize,
-    bytes: [Option<u32>; 256],
+    bytes: Box<[Option<u32>; 256]>,
     unknown: Option<u32>,
 }
 
@@ -55,7 +55,7 @@ impl SentencePiece {
     /// that no piece spells; where one is missing, `unknown` stands for the character.
     pub fn new(
         pieces: AHashMap<Box<str>, (u32, f32)>,
-        bytes: [Option<u32>; 256],
+        bytes: Box<[Option<u32>; 256]>,
         unknown: Option<u32>,
     ) -> Self {
         let longest = pieces.keys().map(|piece| piece.len()).max().unwrap_or(0);

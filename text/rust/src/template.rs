@@ -9,74 +9,76 @@ use minijinja_contrib::pycompat::unknown_method_callback;
 use std::fmt::Write;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::Arc;
 use std::time::Duration;
 
 const NAME: &str = "chat template";
 
 pub struct Template {
-    environment: Arc<Environment<'static>>,
-    stopped: AtomicBool, // by memory or time: what it still holds is not given back, so it is not run again
+    environment: Environment<'static>,
+    stopped: AtomicBool, // at a limit: what it holds then is never given back, so it does not run again
 }
 
 impl Template {
     pub fn new(source: &str) -> Result<Self, String> {
-        let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_unknown_method_callback(python_method);
-        environment.set_formatter(|out, _, value| {
-            let text = python::text(value)?;
-            out.write_str(&text).map_err(Error::from)
+        let source = source.to_string();
+        let environment = run(limits(source.len()), move || {
+            let mut environment = environment();
+            let template = environment.add_template_owned(NAME, without_generation(&source));
+            template.map_err(|error| explain(&error)).map(|_| environment)
         });
-        environment.add_filter("tojson", python::json);
-        environment.add_filter("string", python::text);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
-        environment.add_template_owned(NAME, without_generation(source)).map_err(|error| explain(&error))?;
-        Ok(Self { environment: Arc::new(environment), stopped: AtomicBool::new(false) })
+        let environment = environment.unwrap_or_else(|stopped| Err(stopped.to_string()))?;
+        Ok(Self { environment, stopped: AtomicBool::new(false) })
     }
 
     /// `variables`: a JSON object, what the template sees.
     pub fn render(&self, variables: &str) -> Result<String, String> {
         if self.stopped.load(Relaxed) {
-            return Err("the template was stopped at its limits before, and is not run again".into());
+            return Err("it went beyond its limits before, and does not run again".into());
         }
         let bytes = variables.len();
-        let limits = Limits { memory: (32 << 20) + 64 * bytes, time: Duration::from_secs(30) };
-        // A long chat takes less than 10 steps per byte of its messages, and a byte of output for each.
-        let steps = 2_000_000 + 20 * bytes as u64;
         let longest = (4 << 20) + 8 * bytes;
-
-        let mut environment = (*self.environment).clone();
+        let steps = 2_000_000 + 20 * bytes as u64; // the templates of today take less than 10 for a byte
+        let mut environment = self.environment.clone();
         environment.set_fuel(Some(steps));
         let variables = variables.to_string();
-        let job = move || {
+        let result = run(limits(bytes), move || {
             let variables: Value = serde_json::from_str(&variables).map_err(|error| error.to_string())?;
             let template = environment.get_template(NAME).map_err(|error| explain(&error))?;
             let mut out = Output { bytes: Vec::new(), longest };
-            match template.render_to_write(variables, &mut out) {
+            match template.render_captured_to(variables, &mut out) {
                 Ok(_) => String::from_utf8(out.bytes).map_err(|error| error.to_string()),
-                Err(error) if error.kind() == ErrorKind::OutOfFuel => {
-                    Err(format!("the template takes more than {steps} steps"))
-                }
-                Err(error) if error.kind() == ErrorKind::WriteFailure => {
-                    Err(format!("the template writes more than {longest} bytes"))
-                }
-                Err(error) => Err(explain(&error)),
+                Err(error) => Err(match error.kind() {
+                    ErrorKind::OutOfFuel => format!("it takes more than {steps} steps"),
+                    ErrorKind::WriteFailure => format!("it writes more than {longest} bytes"),
+                    _ => explain(&error),
+                }),
             }
-        };
-        run(limits, job).unwrap_or_else(|stopped| {
-            self.stopped.store(matches!(stopped, Stopped::Memory | Stopped::Time), Relaxed);
-            Err(match stopped {
-                Stopped::Memory => format!("the template needs more than {} bytes of memory", limits.memory),
-                Stopped::Time => format!("the template takes more than {} s", limits.time.as_secs()),
-                Stopped::Panic => "the template engine panicked".into(),
-                Stopped::Start => "no thread could be started for the template".into(),
-            })
+        });
+        result.unwrap_or_else(|stopped| {
+            self.stopped.store(matches!(stopped, Stopped::Memory(_) | Stopped::Time(_)), Relaxed);
+            Err(stopped.to_string())
         })
     }
+}
+
+/// For a template or a conversation of so many bytes.
+fn limits(bytes: usize) -> Limits {
+    Limits { memory: (32 << 20) + 64 * bytes, time: Duration::from_secs(10) }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(python_method);
+    environment.set_formatter(|out, _, value| out.write_str(&python::text(value)?).map_err(Error::from));
+    environment.add_filter("tojson", python::json);
+    environment.add_filter("string", python::text);
+    environment.add_filter("trim", trim);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", strftime_now);
+    environment
 }
 
 struct Output {
@@ -111,6 +113,15 @@ fn python_method(state: &State, value: &Value, method: &str, args: &[Value]) -> 
         }
     }
     unknown_method_callback(state, value, method, args)
+}
+
+/// The builtin, but of whatever value as Python writes it.
+fn trim(value: &Value, chars: Option<&str>) -> Result<String, Error> {
+    let text = python::text(value)?;
+    Ok(match chars {
+        Some(chars) => text.trim_matches(|char| chars.contains(char)).to_string(),
+        None => text.trim().to_string(),
+    })
 }
 
 fn raise_exception(message: String) -> Result<Value, Error> {

@@ -26,9 +26,12 @@ pub struct Vocabulary<'a> {
 }
 
 enum Model {
-    ByteLevel(ByteLevel),
+    ByteLevel(Box<ByteLevel>),
     SentencePiece { model: SentencePiece, prefix: &'static str },
 }
+
+/// The bytes of each token.
+type Pieces = Vec<Box<[u8]>>;
 
 /// Tokens that are found in text as they stand, before anything else: of those that begin first, the longest.
 struct Literals {
@@ -41,7 +44,7 @@ pub struct Tokenizer {
     user_defined: Literals,
     special: Literals, // user-defined, control and unknown tokens
     strips: Vec<bool>,
-    pieces: Vec<Box<[u8]>>,
+    pieces: Pieces,
 }
 
 impl Tokenizer {
@@ -68,6 +71,14 @@ impl Tokenizer {
     /// The bytes that each token stands for.
     pub fn pieces(&self) -> &[Box<[u8]>] {
         &self.pieces
+    }
+
+    /// Whether texts begin with bos where the file does not say.
+    pub fn usually_bos(&self) -> bool {
+        match &self.model {
+            Model::ByteLevel(model) => model.usually_bos,
+            Model::SentencePiece { .. } => true,
+        }
     }
 
     /// The tokens of `text`. Control and unknown tokens in it are only recognised with `parse_special`.
@@ -138,7 +149,7 @@ fn spellable<'a>(vocabulary: &'a Vocabulary, tokens: &'a [&str]) -> impl Iterato
     all.filter(|(_, kind)| matches!(**kind, NORMAL | USER_DEFINED)).map(|((id, text), _)| (id, *text))
 }
 
-fn byte_level(vocabulary: &Vocabulary, tokens: &[&str]) -> Result<(Model, Vec<Box<[u8]>>), String> {
+fn byte_level(vocabulary: &Vocabulary, tokens: &[&str]) -> Result<(Model, Pieces), String> {
     let ids: AHashMap<String, u32> =
         spellable(vocabulary, tokens).map(|(id, text)| (text.to_string(), id)).collect();
     let mut merges = Vec::with_capacity(vocabulary.merges.len());
@@ -163,12 +174,13 @@ fn byte_level(vocabulary: &Vocabulary, tokens: &[&str]) -> Result<(Model, Vec<Bo
         bytes.filter(|_| *kind == NORMAL).unwrap_or_else(|| text.as_bytes().into())
     });
     let pieces = pieces.collect();
-    Ok((Model::ByteLevel(ByteLevel::new(vocabulary.pre, ids, merges)?), pieces))
+    let model = ByteLevel::new(vocabulary.pre, ids, merges)?;
+    Ok((Model::ByteLevel(Box::new(model)), pieces))
 }
 
-fn sentencepiece(vocabulary: &Vocabulary, tokens: &[&str]) -> Result<(Model, Vec<Box<[u8]>>), String> {
+fn sentencepiece(vocabulary: &Vocabulary, tokens: &[&str]) -> Result<(Model, Pieces), String> {
     let mut pieces = Vec::with_capacity(tokens.len());
-    let mut bytes = [None; 256];
+    let mut bytes = Box::new([None; 256]);
     for (id, text) in (0u32..).zip(tokens) {
         let mut piece: Box<[u8]> = text.replace('▁', " ").as_bytes().into();
         if vocabulary.kinds[id as usize] == BYTE {

@@ -1,0 +1,134 @@
+// kernel_docs.cpp: Markdown from the texts of the rooms, their declared constants and the migration
+// table.
+#include "apps/kernel_docs.hpp"
+
+#include <algorithm>
+
+#include "gpu/shader.hpp"
+#include "kernels/kernels.hpp"
+#include "kernels/migration.hpp"
+#include "kernels/room.hpp"
+#include "kernels/sources.hpp"
+
+namespace ms {
+
+namespace {
+
+// Text as Markdown shows it, inside tables, too.
+std::string plain(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    if (std::string_view("|*<_`").find(c) != std::string_view::npos) result += '\\';
+    result += c;
+  }
+  return result;
+}
+
+std::string code(std::string_view text) { return text.empty() ? "" : fmt::format("`{}`", text); }
+
+std::string value_text(const gpu::Constant& constant) {
+  return constant.kind == 'b' ? (constant.value != 0 ? "true" : "false")
+                              : fmt::format("{}", constant.value);
+}
+
+std::string_view type_text(const gpu::Constant& constant) {
+  return constant.kind == 'b'   ? "bool"
+         : constant.kind == 'f' ? "f32"
+         : constant.kind == 'i' ? "i32"
+                                : "u32";
+}
+
+std::string settings(const std::vector<std::pair<std::string_view, std::string_view>>& pairs) {
+  std::string text;
+  for (const auto& [name, value] : pairs)
+    text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, value);
+  std::ranges::replace(text, '|', '/');  // inside code, nothing else keeps a table whole
+  return code(text);
+}
+
+void add_overrides(std::string& page, const gpu::Kernel& kernel, const Room& room) {
+  if (kernel.constants.empty()) {
+    page += "No overrides.\n\n";
+    return;
+  }
+  page += "| override | type | default | tested | |\n|---|---|---|---|---|\n";
+  for (const gpu::ConstantInfo& info : kernel.constants) {
+    std::string tested;
+    for (const double value : info.values) {
+      gpu::Constant one = info.fallback;
+      one.value = value;
+      tested += (tested.empty() ? "" : ", ") + value_text(one);
+    }
+    const auto declared = std::ranges::find(room.overrides, info.fallback.name, &Declared::name);
+    const std::string comment = info.fallback.prelude ? "a constant of the prelude: sizes registers"
+                                : declared != room.overrides.end() ? plain(declared->comment)
+                                                                   : "";
+    page += fmt::format("| {} | {} | {} | {} | {} |\n", code(info.fallback.name),
+                        type_text(info.fallback), value_text(info.fallback), tested, comment);
+  }
+  const auto refused = refusals(kernel);
+  const size_t all = combinations(kernel), valid = gpu::every(kernel, true).size();
+  page += fmt::format("\n{} of {} combinations of these values are accepted{}\n",
+                      valid == all ? "All" : fmt::format("{}", valid), all,
+                      refused.empty() ? "." : "; refused are:\n");
+  for (const Refusal& refusal : refused) {
+    std::string where;
+    for (const auto& [name, values] : refusal.where) {
+      std::string list;
+      for (const gpu::Constant& value : values)
+        list += (list.empty() ? "" : ",") + value_text(value);
+      where += fmt::format("{}{}={}", where.empty() ? "" : " ", name, list);
+    }
+    page += fmt::format("- {}: {}\n", code(where), plain(refusal.reason));
+  }
+  page += '\n';
+}
+
+void add_interface(std::string& page, const Room& room) {
+  page += "| binding | name | access | type | |\n|---|---|---|---|---|\n";
+  for (const DeclaredBinding& binding : room.bindings)
+    page += fmt::format("| {} | {} | {} | {} | {} |\n", binding.index, code(binding.name),
+                        binding.space, code(binding.type), plain(binding.comment));
+  page += "\n| parameter | type | |\n|---|---|---|\n";
+  for (const Declared& field : room.params)
+    page += fmt::format("| {} | {} | {} |\n", code(field.name), field.type, plain(field.comment));
+  page += '\n';
+}
+
+void add_replaced(std::string& page, const gpu::Kernel& kernel) {
+  bool any = false;
+  for (const Migrated& row : migration()) {
+    if (row.kernel != kernel.name) continue;
+    if (!std::exchange(any, true))
+      page += "| replaces | entry | by overrides | by parameters | now |\n|---|---|---|---|---|\n";
+    page += fmt::format("| {} | {} | {} | {} | {} |\n", code(row.file), code(row.entry),
+                        settings(row.overrides), settings(row.params), plain(row.decision));
+  }
+  if (any) page += '\n';
+}
+
+}  // namespace
+
+std::string kernel_docs() {
+  std::string page =
+      "# The kernels\n\n"
+      "Made by `mainspring kernels --docs > docs/kernels.md`; `./check` compares. Each kernel is a "
+      "folder of kernels/; its "
+      "WGSL file has one entry point, `main`, specialised by override constants.\n\n";
+  for (const gpu::Kernel* kernel : all_kernels())
+    page += fmt::format("- [{0}](#{0})\n", kernel->name);
+  for (const gpu::Kernel* kernel : all_kernels()) {
+    const Room room =
+        read_room(std::ranges::find(wgsl_sources(), kernel->name, &WgslSource::name)->text);
+    page += fmt::format("\n## {}\n\n{}\n\n", kernel->name, plain(room.summary));
+    if (!room.header.empty()) page += plain(room.header) + "\n";
+    add_overrides(page, *kernel, room);
+    add_interface(page, room);
+    add_replaced(page, *kernel);
+    page.erase(page.find_last_not_of('\n') + 1);
+    page += '\n';
+  }
+  return page;
+}
+
+}  // namespace ms

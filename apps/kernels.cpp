@@ -1,0 +1,132 @@
+// kernels.cpp: mainspring kernels: the kernels, their checks on this device, their documentation.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+
+#include "apps/common.hpp"
+#include "apps/kernel_docs.hpp"
+#include "kernels/lab.hpp"
+#include "kernels/migration.hpp"
+#include "kernels/room.hpp"
+#include "kernels/sources.hpp"
+
+namespace ms {
+
+namespace {
+
+void list_kernels() {
+  for (const gpu::Kernel* kernel : all_kernels()) {
+    const Room room =
+        read_room(std::ranges::find(wgsl_sources(), kernel->name, &WgslSource::name)->text);
+    gpu::Constants defaults;
+    for (const gpu::ConstantInfo& info : kernel->constants) defaults.push_back(info.fallback);
+    fmt::print("{}: {}\n", styled(Style::title, kernel->name), room.summary);
+    if (!defaults.empty()) fmt::print("  {}\n", to_string(defaults));
+  }
+}
+
+void list_migration() {
+  const auto settings = [](const auto& pairs) {
+    std::string text;
+    for (const auto& [name, value] : pairs)
+      text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, value);
+    return text;
+  };
+  std::vector<std::vector<std::string>> rows = {{"FAMILY", "OLD FILE", "OLD ENTRY", "KERNEL",
+                                                 "OVERRIDES", "PARAMETERS",
+                                                 "WHAT IT WAS; DECISION"}};
+  for (const Migrated& row : migration())
+    rows.push_back(
+        {std::string(row.family), std::string(row.file), std::string(row.entry),
+         std::string(row.kernel), settings(row.overrides), settings(row.params),
+         fmt::format("{}{}{}", row.was, row.was.empty() || row.decision.empty() ? "" : "; ",
+                     row.decision)});
+  print_table(rows);
+}
+
+std::vector<const KernelTest*> chosen_tests(const std::vector<std::string>& names) {
+  const auto all = kernel_tests();
+  if (names.empty()) return all;
+  std::vector<const KernelTest*> chosen;
+  for (const std::string& name : names) {
+    const auto found = std::ranges::find(
+        all, name, [](const KernelTest* test) { return std::string_view(test->name); });
+    require(found != all.end(), "there is no kernel \"{}\"; mainspring kernels lists them", name);
+    chosen.push_back(*found);
+  }
+  return chosen;
+}
+
+// Each room on a device of its own: one that is lost fails no other room.
+void check_kernels(const GlobalOptions& options, const std::vector<std::string>& names) {
+  const auto tests = chosen_tests(names);
+  size_t width = 0, failed = 0;
+  for (const KernelTest* test : tests) width = std::max(width, std::string_view(test->name).size());
+  const gpu::Caps caps = gpu::Device::open(device_options(options))->caps();
+  fmt::print("{}, {}, {}{}\n", caps.name, caps.driver, to_string(caps.variant),
+             caps.robust ? "" : ", no bounds checks");
+
+  Progress progress("checking");
+  for (size_t i = 0; i < tests.size(); ++i) {
+    progress(i, tests.size());
+    const auto start = std::chrono::steady_clock::now();
+    size_t checks = 0;
+    std::string error;
+    try {
+      const auto device = gpu::Device::open(device_options(options));
+      checks = run_kernel_test(*tests[i], *device);
+    } catch (const std::exception& caught) {
+      error = caught.what();
+      ++failed;
+    }
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    progress.clear();
+    if (error.empty())
+      fmt::print("{:{}}  {}  {:5} checks  {:6.2f} s\n", tests[i]->name, width,
+                 styled(Style::good, "ok"), checks, seconds);
+    else
+      fmt::print("{:{}}  {}  {:6.2f} s\n{}\n", tests[i]->name, width, styled(Style::bad, "FAILED"),
+                 seconds, error);
+    std::fflush(stdout);
+  }
+  if (failed)
+    fail("{} of {} kernels differ from their reference on {}", failed, tests.size(), caps.name);
+}
+
+}  // namespace
+
+void add_kernels(CLI::App& app, const GlobalOptions& options) {
+  struct Arguments {
+    std::vector<std::string> names;
+    bool docs = false, migration = false;
+  };
+  CLI::App& command = *app.add_subcommand(
+      "kernels", "Lists the kernels: what each computes, and its overrides with their defaults.");
+  const auto arguments = std::make_shared<Arguments>();
+  CLI::Option* const check =
+      command
+          .add_option("--check", arguments->names,
+                      "Run the kernels, or those named, against their references on this device")
+          ->expected(0, -1)
+          ->type_name("[NAME…]");
+  CLI::Option* const docs = command.add_flag("--docs", arguments->docs, "Print docs/kernels.md");
+  command
+      .add_flag("--migration", arguments->migration,
+                "Print what replaces each entry point of the old library")
+      ->excludes(check)
+      ->excludes(docs);
+  docs->excludes(check);
+  command.callback([=, &options] {
+    if (check->count())
+      check_kernels(options, arguments->names);
+    else if (arguments->docs)
+      fmt::print("{}", kernel_docs());
+    else if (arguments->migration)
+      list_migration();
+    else
+      list_kernels();
+  });
+}
+
+}  // namespace ms

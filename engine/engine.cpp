@@ -1,0 +1,238 @@
+// engine.cpp: the decode loop and what surrounds it.
+#include "engine/engine.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <deque>
+
+#include "engine/stop.hpp"
+#include "kernels/sources.hpp"
+#include "text/utf8.hpp"
+
+namespace ms {
+
+namespace {
+
+constexpr size_t steps_ahead = 4;          // encoded before the host reads the first one's token
+constexpr size_t kept_prefills = 4;        // recordings of prompt lengths seen before
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+void check(const Sampling& s) {
+  require(std::isfinite(s.temperature) && s.temperature >= 0, "temperature is {}, want 0 or more", s.temperature);
+  require(s.top_p > 0 && s.top_p <= 1, "top-p is {}, want more than 0, at most 1", s.top_p);
+  require(s.min_p >= 0 && s.min_p <= 1, "min-p is {}, want 0 to 1", s.min_p);
+  require(std::isfinite(s.repeat_penalty) && s.repeat_penalty > 0, "repeat penalty is {}, want more than 0", s.repeat_penalty);
+  require(std::isfinite(s.presence_penalty) && std::isfinite(s.frequency_penalty), "presence and frequency penalties are numbers");
+}
+
+}  // namespace
+
+Engine::Engine(const EngineOptions& options, bool) : progress_(options.progress) {
+  gpu::DeviceOptions device = options.device;
+  device.sources = wgsl_sources();
+  device_ = gpu::Device::open(device);
+}
+
+Engine::Engine(const EngineOptions& options) : Engine(options, true) {
+  const Gguf file = Gguf::open(options.model);
+  const Config config = llama_config(file);
+  if (file.find("tokenizer.ggml.model")) tokenizer_ = Tokenizer::from_gguf(file);
+  if (tokenizer_ && tokenizer_->vocab_size() > config.vocab)
+    fail("{}: the tokenizer has {} tokens, the embedding {} rows", options.model.string(), tokenizer_->vocab_size(), config.vocab);
+  if (tokenizer_) template_ = ChatTemplate::from_gguf(file);
+  model_ = std::make_unique<Llama>(*device_, config, Catalog::of(file), options.options, [&](uint64_t done, uint64_t all) {
+    if (progress_) progress_("weights", done, all);
+  });
+}
+
+Engine::Engine(const EngineOptions& options, const Config& config, TensorType type, bool tied) : Engine(options, true) {
+  model_ = std::make_unique<Llama>(*device_, config, Catalog::synthetic(config, type, tied), options.options, [&](uint64_t done, uint64_t all) {
+    if (progress_) progress_("weights", done, all);
+  });
+}
+
+const Tokenizer& Engine::tokenizer() const {
+  if (!tokenizer_) fail("the model file has no tokenizer (tokenizer.ggml.model): give token ids instead of text");
+  return *tokenizer_;
+}
+
+std::vector<uint32_t> Engine::encode(std::string_view text) const { return tokenizer().encode(text, {.add_special = true, .parse_special = false}); }
+
+std::vector<uint32_t> Engine::encode_chat(const ChatTemplate::Json& messages) const {
+  if (!template_) fail("the model file has no chat template (tokenizer.chat_template): use --raw");
+  return tokenizer().encode(template_->render(messages, {}), {.add_special = false, .parse_special = true});
+}
+
+void Engine::check_tokens(std::span<const uint32_t> tokens) const {
+  for (size_t i = 0; i < tokens.size(); ++i)
+    require(tokens[i] < model_->config().vocab, "token {} is {}; the vocabulary has {}", i, tokens[i], model_->config().vocab);
+}
+
+gpu::Recording Engine::record(gpu::Work work) {
+  return device_->record(std::move(work), [&](size_t done, size_t all) {
+    if (progress_) progress_("pipelines", done, all);
+  });
+}
+
+const gpu::Recording& Engine::step(bool greedy) {
+  auto& recording = steps_[greedy];
+  if (!recording) {
+    gpu::Work work = model_->decode();
+    work += model_->sample(greedy);
+    recording = record(std::move(work));
+  }
+  return *recording;
+}
+
+const gpu::Recording& Engine::prefill_recording(uint32_t rows, bool want_logits) {
+  const auto found = prefills_.find({rows, want_logits});
+  if (found != prefills_.end()) return found->second;
+  if (prefills_.size() >= kept_prefills) prefills_.erase(prefills_.begin());  // the shortest: whole batches stay
+  return prefills_.emplace(std::pair(rows, want_logits), record(model_->prefill(rows, 0, want_logits))).first->second;
+}
+
+void Engine::write_slot(const Slot& slot) { device_->write(*model_->slots().buffer, 0, std::as_bytes(std::span(&slot, 1))); }
+
+void Engine::prefill(std::span<const uint32_t> tokens, uint32_t start) {
+  while (!tokens.empty()) {
+    const uint32_t rows = uint32_t(std::min<size_t>(tokens.size(), model_->options().batch));
+    device_->write(*model_->tokens().buffer, 0, std::as_bytes(tokens.first(rows)));
+    write_slot({.position = start, .stopped = Stopped::running});
+    device_->submit(prefill_recording(rows, false));
+    tokens = tokens.subspan(rows);
+    start += rows;
+  }
+}
+
+Generation Engine::generate(std::span<const uint32_t> prompt, const Request& request, const std::function<bool(std::string_view)>& on_text, const std::function<bool(uint32_t)>& on_token) {
+  const uint32_t context = model_->context();
+  const Sampling& s = request.sampling;
+  check(s);
+  check_tokens(prompt);
+  require(request.max_tokens >= -1, "max tokens is {}, want -1 (no limit) or more", request.max_tokens);
+  if (prompt.empty()) fail("the prompt is empty, and the model has no beginning-of-text token to start from");
+  if (prompt.size() > context) fail("the prompt has {} tokens, the context holds {}: shorten it, or raise the context (-c)", prompt.size(), context);
+
+  Generation result{.prompt_tokens = uint32_t(prompt.size())};
+  const auto start = Clock::now();
+  const bool greedy = s.temperature == 0 && (s.repeat_last_n == 0 || (s.repeat_penalty == 1 && s.presence_penalty == 0 && s.frequency_penalty == 0));
+  const gpu::Recording& recording = step(greedy);
+  prefill(prompt.first(prompt.size() - 1), 0);
+  device_->write(*model_->history().buffer, 0, std::as_bytes(prompt));
+  if (request.max_tokens == 0) {
+    device_->finish();
+    result.prompt_seconds = seconds_since(start);
+    return result;
+  }
+
+  // The slot's limit ends the generation on the GPU: positions that may be filled.
+  const uint64_t wanted = request.max_tokens < 0 ? context : prompt.size() + uint64_t(request.max_tokens) - 1;
+  Slot slot{.token = prompt.back(),
+            .position = uint32_t(prompt.size() - 1),
+            .limit = uint32_t(std::min<uint64_t>(context, wanted)),
+            .stopped = Stopped::running,
+            .seed = s.seed,
+            .temperature = s.temperature,
+            .top_k = s.top_k,
+            .top_p = s.top_p,
+            .min_p = s.min_p,
+            .repeat_penalty = s.repeat_penalty,
+            .presence_penalty = s.presence_penalty,
+            .frequency_penalty = s.frequency_penalty,
+            .penalty_last_n = s.repeat_last_n};
+  if (!request.ignore_eos && tokenizer_) {
+    const auto stops = tokenizer_->stop_tokens();
+    if (stops.size() > std::size(slot.stop_tokens)) fail("the vocabulary has {} tokens that end a turn; at most {} are handled", stops.size(), std::size(slot.stop_tokens));
+    slot.stop_count = uint32_t(stops.size());
+    std::ranges::copy(stops, slot.stop_tokens);
+  }
+  write_slot(slot);
+  device_->finish();
+  result.prompt_seconds = seconds_since(start);
+
+  const auto begin = Clock::now();
+  StopMatcher matcher(request.stop);
+  Utf8Stream utf8;
+  bool after_special = tokenizer_ && tokenizer_->is_control(prompt.back());
+  const gpu::View state = model_->slots().slice(0, {4});  // token, position, limit, stopped
+  std::deque<gpu::Ticket> ahead;
+  Stopped stopped = Stopped::running;
+  bool wanted_more = true;
+  while (stopped == Stopped::running && wanted_more) {
+    while (ahead.size() < steps_ahead) ahead.push_back(device_->submit(recording, state));
+    uint32_t words[4];
+    std::memcpy(words, device_->wait(ahead.front()).data(), sizeof(words));
+    ahead.pop_front();
+    stopped = Stopped(words[3]);
+    const uint32_t token = words[0];
+    result.tokens.push_back(token);
+    result.generate_seconds = seconds_since(begin);
+    if (on_token) wanted_more = on_token(token);
+    if (stopped == Stopped::token || !tokenizer_) continue;
+    std::string_view piece = tokenizer_->is_control(token) ? std::string_view() : tokenizer_->piece(token);
+    if (after_special && tokenizer_->space_prefix() && piece.starts_with(' ')) piece.remove_prefix(1);
+    after_special = tokenizer_->is_control(token);
+    const std::string text = matcher.push(utf8.push(piece));
+    if (on_text && !text.empty() && !on_text(text)) wanted_more = false;
+    if (matcher.stopped()) break;
+  }
+  while (!ahead.empty()) {  // steps beyond the end have changed nothing that the next generation reads
+    device_->wait(ahead.front());
+    ahead.pop_front();
+  }
+  if (!matcher.stopped() && wanted_more) {
+    std::string rest = matcher.push(utf8.finish());
+    rest += matcher.finish();
+    if (on_text && !rest.empty()) on_text(rest);
+  }
+  if (matcher.stopped()) result.finish = Finish::stop_string;
+  else if (!wanted_more) result.finish = Finish::cancelled;
+  else if (stopped == Stopped::token) result.finish = Finish::stop_token;
+  else result.finish = wanted <= context ? Finish::max_tokens : Finish::context_full;
+  if (request.max_tokens < 0 && result.finish == Finish::max_tokens) result.finish = Finish::context_full;
+  return result;
+}
+
+std::vector<float> Engine::logits(std::span<const uint32_t> tokens, std::span<const uint32_t> rows, uint32_t batch) {
+  check_tokens(tokens);
+  require(!tokens.empty(), "logits: no tokens");
+  require(batch >= 1, "logits: a batch of 0 tokens");
+  if (tokens.size() > model_->context()) fail("{} tokens; the context holds {}: raise it (-c)", tokens.size(), model_->context());
+  for (uint32_t row : rows) require(row < tokens.size(), "logits: row {} of {} tokens", row, tokens.size());
+  const uint32_t vocab = model_->config().vocab;
+  std::vector<float> all(rows.size() * size_t(vocab));
+  const auto keep = [&](const gpu::View& logits, uint32_t first, uint32_t count) {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (rows[i] < first || rows[i] >= first + count) continue;
+      const auto bytes = device_->read(*logits.buffer, logits.offset + (rows[i] - first) * uint64_t(vocab) * 4, vocab * 4ull);
+      std::memcpy(all.data() + i * vocab, bytes.data(), bytes.size());
+    }
+  };
+  const auto wanted = [&](uint32_t first, uint32_t count) { return std::ranges::any_of(rows, [&](uint32_t r) { return r >= first && r < first + count; }); };
+
+  batch = std::min(batch, model_->options().batch);
+  for (uint32_t first = 0; first < tokens.size();) {
+    uint32_t count = std::min<uint32_t>(batch, uint32_t(tokens.size()) - first);
+    if (batch == 1) {
+      if (!decode_) decode_ = record(model_->decode());
+      write_slot({.token = tokens[first], .position = first, .limit = model_->context(), .stopped = Stopped::running});
+      device_->submit(*decode_);
+      if (wanted(first, 1)) keep(model_->logits(), first, 1);
+    } else {
+      const bool want = wanted(first, count);
+      if (want) count = std::min(count, model_->logit_rows());
+      device_->write(*model_->tokens().buffer, 0, std::as_bytes(tokens.subspan(first, count)));
+      write_slot({.position = first, .stopped = Stopped::running});
+      device_->submit(prefill_recording(count, want));
+      if (want) keep(model_->logits_of_rows(count), first, count);
+    }
+    first += count;
+  }
+  device_->finish();
+  return all;
+}
+
+}  // namespace ms

@@ -1,0 +1,105 @@
+// engine.hpp: a model on a device, from tokens to tokens and text: loading, prefill, the decode loop, stopping.
+//
+// One generation at a time, by one thread. A lost device is an Error, after which the Engine is of no use.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "gpu/device.hpp"
+#include "model/llama.hpp"
+#include "text/chat_template.hpp"
+#include "text/tokenizer.hpp"
+
+namespace ms {
+
+struct EngineOptions {
+  std::filesystem::path model;  // a GGUF file
+  gpu::DeviceOptions device;    // sources are the engine's own
+  ModelOptions options;
+  // What is being done, how much of it, of how much: "weights" in bytes, "pipelines" in number.
+  std::function<void(std::string_view, uint64_t, uint64_t)> progress;
+};
+
+// In order: penalties, temperature, top-k, top-p over what it kept, min-p (kernels/sample_topk).
+struct Sampling {
+  float temperature = 0.8f;  // 0: greedy
+  uint32_t top_k = 40;       // 0: the whole vocabulary
+  float top_p = 0.95f;       // 1: off
+  float min_p = 0.05f;       // 0: off
+  float repeat_penalty = 1;  // 1: off
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
+  uint32_t repeat_last_n = 64;  // tokens that the penalties look back; 0: off
+  uint32_t seed = 0;
+};
+
+struct Request {
+  Sampling sampling;
+  int64_t max_tokens = -1;         // -1: until the model stops or the context is full
+  std::vector<std::string> stop;   // strings that end the text and are not part of it
+  bool ignore_eos = false;         // stop tokens do not stop
+};
+
+enum class Finish { stop_token, stop_string, max_tokens, context_full, cancelled };
+
+struct Generation {
+  std::vector<uint32_t> tokens;  // generated, the stop token included
+  Finish finish = Finish::max_tokens;
+  uint32_t prompt_tokens = 0;
+  double prompt_seconds = 0;    // until the prompt but its last token was in the cache
+  double generate_seconds = 0;  // from then to the last token
+};
+
+class Engine {
+ public:
+  // Loads a model. Throws Error: no device, file missing, broken or not supported, device memory short.
+  explicit Engine(const EngineOptions& options);
+  // A model of random weights: no tokenizer. For benchmarks.
+  Engine(const EngineOptions& options, const Config& config, TensorType type, bool tied);
+
+  gpu::Device& device() { return *device_; }
+  Llama& model() { return *model_; }
+  const Tokenizer& tokenizer() const;                         // throws Error without one
+  const ChatTemplate* chat_template() const { return template_ ? &*template_ : nullptr; }
+
+  // The tokens of a prompt: as it is, or as one user turn (after an optional system turn) by the chat template.
+  std::vector<uint32_t> encode(std::string_view text) const;
+  std::vector<uint32_t> encode_chat(const ChatTemplate::Json& messages) const;
+
+  // Continues a prompt. on_token(id) for each token, then on_text(piece) with text that is whole characters and no
+  // part of a stop string; either may return false to end the generation. Throws Error when the prompt is empty or
+  // does not fit the context; std::invalid_argument for a token outside the vocabulary or a senseless parameter.
+  Generation generate(std::span<const uint32_t> prompt, const Request& request, const std::function<bool(std::string_view)>& on_text, const std::function<bool(uint32_t)>& on_token = {});
+
+  // Logits [rows.size(), vocab] at these positions of a sequence, evaluated `batch` tokens at a time; 1 goes through the
+  // decode step.
+  std::vector<float> logits(std::span<const uint32_t> tokens, std::span<const uint32_t> rows, uint32_t batch);
+
+  // Evaluates tokens from position `start` of slot 0 on, into the KV cache. Does not wait.
+  void prefill(std::span<const uint32_t> tokens, uint32_t start);
+  // The recorded step: decode, sample, advance.
+  const gpu::Recording& step(bool greedy);
+  void write_slot(const Slot& slot);
+
+ private:
+  Engine(const EngineOptions& options, bool);
+  const gpu::Recording& prefill_recording(uint32_t rows, bool want_logits);
+  gpu::Recording record(gpu::Work work);
+  void check_tokens(std::span<const uint32_t> tokens) const;
+
+  std::function<void(std::string_view, uint64_t, uint64_t)> progress_;
+  std::unique_ptr<gpu::Device> device_;
+  std::optional<Tokenizer> tokenizer_;
+  std::optional<ChatTemplate> template_;
+  std::unique_ptr<Llama> model_;
+  std::map<std::pair<uint32_t, bool>, gpu::Recording> prefills_;  // by rows and whether logits are wanted
+  std::optional<gpu::Recording> steps_[2], decode_;               // steps_[greedy]
+};
+
+}  // namespace ms

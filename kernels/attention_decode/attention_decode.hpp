@@ -1,0 +1,60 @@
+// attention_decode.hpp: softmax(scale * q k^T) v of one query per row over the keys its sequence has so far.
+//
+// Any head_dim up to 256, any number of keys, any number of query heads per KV head. No key (kv_len 0, or a
+// stopped slot in a decode step) gives zeros. A ring holds the last `capacity` positions; other layouts the
+// first. Split: workgroups share a query's keys and a second dispatch combines them (flash-decoding, Dao et
+// al., 2023). Of the rows of one slot, row r sees one key more than row r - 1.
+#pragma once
+#include "kernels/kv.hpp"
+
+namespace ms {
+
+struct AttentionDecode {
+  gpu::View q;    // [rows, heads, head_dim] f32
+  KvCache cache;
+  gpu::View out;  // [rows, heads, head_dim] f32
+  StepRows step = {};
+  uint32_t kv_len = 0;          // keys of row 0 of slot 0, without step.slots; else a row's position + 1
+  float scale = 0;              // 0: 1 / sqrt(head_dim)
+  float attn_softcap = 0;       // 0: off; else tanh(s / c) * c after scale
+  uint32_t sliding_window = 0;  // keys, the row's own included; 0: all
+  uint32_t splits = 0;          // workgroups that share a query's keys, with SPLIT; 0: chosen
+
+  struct Overrides {
+    uint32_t workgroup_size = 64;
+    bool f16_kv = false;
+    bool use_subgroups = true;
+    bool multihead = false;
+    bool chunked = false;
+    bool split = false;
+    bool combine = false;
+
+    void visit(auto&& v) {
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 128u}, gpu::sizing);
+      v("F16_KV", f16_kv, {false, true});
+      v("USE_SUBGROUPS", use_subgroups, {false, true});
+      v("MULTIHEAD", multihead, {false, true});
+      v("CHUNKED", chunked, {false, true});
+      v("SPLIT", split, {false, true});
+      v("COMBINE", combine, {false, true});
+    }
+    std::string_view refusal() const {
+      if (combine && (f16_kv || multihead || chunked || split)) return "COMBINE reads no keys: nothing else applies to it";
+      return "";
+    }
+  };
+  struct Params {
+    uint32_t rows, heads, kv_heads, head_dim;
+    uint32_t kv_len, kv_len_source, prefill, slot;
+    float scale, attn_softcap;
+    uint32_t sliding_window, kv_layout, kv_rows, capacity, page_size;
+    uint32_t splits, split_keys;
+  };
+};
+
+extern const gpu::Kernel attention_decode_kernel;
+
+gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& args);  // chooses the overrides
+gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& args, AttentionDecode::Overrides over);
+
+}  // namespace ms

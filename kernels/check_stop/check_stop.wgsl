@@ -1,0 +1,52 @@
+// check_stop.wgsl: ends a step: each running slot takes its sampled token and stops if it must.
+//
+// One lane a row. Grid: rows / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Replaces main of the old check_stop.wgsl (advance 0); advance 1 is what a recorded step needs.
+
+#import lane
+#import slot
+
+override WORKGROUP_SIZE: u32 = 64;
+
+struct Params {
+  eos_token_id: u32,  // these three without slots
+  max_tokens: u32,
+  current_pos: u32,
+  advance: u32,       // 1: the slots are bound and advance
+  rows: u32,
+  capacity: u32,      // of the history; 0: it is not bound
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> sampled: array<u32>;            // [rows]
+@group(0) @binding(2) var<storage, read_write> should_stop: array<u32>;  // [rows], unwritten if advance
+@group(0) @binding(3) var<storage, read_write> slots: array<Slot>;       // [rows], unread if !advance
+@group(0) @binding(4) var<storage, read_write> history: array<u32>;      // [rows, capacity]
+
+fn is_stop_token(row: u32, token: u32) -> bool {
+  for (var i = 0u; i < min(slots[row].stop_count, 16); i++) {
+    if (slots[row].stop_tokens[i] == token) { return true; }
+  }
+  return false;
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(group: Group, at: Lane) {
+  let row = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE + at.lane;
+  if (row >= params.rows) { return; }
+  let token = sampled[row];
+  if (params.advance == 0) {
+    should_stop[row] = u32(token == params.eos_token_id || params.current_pos >= params.max_tokens);
+    return;
+  }
+  if (slots[row].stopped != 0) { return; }
+  let position = slots[row].position + 1;
+  slots[row].position = position;
+  slots[row].token = token;
+  if (position < params.capacity) { history[row * params.capacity + position] = token; }
+  if (is_stop_token(row, token)) {
+    slots[row].stopped = 1;
+  } else if (position >= slots[row].limit) {
+    slots[row].stopped = 2;
+  }
+}

@@ -1,0 +1,63 @@
+// fused_ffn.hpp: y = alpha * act(G x) * (U x), the gated half of a feed-forward layer (GLU variants, Shazeer 2020).
+#pragma once
+#include "kernels/matmul_gemv/matmul_gemv.hpp"
+
+namespace ms {
+
+enum class Activation : uint32_t { silu = 0, gelu = 1 };
+
+struct FusedFfn {
+  gpu::View x;            // [M, hidden_size] f32; rows are x_stride elements apart
+  Weight weight;          // [2 * intermediate_size, hidden_size]: gate row 0, up row 0, gate row 1, …
+  gpu::View norm = {};    // [hidden_size] f32: x is taken as x / sqrt(mean(x^2) + eps) * norm; absent: as it is
+  gpu::View y;            // [M, intermediate_size] f32
+  uint32_t x_stride = 0;  // 0: hidden_size. A multiple of 4 when M > 1
+  Activation activation = Activation::silu;
+  float alpha = 1;
+  float clamp_max = 0;  // 0: none; else gate <= clamp_max and |up| <= clamp_max
+  float eps = 1e-6f;
+  bool int8_activations = false;  // x rounded to int8, 16 elements a scale; weights of float types: no
+
+  struct Overrides : GemvShape {
+    bool multi_output = false;
+    bool use_subgroups = true;
+    bool batched = false;
+    bool f16_weights = false;
+    uint32_t weight_type = 0;
+    bool norm_input = false;
+    bool int8_activations = false;
+
+    void visit(auto&& v) {
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("MULTI_OUTPUT", multi_output, {false, true});
+      v("USE_SUBGROUPS", use_subgroups, {false, true});
+      v("BATCHED", batched, {false, true});
+      v("F16_WEIGHTS", f16_weights, {false, true});
+      v("WEIGHT_TYPE", weight_type, {0u, 1u, 2u, 3u, 4u, 5u, 10u, 12u});
+      v("NORM_INPUT", norm_input, {false, true});
+      v("INT8_ACTIVATIONS", int8_activations, {false, true});
+      v("CHUNK", chunk, {16u, 64u}, gpu::sizing);
+      v("TEAM", team, {8u, 1u}, gpu::sizing);
+      v("ROWS", rows, {2u, 4u}, gpu::in_prelude);
+    }
+    std::string_view refusal() const {
+      if (f16_weights && weight_type != 0) return "F16_WEIGHTS names the weights' type: WEIGHT_TYPE stays 0";
+      if (int8_activations && is_float(WeightType(weight_type))) return "INT8_ACTIVATIONS multiplies integers: not for float weights";
+      return "";
+    }
+  };
+  struct Params {
+    uint32_t M, hidden_size, intermediate_size;
+    float alpha;
+    uint32_t activation;
+    float clamp_max, eps;
+    uint32_t row_blocks, x_stride;
+  };
+};
+
+extern const gpu::Kernel fused_ffn_kernel;
+
+gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& args);
+gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& args, FusedFfn::Overrides over);
+
+}  // namespace ms

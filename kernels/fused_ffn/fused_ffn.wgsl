@@ -1,0 +1,78 @@
+// fused_ffn.wgsl: y = alpha * act(G x) * (U x), the gated half of a feed-forward layer, for packed weights.
+//
+// G and U are one packed tensor of 2 N rows, gate and up in turn, so that a team of lanes reads both side by side
+// (shared/gemv.wgsl; ROWS is even). x may be normalised on the way in.
+// Grid: (groups, rows of x); groups walk the rest of the weights in strides.
+// Replaces main, main_multi, main_f16 and main_batched of the old fused_ffn.wgsl.
+
+#import lane
+#import reduce
+#import blocks
+#import gemv
+
+override WORKGROUP_SIZE: u32 = 256;       // power of two
+override MULTI_OUTPUT: bool = false;      // several outputs a workgroup: a team is a subgroup or TEAM lanes, not all lanes
+override USE_SUBGROUPS: bool = true;      // with MULTI_OUTPUT: a team is a subgroup, else TEAM lanes
+override BATCHED: bool = false;           // several rows of x, group.id.y
+override F16_WEIGHTS: bool = false;       // the weights are f16; WEIGHT_TYPE stays 0
+override WEIGHT_TYPE: u32 = 0;            // shared/blocks.wgsl
+override NORM_INPUT: bool = false;        // x is taken as x / rms(x) * norm
+override INT8_ACTIVATIONS: bool = false;  // x is rounded to int8, 16 elements a scale; not for float weights
+override CHUNK: u32 = 64;                 // blocks of 32 of x in workgroup memory at a time
+override TEAM: u32 = 8;                   // lanes a team without USE_SUBGROUPS, a power of two
+
+struct Params {
+  M: u32,                  // rows of x
+  hidden_size: u32,        // columns of the weights
+  intermediate_size: u32,  // N: outputs a row
+  alpha: f32,
+  activation: u32,         // 0 SiLU, 1 GELU (tanh form)
+  clamp_max: f32,          // 0: none; else gate <= clamp_max, |up| <= clamp_max
+  eps: f32,                // of the norm
+  row_blocks: u32,         // blocks a row of the weights
+  x_stride: u32,           // elements from row to row of x, a multiple of 4
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4f>;       // [M, x_stride] f32
+@group(0) @binding(2) var<storage, read> quants: array<vec4u>;  // gate and up rows in turn, packed
+@group(0) @binding(3) var<storage, read> scales: array<u32>;    // the same
+@group(0) @binding(4) var<storage, read> norm: array<f32>;      // [hidden_size], with NORM_INPUT
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;   // [M, intermediate_size]
+
+fn norm4(col: u32, last: u32) -> vec4f {
+  return vec4f(norm[col], norm[min(col + 1, last)], norm[min(col + 2, last)], norm[min(col + 3, last)]);
+}
+fn weight_type() -> u32 { return select(WEIGHT_TYPE, F16, F16_WEIGHTS); }
+fn team_lanes() -> u32 { return select(WORKGROUP_SIZE, select(TEAM, 0, USE_SUBGROUPS), MULTI_OUTPUT); }
+
+fn activate(v: f32) -> f32 {
+  if (params.activation == 0) { return v / (1 + exp(-v)); }
+  return 0.5 * v * (1 + tanh(clamp(0.7978845608028654 * (v + 0.044715 * v * v * v), -15, 15)));
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(group: Group, at: Lane) {
+  var m = 0u;
+  if (BATCHED) { m = group.id.y; }
+  let vector = Vector(params.hidden_size, params.row_blocks, m * params.x_stride, params.eps);
+  let team = team_of(at);
+  let scale = vector_scale(vector, at);
+  let rows = team_count(at) * ROWS;
+  let all = 2 * params.intermediate_size;
+  for (var base = group.id.x * rows; base < all; base += group.count.x * rows) {
+    let row = base + team.index * ROWS;
+    let sums = gemv(vector, scale, row, all, team, at);
+    if (team.lane == 0) {
+      for (var r = 0u; r < ROWS && row + r < all; r += 2) {
+        var gate = sums[r];
+        var up = sums[r + 1];
+        if (params.clamp_max > 0) {
+          gate = min(gate, params.clamp_max);
+          up = clamp(up, -params.clamp_max, params.clamp_max);
+        }
+        y[m * params.intermediate_size + (row + r) / 2] = params.alpha * activate(gate) * up;
+      }
+    }
+  }
+}

@@ -1,0 +1,35 @@
+// kv.cpp: what every kernel that touches the KV cache requires of it.
+#include "kernels/kv.hpp"
+
+#include "kernels/slot.hpp"
+
+namespace ms {
+
+uint32_t KvCache::positions() const {
+  if (capacity) return capacity;
+  return layout == KvLayout::paged ? block_table.cols() * page_size : rows();
+}
+
+void check_kv(std::string_view kernel, const KvCache& cache, const StepRows& step, uint32_t rows,
+              uint32_t kv_heads, uint32_t head_dim) {
+  const gpu::View& k = cache.k;
+  const bool f16 = k.type == gpu::Type::f16;
+  require(k.type == cache.v.type && (f16 || k.type == gpu::Type::f32), "{}: k is {}, v is {}: both must be f32 or both f16", kernel, k, cache.v);
+  const gpu::Shape want{cache.rows(), kv_heads, f16 ? (head_dim + 1) / 2 * 2 : head_dim};
+  require(k.shape == want && cache.v.shape == want, "{}: k is {}, v is {}, want [kv_rows, {}, {}]", kernel, k, cache.v, kv_heads, want[2]);
+
+  require(cache.layout != KvLayout::plain, "{}: a plain layout is no cache", kernel);
+  require(!step.slots || step.slots.cols() * 4 == sizeof(Slot), "{}: slots is {}, want [slots, {}]", kernel, step.slots, sizeof(Slot) / 4);
+  const uint32_t slots = step.slots ? step.slots.rows() : 1;
+  require(step.slots ? step.prefill ? step.slot < slots : rows <= slots : step.slot == 0, "{}: {} rows {} slot {} of {}", kernel, rows, step.prefill ? "of" : "from", step.slot, slots);
+
+  const uint64_t capacity = cache.positions();
+  if (cache.layout == KvLayout::paged) {
+    require(cache.page_size && capacity % cache.page_size == 0, "{}: {} positions are not whole pages of {}", kernel, capacity, cache.page_size);
+    require(cache.block_table.size() * cache.page_size >= slots * capacity, "{}: block_table is {}, want {} slots of {} blocks", kernel, cache.block_table, slots, capacity / cache.page_size);
+  } else {
+    require(slots * capacity <= cache.rows(), "{}: {} slots of {} positions exceed k, {}", kernel, slots, capacity, k);
+  }
+}
+
+}  // namespace ms

@@ -1,0 +1,61 @@
+// matmul.hpp: C = alpha * A B with f32 sums; B is plain, or a packed weight of any type.
+#pragma once
+#include "gpu/work.hpp"
+#include "kernels/weight.hpp"
+
+namespace ms {
+
+struct Matmul {
+  gpu::View a;         // [M, K] f32, or f16 when c is
+  Weight b;            // [N, K], packed; a plain float matrix (see plain_b) may be transposed
+  gpu::View c;         // [M, c_stride] f32, or f16; results go to columns c_offset to c_offset + N
+  bool transpose_b = true;   // false: b is [K, N], of a float type
+  uint32_t c_offset = 0;     // even for f16
+  float alpha = 1;
+  bool int8_activations = false;  // A rounded to int8, 16 elements a scale; where the device's form has it
+
+  struct Overrides {
+    bool f16_mode = false;
+    bool mixed_precision = false;
+    bool use_vec4 = false;
+    uint32_t weight_type = 0;
+    bool row_lanes = false;
+    bool int8_activations = false;
+    uint32_t workgroup_size = 256;
+    uint32_t tile_m = 8;
+
+    void visit(auto&& v) {
+      v("F16_MODE", f16_mode, {false, true});
+      v("MIXED_PRECISION", mixed_precision, {false, true});
+      v("USE_VEC4", use_vec4, {false, true});
+      v("WEIGHT_TYPE", weight_type, {0u, 1u, 2u, 3u, 4u, 5u, 10u, 12u});
+      v("ROW_LANES", row_lanes, {false, true});
+      v("INT8_ACTIVATIONS", int8_activations, {false, true});
+      v("WORKGROUP_SIZE", workgroup_size, {256u, 64u});
+      v("TILE_M", tile_m, {8u, 16u}, gpu::in_prelude);
+    }
+    std::string_view refusal() const {
+      if (f16_mode && mixed_precision) return "F16_MODE has f16 weights, MIXED_PRECISION f32 activations besides: one of them";
+      if ((f16_mode || mixed_precision) && weight_type != 0) return "F16_MODE and MIXED_PRECISION name the type of B: WEIGHT_TYPE stays 0";
+      if (int8_activations && (f16_mode || mixed_precision || is_float(WeightType(weight_type)))) return "INT8_ACTIVATIONS multiplies integers: not for float weights";
+      if (int8_activations && !row_lanes) return "INT8_ACTIVATIONS keeps whole blocks in a lane, as ROW_LANES does; the tile holds floats";
+      if (!row_lanes && workgroup_size != 256) return "a tile of 64 x 64 is 4 x 4 for each of 256 lanes";
+      return "";
+    }
+  };
+  struct Params {
+    uint32_t M, N, K;
+    float alpha;
+    uint32_t transpose_b, row_blocks, b_stride, a_stride, c_stride, c_offset;
+  };
+};
+
+extern const gpu::Kernel matmul_kernel;
+
+// A plain float matrix [rows, cols] (f32 or f16 view, rows after each other without padding) as matmul's b.
+Weight plain_b(const gpu::View& matrix);
+
+gpu::Work matmul(const gpu::Caps& caps, const Matmul& args);
+gpu::Work matmul(const gpu::Caps& caps, const Matmul& args, Matmul::Overrides over);
+
+}  // namespace ms

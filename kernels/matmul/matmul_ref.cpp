@@ -1,0 +1,48 @@
+// matmul_ref.cpp: the CPU twin of matmul.wgsl, in double.
+#include <algorithm>
+
+#include "base/half.hpp"
+#include "kernels/matmul/matmul.hpp"
+#include "kernels/matmul_gemv/matmul_gemv.hpp"
+
+namespace ms {
+
+void matmul_ref(const gpu::HostDispatch& d) {
+  const auto p = d.params<Matmul::Params>();
+  const auto over = d.overrides<Matmul::Overrides>();
+  const auto quants = d.get<uint32_t>(1), scales = d.get<uint32_t>(2);
+  const WeightType type = over.f16_mode || over.mixed_precision ? WeightType::f16 : WeightType(over.weight_type);
+  // B as [N, K].
+  std::vector<float> b(size_t(p.N) * p.K);
+  for (uint32_t n = 0; n < p.N; ++n) {
+    if (!is_float(type)) {
+      unpack_row(type, n, p.K, quants, scales, std::span(b).subspan(size_t(n) * p.K, p.K));
+      continue;
+    }
+    for (uint32_t k = 0; k < p.K; ++k) {
+      const size_t i = p.transpose_b ? size_t(n) * p.b_stride + k : size_t(k) * p.b_stride + n;
+      b[size_t(n) * p.K + k] = type == WeightType::f32   ? d.get<float>(1)[i]
+                               : type == WeightType::f16 ? f16_to_f32(d.get<uint16_t>(1)[i])
+                                                         : bf16_to_f32(d.get<uint16_t>(1)[i]);
+    }
+  }
+  std::vector<float> row(p.K);
+  for (uint32_t m = 0; m < p.M; ++m) {
+    for (uint32_t k = 0; k < p.K; ++k) row[k] = over.f16_mode ? f16_to_f32(d.get<uint16_t>(0)[size_t(m) * p.a_stride + k]) : d.get<float>(0)[size_t(m) * p.a_stride + k];
+    const auto v = gemv_vector(row, {}, p.K, false, 0, over.int8_activations);
+    for (uint32_t n = 0; n < p.N; ++n) {
+      double sum = 0;
+      for (uint32_t k = 0; k < p.K; ++k) sum += v[k] * b[size_t(n) * p.K + k];
+      const size_t i = size_t(m) * p.c_stride + p.c_offset + n;
+      if (over.f16_mode) {
+        d.get<uint16_t>(3)[i] = f32_to_f16(float(std::clamp(p.alpha * sum, -65504.0, 65504.0)));
+        // A word is written whole: the odd column beyond N gets zero.
+        if (n + 1 == p.N && p.N % 2) d.get<uint16_t>(3)[i + 1] = 0;
+      } else {
+        d.get<float>(3)[i] = float(p.alpha * sum);
+      }
+    }
+  }
+}
+
+}  // namespace ms

@@ -1,0 +1,65 @@
+// matmul_gemv.wgsl: y = alpha * W x for packed weights W of any type; x may be normalised on the way in.
+//
+// A team of lanes owns ROWS rows of W (shared/gemv.wgsl): a subgroup, with MULTICOL TEAM lanes, else a workgroup.
+// Grid: (groups, rows of x); groups walk the rest of W in strides, so that any subgroup size is right.
+// Replaces the old matmul_gemv.wgsl and matmul_gemv_subgroup.wgsl: main, multicol, batched; and, at
+// WEIGHT_TYPE 1, matmul_f16w_f32a_naive.wgsl.
+
+#import lane
+#import reduce
+#import blocks
+#import gemv
+
+override WORKGROUP_SIZE: u32 = 256;        // power of two
+override USE_SUBGROUPS: bool = true;       // a row's sum is a subgroup's
+override MULTICOL: bool = false;           // TEAM lanes a row, whatever the subgroups
+override BATCHED: bool = false;            // several rows of x, group.id.y
+override WEIGHT_TYPE: u32 = 0;             // shared/blocks.wgsl
+override NORM_INPUT: bool = false;         // x is taken as x / rms(x) * norm
+override INT8_ACTIVATIONS: bool = false;   // x is rounded to int8, 16 elements a scale; not for float weights
+override CHUNK: u32 = 64;                  // blocks of 32 of x in workgroup memory at a time
+override TEAM: u32 = 8;                    // with MULTICOL: lanes a row, a power of two
+
+struct Params {
+  M: u32,           // rows of x
+  N: u32,           // rows of W
+  K: u32,           // columns of W
+  alpha: f32,
+  eps: f32,         // of the norm
+  row_blocks: u32,  // blocks a row of W
+  x_stride: u32,    // elements from row to row of x, a multiple of 4
+  y_stride: u32,    // elements from row to row of y
+  y_offset: u32,    // where a row's first result goes
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4f>;        // [M, x_stride] f32
+@group(0) @binding(2) var<storage, read> quants: array<vec4u>;   // W, packed
+@group(0) @binding(3) var<storage, read> scales: array<u32>;     // W, packed
+@group(0) @binding(4) var<storage, read> norm: array<f32>;       // [K], with NORM_INPUT
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;    // [M, y_stride]
+
+fn norm4(col: u32, last: u32) -> vec4f {
+  return vec4f(norm[col], norm[min(col + 1, last)], norm[min(col + 2, last)], norm[min(col + 3, last)]);
+}
+fn weight_type() -> u32 { return WEIGHT_TYPE; }
+fn team_lanes() -> u32 { return select(select(WORKGROUP_SIZE, 0, USE_SUBGROUPS), TEAM, MULTICOL); }
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(group: Group, at: Lane) {
+  var m = 0u;
+  if (BATCHED) { m = group.id.y; }
+  let vector = Vector(params.K, params.row_blocks, m * params.x_stride, params.eps);
+  let team = team_of(at);
+  let scale = vector_scale(vector, at);
+  let rows = team_count(at) * ROWS;
+  for (var base = group.id.x * rows; base < params.N; base += group.count.x * rows) {
+    let row = base + team.index * ROWS;
+    let sums = gemv(vector, scale, row, params.N, team, at);
+    if (team.lane == 0) {
+      for (var r = 0u; r < ROWS && row + r < params.N; r++) {
+        y[m * params.y_stride + params.y_offset + row + r] = params.alpha * sums[r];
+      }
+    }
+  }
+}

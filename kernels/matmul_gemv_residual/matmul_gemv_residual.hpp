@@ -1,0 +1,48 @@
+// matmul_gemv_residual.hpp: y = alpha * W x + residual for packed weights of any type.
+#pragma once
+#include "kernels/matmul_gemv/matmul_gemv.hpp"
+
+namespace ms {
+
+struct MatmulGemvResidual {
+  gpu::View x;            // [M, K] f32; rows are x_stride elements apart
+  Weight weight;          // [N, K]
+  gpu::View residual;     // [M, N] f32
+  gpu::View y;            // [M, N] f32, of another buffer than residual
+  uint32_t x_stride = 0;  // 0: K. A multiple of 4 when M > 1
+  float alpha = 1;
+  bool int8_activations = false;  // x rounded to int8, 16 elements a scale; weights of float types: no
+
+  struct Overrides : GemvShape {
+    bool use_subgroups = true;
+    bool multicol = false;
+    uint32_t weight_type = 0;
+    bool int8_activations = false;
+
+    void visit(auto&& v) {
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("USE_SUBGROUPS", use_subgroups, {false, true});
+      v("MULTICOL", multicol, {false, true});
+      v("WEIGHT_TYPE", weight_type, {0u, 1u, 2u, 3u, 4u, 5u, 10u, 12u});
+      v("INT8_ACTIVATIONS", int8_activations, {false, true});
+      v("CHUNK", chunk, {16u, 64u}, gpu::sizing);
+      v("TEAM", team, {8u, 1u}, gpu::sizing);
+      v("ROWS", rows, {2u, 1u, 4u}, gpu::in_prelude);
+    }
+    std::string_view refusal() const {
+      return int8_activations && is_float(WeightType(weight_type)) ? "INT8_ACTIVATIONS multiplies integers: not for float weights" : "";
+    }
+  };
+  struct Params {
+    uint32_t M, N, K;
+    float alpha;
+    uint32_t row_blocks, x_stride;
+  };
+};
+
+extern const gpu::Kernel matmul_gemv_residual_kernel;
+
+gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& args);
+gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& args, MatmulGemvResidual::Overrides over);
+
+}  // namespace ms

@@ -1,0 +1,57 @@
+// matmul_gemv_residual.wgsl: y = alpha * W x + residual for packed weights W of any type.
+//
+// A team of lanes owns ROWS rows of W (shared/gemv.wgsl): a subgroup, with MULTICOL TEAM lanes, else a workgroup.
+// Grid: (groups, rows of x); groups walk the rest of W in strides, so that any subgroup size is right.
+// Replaces main (WEIGHT_TYPE 1) and main_f32 (WEIGHT_TYPE 0) of the old matmul_gemv_residual.wgsl.
+
+#import lane
+#import reduce
+#import blocks
+#import gemv
+
+override WORKGROUP_SIZE: u32 = 256;       // power of two
+override USE_SUBGROUPS: bool = true;      // a row's sum is a subgroup's
+override MULTICOL: bool = false;          // TEAM lanes a row, whatever the subgroups
+override WEIGHT_TYPE: u32 = 0;            // shared/blocks.wgsl
+override INT8_ACTIVATIONS: bool = false;  // x is rounded to int8, 16 elements a scale; not for float weights
+override CHUNK: u32 = 64;                 // blocks of 32 of x in workgroup memory at a time
+override TEAM: u32 = 8;                   // with MULTICOL: lanes a row, a power of two
+
+struct Params {
+  M: u32,           // rows of x
+  N: u32,           // rows of W
+  K: u32,           // columns of W
+  alpha: f32,
+  row_blocks: u32,  // blocks a row of W
+  x_stride: u32,    // elements from row to row of x, a multiple of 4
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4f>;        // [M, x_stride] f32
+@group(0) @binding(2) var<storage, read> quants: array<vec4u>;   // W, packed
+@group(0) @binding(3) var<storage, read> scales: array<u32>;     // W, packed
+@group(0) @binding(4) var<storage, read> residual: array<f32>;   // [M, N]
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;    // [M, N]
+
+const NORM_INPUT = false;
+fn norm4(col: u32, last: u32) -> vec4f { return vec4f(1); }
+fn weight_type() -> u32 { return WEIGHT_TYPE; }
+fn team_lanes() -> u32 { return select(select(WORKGROUP_SIZE, 0, USE_SUBGROUPS), TEAM, MULTICOL); }
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(group: Group, at: Lane) {
+  let m = group.id.y;
+  let vector = Vector(params.K, params.row_blocks, m * params.x_stride, 0);
+  let team = team_of(at);
+  let rows = team_count(at) * ROWS;
+  for (var base = group.id.x * rows; base < params.N; base += group.count.x * rows) {
+    let row = base + team.index * ROWS;
+    let sums = gemv(vector, 1, row, params.N, team, at);
+    if (team.lane == 0) {
+      for (var r = 0u; r < ROWS && row + r < params.N; r++) {
+        let i = m * params.N + row + r;
+        y[i] = params.alpha * sums[r] + residual[i];
+      }
+    }
+  }
+}

@@ -1,0 +1,23 @@
+// matmul_gemv_residual_ref.cpp: the CPU twin of matmul_gemv_residual.wgsl, in double.
+#include "kernels/matmul_gemv_residual/matmul_gemv_residual.hpp"
+
+namespace ms {
+
+void matmul_gemv_residual_ref(const gpu::HostDispatch& d) {
+  const auto p = d.params<MatmulGemvResidual::Params>();
+  const auto over = d.overrides<MatmulGemvResidual::Overrides>();
+  const auto x = d.get<float>(0), residual = d.get<float>(3), y = d.get<float>(4);
+  const auto quants = d.get<uint32_t>(1), scales = d.get<uint32_t>(2);
+  std::vector<float> w(p.K);
+  for (uint32_t m = 0; m < p.M; ++m) {
+    const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), {}, p.K, false, 0, over.int8_activations);
+    for (uint32_t n = 0; n < p.N; ++n) {
+      unpack_row(WeightType(over.weight_type), n, p.K, quants, scales, w);
+      double sum = 0;
+      for (uint32_t k = 0; k < p.K; ++k) sum += w[k] * v[k];
+      y[size_t(m) * p.N + n] = float(p.alpha * sum + residual[size_t(m) * p.N + n]);
+    }
+  }
+}
+
+}  // namespace ms

@@ -1,0 +1,32 @@
+// rope_init.wgsl: the tables of rotary embedding: cos and sin of position * frequency, times a factor.
+//
+// One pair at one position a lane. Angles are exact integers, so a table is right to 3e-7 at any position.
+// Grid: max_seq * pairs / WORKGROUP_SIZE, folded into (x, y) beyond 65535. Any sizes.
+// Replaces precompute_freqs of the old rope.wgsl.
+
+#import lane
+#import turns
+
+override WORKGROUP_SIZE: u32 = 256;
+
+struct Params {
+  max_seq: u32,
+  pairs: u32,
+  start: u32,             // position of the tables' first row
+  attention_factor: f32,  // multiplies both
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> freqs: array<vec2u>;        // [pairs]: turns per position; turns.wgsl
+@group(0) @binding(2) var<storage, read_write> cosines: array<f32>;  // [max_seq, pairs]
+@group(0) @binding(3) var<storage, read_write> sines: array<f32>;    // [max_seq, pairs]
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(group: Group, at: Lane) {
+  let i = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE + at.lane;
+  if (i >= params.max_seq * params.pairs) { return; }
+  let turns = turns_at(params.start + i / params.pairs, freqs[i % params.pairs]);
+  let point = params.attention_factor * cos_sin(turns);
+  cosines[i] = point.x;
+  sines[i] = point.y;
+}

@@ -1,0 +1,71 @@
+// sample_argmax.wgsl: the id of each row's largest logit; ties to the lowest id.
+//
+// SINGLE_PASS: a workgroup a row. Else two dispatches: a workgroup for each of `parts` ranges of a row writes
+// its winner, and with IS_REDUCE_PHASE a workgroup a row reduces those. Any vocabulary. Grid: rows, or
+// rows * parts, folded into (x, y) beyond 65535.
+// Replaces argmax, argmax_reduce and sample_single_pass of the old sample.wgsl.
+
+#import lane
+#import slot
+#import order
+
+override WORKGROUP_SIZE: u32 = 256;
+override IS_REDUCE_PHASE: bool = false;  // reads partials, writes sampled
+override SINGLE_PASS: bool = false;      // reads logits, writes sampled; else partials are written
+
+struct Params {
+  rows: u32,
+  vocab_size: u32,
+  parts: u32,          // partials of a row
+  pad_token_id: u32,   // never wins; 0xffffffff: none
+  logit_softcap: f32,  // of best_logit; 0: none
+  has_slots: u32,      // 1: rows whose slot does not run are left as they are
+  has_best_logit: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> slots: array<Slot>;              // [rows]
+@group(0) @binding(2) var<storage, read> logits: array<f32>;              // [rows, vocab_size]
+@group(0) @binding(3) var<storage, read_write> partials: array<vec2u>;    // [rows, parts]: key, id
+@group(0) @binding(4) var<storage, read_write> sampled: array<u32>;       // [rows]
+@group(0) @binding(5) var<storage, read_write> best_logit: array<f32>;    // [rows], unwritten if !has_best_logit
+
+fn key_at(row: u32, id: u32) -> u32 {
+  if (id == params.pad_token_id) { return 0; }
+  return key_of(logits[row * params.vocab_size + id]);
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(group: Group, at: Lane) {
+  let parts = select(params.parts, 1, IS_REDUCE_PHASE || SINGLE_PASS);
+  let index = group.id.y * group.count.x + group.id.x;
+  let row = index / parts;
+  if (row >= params.rows) { return; }  // uniform: a whole workgroup leaves together
+  if (params.has_slots != 0 && slots[row].stopped != 0) { return; }
+
+  var best = vec2u(0);  // key, id
+  if (IS_REDUCE_PHASE) {
+    for (var part = at.lane; part < params.parts; part += WORKGROUP_SIZE) {
+      let partial = partials[row * params.parts + part];
+      if (partial.x > best.x || (partial.x == best.x && partial.y < best.y)) { best = partial; }
+    }
+  } else {
+    let part_size = (params.vocab_size + parts - 1) / parts;
+    let first = index % parts * part_size;
+    let end = min(first + part_size, params.vocab_size);
+    for (var id = first + at.lane; id < end; id += WORKGROUP_SIZE) {
+      let key = key_at(row, id);
+      if (key > best.x) { best = vec2u(key, id); }  // a lane's ids grow: of equal keys the lowest stays
+    }
+  }
+
+  let key = workgroup_largest(best.x, at);
+  let id = ~workgroup_largest(select(0, ~best.y, best.x == key), at);
+  if (at.lane != 0) { return; }
+  if (IS_REDUCE_PHASE || SINGLE_PASS) {
+    sampled[row] = id;
+    if (params.has_best_logit != 0) { best_logit[row] = softcap(logit_of(key), params.logit_softcap); }
+  } else {
+    partials[index] = vec2u(key, id);
+  }
+}

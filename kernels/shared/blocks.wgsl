@@ -1,0 +1,124 @@
+// blocks.wgsl: blocks of 32 weights of a packed tensor (kernels/weight.hpp), of any WEIGHT_TYPE.
+//
+// Needs: fn weight_type() -> u32, of overrides alone; var<storage, read> quants: array<vec4u>; var<storage, read> scales: array<u32>.
+// Block b of a tensor is row b / row_blocks, columns 32 (b % row_blocks) on.
+const F32 = 0u;
+const F16 = 1u;
+const BF16 = 2u;
+const Q8_0 = 3u;
+const Q4_0 = 4u;
+const Q4_1 = 5u;
+const Q4_K = 10u;
+const Q6_K = 12u;
+
+// Integer weights: weight i is scale[i / 16] * byte i of q (signed) + offset[i / 16].
+struct Block {
+  q: array<u32, 8>,
+  scale: vec2f,
+  offset: vec2f,
+}
+
+// An f16 in the low bits, by bits: unpack2x16float may flush subnormals, which K-quant scales often are.
+fn half_to_f32(bits: u32) -> f32 {
+  let magnitude = bits & 0x7fff;
+  let normal = bitcast<f32>((magnitude << 13) + 0x38000000);
+  let value = select(normal, f32(magnitude) * 5.9604644775390625e-8, magnitude < 0x400);
+  return select(value, -value, (bits & 0x8000) != 0);
+}
+
+fn scale_half(i: u32) -> f32 { return half_to_f32(scales[i >> 1] >> ((i & 1) << 4)); }
+
+fn nibbles(w: vec4u) -> array<u32, 8> {
+  let low = w & vec4u(0x0f0f0f0f);
+  let high = (w >> vec4u(4)) & vec4u(0x0f0f0f0f);
+  return array<u32, 8>(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
+}
+
+// Block b of an integer type.
+fn load_block(b: u32) -> Block {
+  var block: Block;
+  switch (weight_type()) {
+    case Q8_0: {
+      let a = quants[2 * b];
+      let c = quants[2 * b + 1];
+      block.q = array<u32, 8>(a.x, a.y, a.z, a.w, c.x, c.y, c.z, c.w);
+      block.scale = vec2f(scale_half(b));
+    }
+    case Q4_0: {
+      block.q = nibbles(quants[b]);
+      block.scale = vec2f(scale_half(b));
+      block.offset = -8.0 * block.scale;
+    }
+    case Q4_1: {
+      block.q = nibbles(quants[b]);
+      let s = scales[b];
+      block.scale = vec2f(half_to_f32(s));
+      block.offset = vec2f(half_to_f32(s >> 16));
+    }
+    case Q4_K: {  // scales: per 8 blocks {d | dmin << 16, 12 bytes of 6-bit scales and minima}
+      block.q = nibbles(quants[b]);
+      let at = (b >> 3) * 4;
+      let d = scales[at];
+      let shift = (b & 3) * 8;
+      let low = scales[at + 1] >> shift;
+      let mid = scales[at + 2] >> shift;
+      var scale = low & 63;
+      var least = mid & 63;
+      if ((b & 4) != 0) {
+        let high = scales[at + 3] >> shift;
+        scale = (high & 15) | ((low >> 2) & 48);
+        least = ((high >> 4) & 15) | ((mid >> 2) & 48);
+      }
+      block.scale = vec2f(half_to_f32(d) * f32(scale));
+      block.offset = vec2f(-half_to_f32(d >> 16) * f32(least));
+    }
+    default: {  // Q6_K; scales: per block {high bits of 16 weights, of 16 more, two int8 scales | d << 16}
+      block.q = nibbles(quants[b]);
+      let at = b * 3;
+      let high = vec2u(scales[at], scales[at + 1]);
+      for (var j = 0u; j < 4; j++) {
+        block.q[j] |= ((high.x >> (2 * j)) & 0x03030303) << 4;
+        block.q[j + 4] |= ((high.y >> (2 * j)) & 0x03030303) << 4;
+      }
+      let s = scales[at + 2];
+      let signed = unpack4xI8(s);
+      block.scale = half_to_f32(s >> 16) * vec2f(f32(signed.x), f32(signed.y));
+      block.offset = -32.0 * block.scale;
+    }
+  }
+  return block;
+}
+
+// Block b of a float type.
+fn load_floats(b: u32) -> array<vec4f, 8> {
+  var w: array<vec4f, 8>;
+  if (weight_type() == F32) {
+    for (var j = 0u; j < 8; j++) { w[j] = bitcast<vec4f>(quants[8 * b + j]); }
+  } else {
+    for (var j = 0u; j < 4; j++) {
+      let q = quants[4 * b + j];
+      if (weight_type() == F16) {
+        w[2 * j] = vec4f(unpack2x16float(q.x), unpack2x16float(q.y));
+        w[2 * j + 1] = vec4f(unpack2x16float(q.z), unpack2x16float(q.w));
+      } else {
+        w[2 * j] = vec4f(bf16_pair(q.x), bf16_pair(q.y));
+        w[2 * j + 1] = vec4f(bf16_pair(q.z), bf16_pair(q.w));
+      }
+    }
+  }
+  return w;
+}
+
+fn bf16_pair(word: u32) -> vec2f { return bitcast<vec2f>(vec2u(word << 16, word & 0xffff0000)); }
+
+// Block b as floats, whatever its type.
+fn decode_block(b: u32) -> array<vec4f, 8> {
+  if (weight_type() <= BF16) { return load_floats(b); }
+  let block = load_block(b);
+  var w: array<vec4f, 8>;
+  for (var j = 0u; j < 4; j++) {
+    w[j] = block.scale.x * vec4f(unpack4xI8(block.q[j])) + block.offset.x;
+    w[j + 4] = block.scale.y * vec4f(unpack4xI8(block.q[j + 4])) + block.offset.y;
+  }
+  return w;
+}

@@ -1,0 +1,146 @@
+// gemv.wgsl: dot products of packed weight rows with one vector that is staged, chunk by chunk, in
+// workgroup memory. The body of matmul_gemv, matmul_gemv_residual and fused_ffn.
+//
+// Needs: #import lane, reduce, blocks; binding x: array<vec4f>; override WORKGROUP_SIZE, CHUNK, NORM_INPUT (or a const),
+// INT8_ACTIVATIONS; const ROWS; fn norm4(col, last) -> vec4f, the norm's weights from col on, none beyond last;
+// fn team_lanes() -> u32, of overrides alone: the lanes that share a row, 0 for a subgroup's.
+//
+// A team of lanes owns ROWS rows, whose weights share what is read of x; its lane t takes blocks t, t + lanes, …
+// of them. The vector is stored block-last, so that neighbouring lanes read neighbouring words.
+struct Vector { cols: u32, row_blocks: u32, start: u32, eps: f32 }  // start: its first element in x, a multiple of 4
+
+var<workgroup> staged: array<vec4f, select(1, 8 * CHUNK, !INT8_ACTIVATIONS)>;       // [8, CHUNK] four elements
+var<workgroup> staged_sum: array<f32, select(1, 2 * CHUNK, !INT8_ACTIVATIONS)>;    // [2, CHUNK] of 16 elements each
+var<workgroup> staged_int8: array<vec4u, select(1, 2 * CHUNK, INT8_ACTIVATIONS)>;   // [2, CHUNK] 16 int8
+var<workgroup> staged_scale: array<vec2f, select(1, 2 * CHUNK, INT8_ACTIVATIONS)>;  // [2, CHUNK] {scale, scale * their sum}
+var<workgroup> team_sums: array<f32, WORKGROUP_SIZE>;
+var<workgroup> shared_count: u32;
+
+// 1 / sqrt(mean(x^2) + eps), or 1 when the vector is taken as it is.
+fn vector_scale(v: Vector, at: Lane) -> f32 {
+  if (!NORM_INPUT) { return 1; }
+  var sum = 0.0;
+  for (var i = at.lane; i < (v.cols + 3) / 4; i += WORKGROUP_SIZE) {
+    let e = inside(v, x[v.start / 4 + i], 4 * i);
+    sum += dot(e, e);
+  }
+  return inverseSqrt(workgroup_sum(sum, at) / f32(v.cols) + v.eps);
+}
+
+// Four elements from col on, with zeros for those beyond the vector's end.
+fn inside(v: Vector, e: vec4f, col: u32) -> vec4f {
+  if (col + 4 <= v.cols) { return e; }
+  return select(vec4f(), e, vec4u(col, col + 1, col + 2, col + 3) < vec4u(v.cols));
+}
+
+fn element4(v: Vector, scale: f32, col: u32) -> vec4f {
+  if (col >= v.cols) { return vec4f(); }
+  var e = x[(v.start + col) / 4];
+  if (NORM_INPUT) { e *= scale * norm4(col, v.cols - 1); }
+  return inside(v, e, col);
+}
+
+// Stages blocks first to first + CHUNK of the vector. Barriers on both sides are the caller's.
+fn stage(v: Vector, scale: f32, first: u32, at: Lane) {
+  for (var half = at.lane; half < 2 * min(CHUNK, v.row_blocks - first); half += WORKGROUP_SIZE) {
+    let block = half >> 1;
+    let h = half & 1;
+    let col = (first * 2 + half) * 16;
+    var e: array<vec4f, 4>;
+    for (var j = 0u; j < 4; j++) { e[j] = element4(v, scale, col + 4 * j); }
+    if (INT8_ACTIVATIONS) {
+      let m = max(max(abs(e[0]), abs(e[1])), max(abs(e[2]), abs(e[3])));
+      let largest = max(max(m.x, m.y), max(m.z, m.w));
+      let step = largest / 127;
+      let inverse = select(0.0, 127 / largest, largest > 1e-30);
+      var q: vec4u;
+      var sum = 0;
+      for (var j = 0u; j < 4; j++) {
+        let i = vec4i(round(e[j] * inverse));
+        q[j] = pack4xI8(i);
+        sum += i.x + i.y + i.z + i.w;
+      }
+      staged_int8[h * CHUNK + block] = q;
+      staged_scale[h * CHUNK + block] = vec2f(step, step * f32(sum));
+    } else {
+      for (var j = 0u; j < 4; j++) { staged[(4 * h + j) * CHUNK + block] = e[j]; }
+      let sum = e[0] + e[1] + e[2] + e[3];
+      staged_sum[h * CHUNK + block] = sum.x + sum.y + sum.z + sum.w;
+    }
+  }
+}
+
+// Block b of the weights times block s of what is staged.
+fn block_dot(b: u32, s: u32) -> f32 {
+  if (weight_type() <= BF16) {
+    let w = load_floats(b);
+    var sum = 0.0;
+    for (var j = 0u; j < 8; j++) { sum += dot(w[j], staged[j * CHUNK + s]); }
+    return sum;
+  }
+  let block = load_block(b);
+  if (INT8_ACTIVATIONS) {
+    let low = staged_int8[s];
+    let high = staged_int8[CHUNK + s];
+    let a = dot4I8Packed(block.q[0], low.x) + dot4I8Packed(block.q[1], low.y) + dot4I8Packed(block.q[2], low.z) + dot4I8Packed(block.q[3], low.w);
+    let c = dot4I8Packed(block.q[4], high.x) + dot4I8Packed(block.q[5], high.y) + dot4I8Packed(block.q[6], high.z) + dot4I8Packed(block.q[7], high.w);
+    let s0 = staged_scale[s];
+    let s1 = staged_scale[CHUNK + s];
+    return block.scale.x * s0.x * f32(a) + block.offset.x * s0.y + block.scale.y * s1.x * f32(c) + block.offset.y * s1.y;
+  }
+  var sum = vec2f();
+  for (var j = 0u; j < 4; j++) {
+    sum.x += dot(vec4f(unpack4xI8(block.q[j])), staged[j * CHUNK + s]);
+    sum.y += dot(vec4f(unpack4xI8(block.q[j + 4])), staged[(j + 4) * CHUNK + s]);
+  }
+  return dot(block.scale, sum) + dot(block.offset, vec2f(staged_sum[s], staged_sum[CHUNK + s]));
+}
+
+// Which team of its workgroup a lane is in, and its place there.
+struct Team { index: u32, lane: u32, lanes: u32 }
+
+fn team_of(at: Lane) -> Team {
+  if (team_lanes() == 0) { return Team(subgroup(at), sublane(at), subgroup_size(at)); }
+  return Team(at.lane / team_lanes(), at.lane % team_lanes(), team_lanes());
+}
+
+// The teams of a workgroup: a uniform value, which the subgroups' number is to the device but not to Tint.
+fn team_count(at: Lane) -> u32 {
+  if (team_lanes() != 0) { return WORKGROUP_SIZE / team_lanes(); }
+  if (at.lane == 0) { shared_count = subgroups(at); }
+  return workgroupUniformLoad(&shared_count);
+}
+
+// The sum over a team, in its first lane at least. Uniform control flow only.
+fn team_sum(value: f32, at: Lane) -> f32 {
+  if (team_lanes() == 1) { return value; }
+  if (team_lanes() == 0) { return subgroup_sum_f32(value); }
+  if (team_lanes() == WORKGROUP_SIZE) { return workgroup_sum(value, at); }
+  workgroupBarrier();
+  team_sums[at.lane] = value;
+  workgroupBarrier();
+  var sum = 0.0;
+  if (at.lane % team_lanes() == 0) {
+    for (var i = 0u; i < team_lanes(); i++) { sum += team_sums[at.lane + i]; }
+  }
+  return sum;
+}
+
+// The rows first_row to first_row + ROWS of the weights times the vector, in the team's first lane at least. Uniform
+// control flow only. Rows at or beyond `rows` repeat the last one, for the caller to drop.
+fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f32, ROWS> {
+  var sums: array<f32, ROWS>;
+  for (var first = 0u; first < v.row_blocks; first += CHUNK) {
+    workgroupBarrier();
+    stage(v, scale, first, at);
+    workgroupBarrier();
+    let count = min(CHUNK, v.row_blocks - first);
+    for (var s = team.lane; s < count; s += team.lanes) {
+      for (var r = 0u; r < ROWS; r++) {
+        sums[r] += block_dot(min(first_row + r, rows - 1) * v.row_blocks + first + s, s);
+      }
+    }
+  }
+  for (var r = 0u; r < ROWS; r++) { sums[r] = team_sum(sums[r], at); }
+  return sums;
+}

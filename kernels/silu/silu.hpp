@@ -1,0 +1,42 @@
+// silu.hpp: y = silu(x + bias), or silu(gate + bias) * up (SwiGLU; Shazeer, 2020).
+//
+// silu(x) = x / (1 + exp(-x)).
+#pragma once
+#include "gpu/work.hpp"
+
+namespace ms {
+
+struct Silu {
+  // Gates in `gate`, ups in `input`; or both in input: in pairs (gate, up); all gates, then all
+  // ups; the same in each row.
+  enum class Layout : uint32_t { separate, interleaved, split, row_split };
+
+  gpu::View input = {};  // [rows, dim] f32, or [rows, 2 * dim] unless separate; absent: in place
+  gpu::View gate = {};   // [rows, dim] f32, separate only; absent: no gate
+  gpu::View bias = {};   // [dim] f32, added to what is activated
+  gpu::View y;           // [rows, dim] f32, of no input's buffer; in place, it is the input too
+  Layout layout = Layout::separate;
+
+  struct Overrides {
+    uint32_t workgroup_size = 256;
+    bool use_vec4 = false;
+
+    void visit(auto&& v) {
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("USE_VEC4", use_vec4, {false, true});
+    }
+    std::string_view refusal() const { return ""; }
+  };
+  struct Params {
+    uint32_t size, dim;
+    uint32_t has_gate, has_bias, gate_layout, inplace;
+  };
+};
+
+extern const gpu::Kernel silu_kernel;
+
+// Four elements a lane where rows allow it and it still makes enough lanes to fill a device.
+gpu::Work silu(const gpu::Caps& caps, const Silu& args);
+gpu::Work silu(const gpu::Caps& caps, const Silu& args, Silu::Overrides over);
+
+}  // namespace ms

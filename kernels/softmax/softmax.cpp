@@ -1,0 +1,36 @@
+// softmax.cpp: the wrapper of softmax.wgsl.
+#include "kernels/softmax/softmax.hpp"
+
+namespace ms {
+
+using gpu::in, gpu::out;
+
+void softmax_ref(const gpu::HostDispatch& d);
+const gpu::Kernel softmax_kernel = gpu::kernel<Softmax>("softmax", {in, out}, softmax_ref);
+
+gpu::Work softmax(const gpu::Caps& caps, const Softmax& a) {
+  const uint32_t cols = a.y.cols();
+  return softmax(
+      caps, a,
+      {.workgroup_size = cols <= 64 ? 64u : 256u, .small_size = cols <= 256, .online = cols > 256});
+}
+
+gpu::Work softmax(const gpu::Caps&, const Softmax& a, Softmax::Overrides over) {
+  const uint32_t rows = a.y.rows(), cols = a.y.cols();
+  require(a.y && a.y.type == gpu::Type::f32, "softmax: y is {}, wants f32", a.y);
+  require(!a.x || (a.x.type == gpu::Type::f32 && a.x.size() == a.y.size()),
+          "softmax: x is {}, y is {}", a.x, a.y);
+  require(a.y.size() <= UINT32_MAX, "softmax: {} elements, at most 2^32 - 1", a.y.size());
+  require(a.temperature >= 1e-30f && a.temperature <= 1e30f,
+          "softmax: temperature is {}, wants 1e-30 to 1e30", a.temperature);
+  require(!over.small_size || cols <= over.workgroup_size,
+          "softmax: SMALL_SIZE takes {} columns, y is {}", over.workgroup_size, a.y);
+
+  return gpu::Dispatch{.kernel = &softmax_kernel,
+                       .constants = gpu::constants(over),
+                       .bindings = {a.x, a.y},
+                       .params = gpu::bytes(Softmax::Params{rows, cols, a.temperature, !a.x}),
+                       .grid = gpu::fold(rows)};
+}
+
+}  // namespace ms

@@ -1,0 +1,168 @@
+// weights.cpp: packing and uploading tensors in chunks of rows.
+#include "model/weights.hpp"
+
+#include <algorithm>
+#include <random>
+
+#include "base/half.hpp"
+
+namespace ms {
+
+namespace {
+
+constexpr uint64_t chunk_bytes = 16 << 20;  // of packed rows staged at a time
+
+std::string text(const std::vector<uint64_t>& shape) {
+  std::string s = "[";
+  for (uint64_t n : shape) s += fmt::format("{}{}", s.size() > 1 ? ", " : "", n);
+  return s + "]";
+}
+
+uint64_t tensor_bytes(const TensorInfo& t) {
+  const TypeInfo& type = info(t.type);
+  return t.rows() * (t.cols() / type.block_size) * type.block_bytes;
+}
+
+// Words that decode to small weights: any bits as quants of integer types, sane scales.
+void randomise(WeightType type, std::span<uint32_t> quants, std::span<uint32_t> scales, std::mt19937& rng) {
+  const auto half = [&] { return uint32_t(f32_to_f16(1e-3f + 1e-3f * float(rng() % 1024) / 1024)); };
+  if (type == WeightType::f32) {
+    for (uint32_t& w : quants) w = std::bit_cast<uint32_t>((float(rng() % 65536) / 65536 - 0.5f) * 0.04f);
+  } else if (is_float(type)) {
+    const auto value = [&] { return (float(rng() % 65536) / 65536 - 0.5f) * 0.04f; };
+    const auto bits = [&] { return type == WeightType::f16 ? f32_to_f16(value()) : f32_to_bf16(value()); };
+    for (uint32_t& w : quants) w = bits() | uint32_t(bits()) << 16;
+  } else {
+    for (uint32_t& w : quants) w = rng();
+  }
+  for (size_t i = 0; i < scales.size(); ++i) {
+    const bool q6 = type == WeightType::q6_k, q4 = type == WeightType::q4_k;
+    if ((q4 && i % 4 != 0) || (q6 && i % 3 != 2)) scales[i] = rng();
+    else if (q6) scales[i] = half() >> 3 << 16 | (rng() & 0xffff);
+    else scales[i] = half() | half() << 16;
+  }
+}
+
+}  // namespace
+
+Catalog Catalog::of(const Gguf& file) {
+  Catalog catalog{.source = file.path().string(), .tensors = {}};
+  for (const TensorInfo& t : file.tensors()) catalog.tensors.emplace(t.name, t);
+  return catalog;
+}
+
+Catalog Catalog::synthetic(const Config& c, TensorType type, bool tied) {
+  Catalog catalog{.source = fmt::format("synthetic {} {}", c.name, info(type).name), .tensors = {}};
+  const auto add = [&](const std::string& name, TensorType t, std::vector<uint64_t> shape) {
+    const auto added = catalog.tensors.emplace(name, TensorInfo{.name = {}, .type = t, .shape = std::move(shape), .data = {}}).first;
+    added->second.name = added->first;
+  };
+  add("token_embd.weight", type, {c.vocab, c.dim});
+  if (!tied) add("output.weight", type, {c.vocab, c.dim});
+  add("output_norm.weight", TensorType::f32, {c.dim});
+  for (uint32_t layer = 0; layer < c.layers; ++layer) {
+    const std::string blk = fmt::format("blk.{}.", layer);
+    add(blk + "attn_norm.weight", TensorType::f32, {c.dim});
+    add(blk + "attn_q.weight", type, {c.q_size(), c.dim});
+    add(blk + "attn_k.weight", type, {c.kv_size(), c.dim});
+    add(blk + "attn_v.weight", type, {c.kv_size(), c.dim});
+    add(blk + "attn_output.weight", type, {c.dim, c.q_size()});
+    add(blk + "ffn_norm.weight", TensorType::f32, {c.dim});
+    add(blk + "ffn_gate.weight", type, {c.ffn, c.dim});
+    add(blk + "ffn_up.weight", type, {c.ffn, c.dim});
+    add(blk + "ffn_down.weight", type, {c.dim, c.ffn});
+  }
+  return catalog;
+}
+
+const TensorInfo* Catalog::find(std::string_view name) const {
+  const auto found = tensors.find(name);
+  return found == tensors.end() ? nullptr : &found->second;
+}
+
+const TensorInfo& Catalog::get(const std::string& name, std::vector<uint64_t> shape) const {
+  const TensorInfo* t = find(name);
+  if (!t) fail("{}: there is no tensor {}", source, name);
+  if (t->shape != shape) fail("{}: tensor {} is {}, the model's numbers say {}", source, name, text(t->shape), text(shape));
+  return *t;
+}
+
+WeightLoader::WeightLoader(gpu::Device& device, const Catalog& catalog, std::function<void(uint64_t, uint64_t)> progress)
+    : device_(device), catalog_(catalog), progress_(std::move(progress)) {
+  for (const auto& [name, t] : catalog.tensors) all_ += tensor_bytes(t);
+}
+
+gpu::Buffer& WeightLoader::place(uint64_t bytes, const TensorInfo& tensor) {
+  const uint64_t most = device_.caps().max_binding_bytes;
+  if (bytes > most) fail("{}: tensor {} takes {} bytes; one binding of {} holds {}", catalog_.source, tensor.name, bytes, device_.caps().name, most);
+  memory_.push_back(device_.buffer(bytes, std::string(tensor.name)));
+  packed_bytes_ += bytes;
+  return *memory_.back();
+}
+
+Weight WeightLoader::pack(const TensorInfo& like, uint64_t rows, const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source) {
+  const auto type = weight_type(like.type);
+  if (!type) fail("{}: tensor {} is of type {}, which has no kernels yet", catalog_.source, like.name, info(like.type).name);
+  const uint64_t cols = like.cols(), q = quant_words(*type, 1, cols), s = scale_words(*type, 1, cols);
+  const uint64_t file_row = cols / info(like.type).block_size * info(like.type).block_bytes;
+  gpu::Buffer& quants = place(rows * q * 4, like);
+  gpu::Buffer* scales = s ? &place(rows * s * 4, like) : nullptr;
+
+  const uint64_t step = std::min(rows, std::max<uint64_t>(1, chunk_bytes / (4 * (q + s))));
+  quants_.resize(step * q);
+  scales_.resize(step * s);
+  std::mt19937 rng(1);
+  for (uint64_t first = 0; first < rows; first += step) {
+    const uint64_t count = std::min(step, rows - first);
+    if (!like.data.empty())
+      pool_.parallel_for(count, [&](size_t i) {
+        const auto [tensor, row] = source(first + i);
+        pack_rows(*type, 1, cols, tensor->data.subspan(row * file_row, file_row), std::span(quants_).subspan(i * q, q), std::span(scales_).subspan(i * s, s));
+      });
+    else if (first == 0)
+      randomise(*type, quants_, scales_, rng);
+    device_.write(quants, first * q * 4, std::as_bytes(std::span(quants_).first(count * q)));
+    if (scales) device_.write(*scales, first * s * 4, std::as_bytes(std::span(scales_).first(count * s)));
+    done_ += count * file_row;
+    device_.finish();  // Dawn holds what it was given until it is copied: bounds the host's memory
+    if (progress_) progress_(done_, all_);
+  }
+  return {.type = *type,
+          .rows = uint32_t(rows),
+          .cols = uint32_t(cols),
+          .quants = {.buffer = &quants, .shape = {rows * q}, .type = gpu::Type::u32},
+          .scales = scales ? gpu::View{.buffer = scales, .shape = {rows * s}, .type = gpu::Type::u32} : gpu::View{}};
+}
+
+Weight WeightLoader::stack(const std::vector<const TensorInfo*>& matrices) {
+  uint64_t rows = 0;
+  for (const TensorInfo* t : matrices) {
+    require(t->type == matrices.front()->type && t->cols() == matrices.front()->cols(), "stack: tensors of different types or widths");
+    rows += t->rows();
+  }
+  return pack(*matrices.front(), rows, [&](uint64_t row) {
+    for (const TensorInfo* t : matrices) {
+      if (row < t->rows()) return std::pair(t, row);
+      row -= t->rows();
+    }
+    return std::pair(matrices.back(), row);
+  });
+}
+
+Weight WeightLoader::interleave(const TensorInfo& even, const TensorInfo& odd) {
+  require(even.type == odd.type && even.shape == odd.shape, "interleave: tensors of different types or shapes");
+  return pack(even, 2 * even.rows(), [&](uint64_t row) { return std::pair(row % 2 ? &odd : &even, row / 2); });
+}
+
+gpu::View WeightLoader::vector(const TensorInfo& tensor) {
+  const uint64_t n = tensor.elements();
+  if (!can_decode(tensor.type)) fail("{}: tensor {} is of type {}, which is not supported", catalog_.source, tensor.name, info(tensor.type).name);
+  std::vector<float> values(n, 1.0f);
+  if (!tensor.data.empty()) decode(tensor.type, tensor.data, values);
+  gpu::Buffer& buffer = place(n * 4, tensor);
+  device_.write(buffer, 0, std::as_bytes(std::span(values)));
+  done_ += tensor_bytes(tensor);
+  return {.buffer = &buffer, .shape = {n}};
+}
+
+}  // namespace ms

@@ -1,0 +1,61 @@
+// weights.hpp: tensors on their way from a file to the GPU, packed for the kernels.
+//
+// Tensors stream through one staging area of a few MiB: host memory beyond the file's mapping stays small.
+#pragma once
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.hpp"
+#include "formats/gguf.hpp"
+#include "gpu/device.hpp"
+#include "kernels/weight.hpp"
+#include "model/config.hpp"
+
+namespace ms {
+
+// Tensors by name. A tensor without data stands for random weights of its shape.
+struct Catalog {
+  std::string source;  // for messages
+  std::map<std::string, TensorInfo, std::less<>> tensors;
+
+  static Catalog of(const Gguf& file);
+  // A Llama of this shape: matrices of one type, norms f32. Whether the output has weights of its own or the embedding's.
+  static Catalog synthetic(const Config& config, TensorType type, bool tied);
+
+  const TensorInfo* find(std::string_view name) const;
+  // Throws Error: absent, or of another shape.
+  const TensorInfo& get(const std::string& name, std::vector<uint64_t> shape) const;
+};
+
+class WeightLoader {
+ public:
+  // progress(bytes done, bytes in all), of the catalog.
+  WeightLoader(gpu::Device& device, const Catalog& catalog, std::function<void(uint64_t, uint64_t)> progress);
+
+  // One or more matrices of a type and width, their rows one after the other.
+  Weight stack(const std::vector<const TensorInfo*>& matrices);
+  // Two of the same shape, their rows in turn.
+  Weight interleave(const TensorInfo& even, const TensorInfo& odd);
+  // A vector as f32.
+  gpu::View vector(const TensorInfo& tensor);
+
+  std::vector<gpu::BufferPtr> take() { return std::move(memory_); }  // owns what the views name
+  uint64_t packed_bytes() const { return packed_bytes_; }
+
+ private:
+  // Row r of the packed tensor is row source(r).second of tensor source(r).first.
+  Weight pack(const TensorInfo& like, uint64_t rows, const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source);
+  gpu::Buffer& place(uint64_t bytes, const TensorInfo& tensor);
+
+  gpu::Device& device_;
+  const Catalog& catalog_;
+  std::function<void(uint64_t, uint64_t)> progress_;
+  ThreadPool pool_;
+  std::vector<gpu::BufferPtr> memory_;
+  std::vector<uint32_t> quants_, scales_;  // staging
+  uint64_t done_ = 0, all_ = 0, packed_bytes_ = 0;
+};
+
+}  // namespace ms

@@ -1,0 +1,67 @@
+// text_rust.h: the C interface of the Rust crate in text/rust: tokenizers and chat templates.
+//
+// Written by hand rather than by cbindgen: ten functions do not pay for one more tool that every build needs,
+// and text/'s tests call them all. `struct`s mirror #[repr(C)] ones in rust/src/lib.rs, field by field.
+// Where a function says that it failed, the buffer holds a message (UTF-8). Objects may be used by several threads.
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Bytes that somebody else owns.
+typedef struct {
+  const uint8_t* data;
+  size_t size;
+} MsTextBytes;
+
+// Bytes that the receiver gives back with ms_text_free.
+typedef struct {
+  uint8_t* data;
+  size_t size;
+} MsTextBuffer;
+
+// A vocabulary, as the metadata of a GGUF file have it.
+typedef struct {
+  MsTextBytes model;          // tokenizer.ggml.model
+  MsTextBytes pre;            // tokenizer.ggml.pre (for gpt2)
+  const MsTextBytes* tokens;  // [n_tokens]
+  const int32_t* kinds;       // [n_tokens] tokenizer.ggml.token_type
+  const uint8_t* strips;      // [n_tokens] whether white space after the special token is dropped
+  size_t n_tokens;
+  const float* scores;  // [n_scores] (for llama: n_tokens of them)
+  size_t n_scores;
+  const MsTextBytes* merges;  // [n_merges] "left right" (for gpt2)
+  size_t n_merges;
+  int64_t unknown;    // the id of the unknown token, or -1
+  bool space_prefix;  // llama: every stretch of plain text gets a space in front
+} MsTextVocabulary;
+
+typedef struct MsTextTokenizer MsTextTokenizer;
+typedef struct MsTextTemplate MsTextTemplate;
+
+// Null after a failure. The vocabulary is not needed any more afterwards.
+MsTextTokenizer* ms_text_tokenizer_new(const MsTextVocabulary* vocabulary, MsTextBuffer* error);
+void ms_text_tokenizer_free(MsTextTokenizer* tokenizer);
+// The bytes that each token stands for: [n_tokens], as long as the tokenizer lives.
+const MsTextBytes* ms_text_tokenizer_pieces(const MsTextTokenizer* tokenizer);
+// Whether texts begin with bos where the file does not say (tokenizer.ggml.add_bos_token).
+bool ms_text_tokenizer_usually_bos(const MsTextTokenizer* tokenizer);
+// `out`: the ids, as uint32_t. Bytes of `text` that are not UTF-8 count as U+FFFD.
+bool ms_text_tokenizer_encode(const MsTextTokenizer* tokenizer, MsTextBytes text, bool parse_special,
+                              MsTextBuffer* out);
+
+// Null after a failure.
+MsTextTemplate* ms_text_template_new(MsTextBytes source, MsTextBuffer* error);
+void ms_text_template_free(MsTextTemplate* chat_template);
+// `variables`: a JSON object. `out`: the text.
+bool ms_text_template_render(const MsTextTemplate* chat_template, MsTextBytes variables, MsTextBuffer* out);
+
+void ms_text_free(MsTextBuffer buffer);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,207 @@
+// tokenizer.cpp: what the metadata of a GGUF file say about its tokenizer; the Rust crate does the rest.
+#include "text/tokenizer.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/error.hpp"
+#include "text/rust.hpp"
+#include "text/utf8.hpp"
+
+namespace ms {
+namespace {
+
+// The values of tokenizer.ggml.token_type; 5 is unused, 6 a byte.
+constexpr int32_t kNormal = 1;
+constexpr int32_t kUnknown = 2;
+constexpr int32_t kControl = 3;
+constexpr int32_t kUserDefined = 4;
+constexpr int32_t kLastKind = 6;
+
+// Names of tokens that end a turn or a text. A file may call them normal tokens, or name only one of them as eos.
+constexpr auto kEnds = std::to_array<std::string_view>(
+    {"<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>", "<turn|>", "<end_of_utterance>", "<EOT>", "_<EOT>",
+     "[EOT]", "<|return|>", "<|call|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>"});
+constexpr std::string_view kHarmonyReturn = "<|return|>", kHarmonyEnd = "<|end|>";
+
+using Strings = std::vector<std::string_view>;
+
+std::vector<MsTextBytes> as_bytes(const Strings& strings) {
+  std::vector<MsTextBytes> out(strings.size());
+  std::ranges::transform(strings, out.begin(), rust::bytes);
+  return out;
+}
+
+std::optional<uint32_t> find_id(const Gguf& file, std::string_view key, size_t n_tokens) {
+  const std::optional<uint64_t> id = file.find_uint(key);
+  if (!id) return std::nullopt;
+  if (*id >= n_tokens) {
+    fail("{}: {} is {}, but there are {} tokens", file.path().string(), key, *id, n_tokens);
+  }
+  return static_cast<uint32_t>(*id);
+}
+
+void require_entries(const Gguf& file, std::string_view key, size_t entries, size_t n_tokens) {
+  if (entries == n_tokens) return;
+  fail("{}: {} has {} entries, but there are {} tokens", file.path().string(), key, entries, n_tokens);
+}
+
+// [tokens]: normal, where the file does not say.
+std::vector<int32_t> token_kinds(const Gguf& file, size_t n_tokens) {
+  constexpr std::string_view kKey = "tokenizer.ggml.token_type";
+  const std::optional<std::vector<int64_t>> kinds = file.find_ints(kKey);
+  if (!kinds) return std::vector<int32_t>(n_tokens, kNormal);
+  require_entries(file, kKey, kinds->size(), n_tokens);
+  for (size_t id = 0; id < n_tokens; ++id) {
+    if ((*kinds)[id] < 0 || (*kinds)[id] > kLastKind) {
+      fail("{}: {} of token {} is {}, not 0 to {}", file.path().string(), kKey, id, (*kinds)[id], kLastKind);
+    }
+  }
+  return {kinds->begin(), kinds->end()};
+}
+
+// Ids of the tokens of kEnds that the vocabulary has, in that order. In the Harmony format <|end|> ends a message,
+// after which the same reply goes on.
+std::vector<uint32_t> ends(const Strings& tokens) {
+  std::array<std::optional<uint32_t>, kEnds.size()> found;
+  bool harmony = false;
+  for (uint32_t id = 0; id < tokens.size(); ++id) {
+    const auto name = std::ranges::find(kEnds, tokens[id]);
+    if (name != kEnds.end()) found[name - kEnds.begin()] = id;
+    harmony = harmony || tokens[id] == kHarmonyReturn;
+  }
+  std::vector<uint32_t> out;
+  for (size_t i = 0; i < kEnds.size(); ++i) {
+    if (found[i] && !(harmony && kEnds[i] == kHarmonyEnd)) out.push_back(*found[i]);
+  }
+  return out;
+}
+
+// [tokens]: which of them swallow the white space after them. A GGUF file does not say; of the models here only
+// the SentencePiece ones of Phi-3 have such tokens (their tokenizer.json: "rstrip").
+std::vector<uint8_t> strip_flags(const Gguf& file, const Strings& tokens, bool sentencepiece) {
+  std::vector<uint8_t> out(tokens.size(), 0);
+  if (!sentencepiece || file.find_string("general.architecture") != "phi3") return out;
+  constexpr auto kExceptions = std::to_array<std::string_view>({"<unk>", "<s>", "<|endoftext|>"});
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    out[id] = std::ranges::find(kExceptions, tokens[id]) == kExceptions.end();
+  }
+  return out;
+}
+
+}  // namespace
+
+void Tokenizer::Free::operator()(MsTextTokenizer* tokenizer) const { ms_text_tokenizer_free(tokenizer); }
+
+Tokenizer Tokenizer::from_gguf(const Gguf& file) {
+  const std::string_view model = file.get_string("tokenizer.ggml.model");
+  const bool sentencepiece = model == "llama";
+  const Strings* tokens = file.find_strings("tokenizer.ggml.tokens");
+  if (!tokens) fail("{}: tokenizer.ggml.tokens is missing: the file has no vocabulary", file.path().string());
+  const size_t n_tokens = tokens->size();
+  if (n_tokens == 0 || n_tokens > INT32_MAX) {
+    fail("{}: tokenizer.ggml.tokens has {} entries", file.path().string(), n_tokens);
+  }
+
+  Tokenizer out;
+  out.kinds_ = token_kinds(file, n_tokens);
+  out.bos_ = find_id(file, "tokenizer.ggml.bos_token_id", n_tokens);
+  out.eos_ = find_id(file, "tokenizer.ggml.eos_token_id", n_tokens);
+  out.eot_ = find_id(file, "tokenizer.ggml.eot_token_id", n_tokens);
+  out.stop_tokens_ = ends(*tokens);
+  if (!out.eot_ && !out.stop_tokens_.empty()) out.eot_ = out.stop_tokens_.front();
+  for (const std::optional<uint32_t> id : {out.eos_, out.eot_, find_id(file, "tokenizer.ggml.eom_token_id", n_tokens)}) {
+    if (id) out.stop_tokens_.push_back(*id);
+  }
+  std::ranges::sort(out.stop_tokens_);
+  out.stop_tokens_.erase(std::ranges::unique(out.stop_tokens_).begin(), out.stop_tokens_.end());
+  for (const uint32_t id : out.stop_tokens_) out.kinds_[id] = kControl;
+  if (out.bos_) out.kinds_[*out.bos_] = kControl;
+  out.space_prefix_ = file.find_bool("tokenizer.ggml.add_space_prefix").value_or(true) && sentencepiece;
+
+  static const Strings kNone;
+  static const std::vector<float> kNoScores;
+  const Strings* merges = &kNone;
+  const std::vector<float>* scores = &kNoScores;
+  if (sentencepiece) {
+    scores = file.find_floats("tokenizer.ggml.scores");
+    if (!scores) fail("{}: tokenizer.ggml.scores is missing", file.path().string());
+    require_entries(file, "tokenizer.ggml.scores", scores->size(), n_tokens);
+  } else if (model == "gpt2") {
+    merges = file.find_strings("tokenizer.ggml.merges");
+    if (!merges) fail("{}: tokenizer.ggml.merges is missing", file.path().string());
+  }
+  const std::vector<MsTextBytes> token_bytes = as_bytes(*tokens), merge_bytes = as_bytes(*merges);
+  const std::vector<uint8_t> strips = strip_flags(file, *tokens, sentencepiece);
+  const std::optional<uint32_t> unknown = find_id(file, "tokenizer.ggml.unknown_token_id", n_tokens);
+  const MsTextVocabulary vocabulary = {
+      .model = rust::bytes(model),
+      .pre = rust::bytes(file.find_string("tokenizer.ggml.pre").value_or("")),
+      .tokens = token_bytes.data(),
+      .kinds = out.kinds_.data(),
+      .strips = strips.data(),
+      .n_tokens = n_tokens,
+      .scores = scores->data(),
+      .n_scores = scores->size(),
+      .merges = merge_bytes.data(),
+      .n_merges = merge_bytes.size(),
+      .unknown = unknown ? static_cast<int64_t>(*unknown) : -1,
+      .space_prefix = out.space_prefix_,
+  };
+  rust::Buffer error;
+  out.rust_.reset(ms_text_tokenizer_new(&vocabulary, &error));
+  if (!out.rust_) fail("{}: the tokenizer cannot be made: {}", file.path().string(), error.view());
+  const MsTextBytes* pieces = ms_text_tokenizer_pieces(out.rust_.get());
+  out.pieces_.resize(n_tokens);
+  std::transform(pieces, pieces + n_tokens, out.pieces_.begin(), rust::view);
+
+  const bool usually_bos = ms_text_tokenizer_usually_bos(out.rust_.get());
+  out.add_bos_ = file.find_bool("tokenizer.ggml.add_bos_token").value_or(usually_bos && out.bos_);
+  out.add_eos_ = file.find_bool("tokenizer.ggml.add_eos_token").value_or(false);
+  if ((out.add_bos_ && !out.bos_) || (out.add_eos_ && !out.eos_)) {
+    fail("{}: the tokenizer adds a {} token, but tokenizer.ggml does not name it", file.path().string(),
+         out.bos_ ? "eos" : "bos");
+  }
+  return out;
+}
+
+std::vector<uint32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  rust::Buffer ids;
+  if (!ms_text_tokenizer_encode(rust_.get(), rust::bytes(text), options.parse_special, &ids)) {
+    fail("a text of {} bytes cannot be tokenized: {}", text.size(), ids.view());
+  }
+  const bool bos = options.add_special && add_bos_;
+  std::vector<uint32_t> out(bos + ids.size / sizeof(uint32_t));
+  if (bos) out[0] = *bos_;
+  if (ids.size > 0) std::memcpy(out.data() + bos, ids.data, ids.size);
+  if (options.add_special && add_eos_) out.push_back(*eos_);
+  return out;
+}
+
+std::string Tokenizer::decode(std::span<const uint32_t> tokens, bool skip_special) const {
+  std::string bytes;
+  bool after_special = true;
+  for (const uint32_t token : tokens) {
+    const bool control = is_control(token);
+    std::string_view text = control && skip_special ? std::string_view() : piece(token);
+    if (!control && space_prefix_ && after_special && text.starts_with(' ')) text.remove_prefix(1);
+    bytes += text;
+    after_special = control || kinds_[token] == kUserDefined;
+  }
+  Utf8Stream utf8;
+  const std::string out = utf8.push(bytes);
+  return out + utf8.finish();
+}
+
+std::string_view Tokenizer::piece(uint32_t token) const {
+  require(token < vocab_size(), "tokenizer: token {} of a vocabulary of {}", token, vocab_size());
+  return pieces_[token];
+}
+
+bool Tokenizer::is_control(uint32_t token) const {
+  require(token < vocab_size(), "tokenizer: token {} of a vocabulary of {}", token, vocab_size());
+  return kinds_[token] == kControl || kinds_[token] == kUnknown;
+}
+
+}  // namespace ms
