@@ -1,8 +1,8 @@
 // common.hpp: what the subcommands of the mainspring program share.
 //
 // A subcommand is one file: add_NAME declares its options and what runs after parsing. It prints
-// its result to stdout and throws: ms::Error (exit code 1) or std::invalid_argument (a wrong use,
-// 2).
+// its result to stdout and throws: ms::Error (exit code 1), std::invalid_argument (a wrong use, 2)
+// or ExitCode.
 #pragma once
 #include <cstddef>
 #include <filesystem>
@@ -25,9 +25,17 @@ struct GlobalOptions {
   bool fast = false;
 };
 
+// Thrown to end the program with this exit code and without a word.
+struct ExitCode {
+  int code;
+};
+
+void add_bench(CLI::App& app, const GlobalOptions& options);
 void add_devices(CLI::App& app, const GlobalOptions& options);
 void add_inspect(CLI::App& app, const GlobalOptions& options);
 void add_kernels(CLI::App& app, const GlobalOptions& options);
+void add_logits(CLI::App& app, const GlobalOptions& options);
+void add_run(CLI::App& app, const GlobalOptions& options);
 
 // -o, --output text|json of a subcommand.
 void add_output_option(CLI::App& command, std::string& format);

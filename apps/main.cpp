@@ -2,17 +2,21 @@
 #include <CLI/CLI.hpp>
 
 #include "apps/common.hpp"
+#include "apps/model_options.hpp"
 #include "mainspring.hpp"
 
 namespace {
 
 constexpr const char* examples = R"(Examples:
+  mainspring run -m model.gguf "Why is the sky blue?"
+  mainspring bench -m model.gguf            how fast a model runs here
   mainspring devices                        what this machine can run on
   mainspring inspect model.gguf             what a model file holds
   mainspring kernels --check                every kernel against its reference, on this device
   mainspring --tier portable kernels --check rmsnorm
 
-Exit codes: 0 done, 1 failed, 2 wrong use.)";
+mainspring SUBCOMMAND --help says more about each.
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.)";
 
 int report(const std::exception& error, int code) {
   std::fflush(stdout);
@@ -37,15 +41,20 @@ int main(int argc, char** argv) {
          "Features to use: best, portable, subgroups, f16 or matrix")
       ->envname("MAINSPRING_TIER");
   app.add_flag("--fast", options.fast, "No bounds checks in shaders")->envname("MAINSPRING_FAST");
-  ms::add_devices(app, options);
+  ms::add_run(app, options);
+  ms::add_bench(app, options);
+  ms::add_logits(app, options);
   ms::add_inspect(app, options);
+  ms::add_devices(app, options);
   ms::add_kernels(app, options);
 
   try {
-    app.parse(argc, argv);
+    app.parse(ms::reversed_arguments(argc, argv));
     if (std::fflush(stdout) != 0)
       ms::fail("cannot write to the standard output: {}", std::strerror(errno));
     return 0;
+  } catch (const ms::ExitCode& exit) {
+    return exit.code;
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     fmt::print(stderr, "mainspring: error: {}\nmainspring --help says what there is.\n",

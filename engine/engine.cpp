@@ -25,8 +25,31 @@ void check(const Sampling& s) {
   require(s.top_p > 0 && s.top_p <= 1, "top-p is {}, want more than 0, at most 1", s.top_p);
   require(s.min_p >= 0 && s.min_p <= 1, "min-p is {}, want 0 to 1", s.min_p);
   require(std::isfinite(s.repeat_penalty) && s.repeat_penalty > 0, "repeat penalty is {}, want more than 0", s.repeat_penalty);
-  require(std::isfinite(s.presence_penalty) && std::isfinite(s.frequency_penalty), "presence and frequency penalties are numbers");
+  require(std::isfinite(s.presence_penalty) && std::isfinite(s.frequency_penalty), "presence and frequency penalties are {} and {}, want numbers", s.presence_penalty, s.frequency_penalty);
 }
+
+// Steps on their way, oldest first. Whatever ends the generation, none is left behind.
+class StepsAhead {
+ public:
+  explicit StepsAhead(gpu::Device& device) : device_(device) {}
+  ~StepsAhead() {
+    while (!tickets_.empty()) try {
+      next();
+    } catch (const std::exception&) {  // a lost device: said already, or by the next call
+    }
+  }
+  size_t size() const { return tickets_.size(); }
+  void submit(const gpu::Recording& step, const gpu::View& back) { tickets_.push_back(device_.submit(step, back)); }
+  std::vector<std::byte> next() {
+    const gpu::Ticket ticket = tickets_.front();
+    tickets_.pop_front();
+    return device_.wait(ticket);
+  }
+
+ private:
+  gpu::Device& device_;
+  std::deque<gpu::Ticket> tickets_;
+};
 
 }  // namespace
 
@@ -107,7 +130,7 @@ void Engine::prefill(std::span<const uint32_t> tokens, uint32_t start) {
   }
 }
 
-Generation Engine::generate(std::span<const uint32_t> prompt, const Request& request, const std::function<bool(std::string_view)>& on_text, const std::function<bool(uint32_t)>& on_token) {
+Generation Engine::generate(std::span<const uint32_t> prompt, const Request& request, const OnText& on_text, const std::function<bool(uint32_t)>& on_token) {
   const uint32_t context = model_->context();
   const Sampling& s = request.sampling;
   check(s);
@@ -116,11 +139,18 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
   if (prompt.empty()) fail("the prompt is empty, and the model has no beginning-of-text token to start from");
   if (prompt.size() > context) fail("the prompt has {} tokens, the context holds {}: shorten it, or raise the context (-c)", prompt.size(), context);
 
-  Generation result{.prompt_tokens = uint32_t(prompt.size())};
-  const auto start = Clock::now();
+  Generation result;
+  result.prompt_tokens = uint32_t(prompt.size());
+  auto start = Clock::now();
   const bool greedy = s.temperature == 0 && (s.repeat_last_n == 0 || (s.repeat_penalty == 1 && s.presence_penalty == 0 && s.frequency_penalty == 0));
   const gpu::Recording& recording = step(greedy);
-  prefill(prompt.first(prompt.size() - 1), 0);
+  const uint32_t filled = uint32_t(prompt.size()) - 1, batch = model_->options().batch;
+  if (filled >= batch) prefill_recording(batch, false);
+  if (filled % batch) prefill_recording(filled % batch, false);
+  result.record_seconds = seconds_since(start);
+
+  start = Clock::now();
+  prefill(prompt.first(filled), 0);
   device_->write(*model_->history().buffer, 0, std::as_bytes(prompt));
   if (request.max_tokens == 0) {
     device_->finish();
@@ -131,7 +161,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
   // The slot's limit ends the generation on the GPU: positions that may be filled.
   const uint64_t wanted = request.max_tokens < 0 ? context : prompt.size() + uint64_t(request.max_tokens) - 1;
   Slot slot{.token = prompt.back(),
-            .position = uint32_t(prompt.size() - 1),
+            .position = filled,
             .limit = uint32_t(std::min<uint64_t>(context, wanted)),
             .stopped = Stopped::running,
             .seed = s.seed,
@@ -156,37 +186,38 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
   const auto begin = Clock::now();
   StopMatcher matcher(request.stop);
   Utf8Stream utf8;
-  bool after_special = tokenizer_ && tokenizer_->is_control(prompt.back());
+  // An embedding may have more rows than the vocabulary has tokens: those have no text.
+  const auto is_control = [&](uint32_t token) { return token >= tokenizer_->vocab_size() || tokenizer_->is_control(token); };
+  bool after_special = tokenizer_ && is_control(prompt.back());
+  const auto show = [&](const std::string& text) {
+    result.text += text;
+    return text.empty() || !on_text || on_text(text);
+  };
   const gpu::View state = model_->slots().slice(0, {4});  // token, position, limit, stopped
-  std::deque<gpu::Ticket> ahead;
+  StepsAhead ahead(*device_);
+  uint32_t left = slot.limit - filled;  // steps until the limit
   Stopped stopped = Stopped::running;
   bool wanted_more = true;
   while (stopped == Stopped::running && wanted_more) {
-    while (ahead.size() < steps_ahead) ahead.push_back(device_->submit(recording, state));
+    for (; left > 0 && ahead.size() < steps_ahead; --left) ahead.submit(recording, state);
     uint32_t words[4];
-    std::memcpy(words, device_->wait(ahead.front()).data(), sizeof(words));
-    ahead.pop_front();
+    std::memcpy(words, ahead.next().data(), sizeof(words));
     stopped = Stopped(words[3]);
     const uint32_t token = words[0];
     result.tokens.push_back(token);
     result.generate_seconds = seconds_since(begin);
     if (on_token) wanted_more = on_token(token);
     if (stopped == Stopped::token || !tokenizer_) continue;
-    std::string_view piece = tokenizer_->is_control(token) ? std::string_view() : tokenizer_->piece(token);
+    std::string_view piece = is_control(token) ? std::string_view() : tokenizer_->piece(token);
     if (after_special && tokenizer_->space_prefix() && piece.starts_with(' ')) piece.remove_prefix(1);
-    after_special = tokenizer_->is_control(token);
-    const std::string text = matcher.push(utf8.push(piece));
-    if (on_text && !text.empty() && !on_text(text)) wanted_more = false;
+    after_special = is_control(token);
+    if (!show(matcher.push(utf8.push(piece)))) wanted_more = false;
     if (matcher.stopped()) break;
   }
-  while (!ahead.empty()) {  // steps beyond the end have changed nothing that the next generation reads
-    device_->wait(ahead.front());
-    ahead.pop_front();
-  }
+  // Steps that went beyond the end have changed nothing that the next generation reads.
   if (!matcher.stopped() && wanted_more) {
     std::string rest = matcher.push(utf8.finish());
-    rest += matcher.finish();
-    if (on_text && !rest.empty()) on_text(rest);
+    show(rest + matcher.finish());
   }
   if (matcher.stopped()) result.finish = Finish::stop_string;
   else if (!wanted_more) result.finish = Finish::cancelled;

@@ -1,6 +1,7 @@
 // engine.hpp: a model on a device, from tokens to tokens and text: loading, prefill, the decode loop, stopping.
 //
 // One generation at a time, by one thread. A lost device is an Error, after which the Engine is of no use.
+// Sampling, Request and Generation are those of mainspring.hpp.
 #pragma once
 #include <filesystem>
 #include <functional>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "gpu/device.hpp"
+#include "mainspring.hpp"
 #include "model/llama.hpp"
 #include "text/chat_template.hpp"
 #include "text/tokenizer.hpp"
@@ -24,36 +26,6 @@ struct EngineOptions {
   ModelOptions options;
   // What is being done, how much of it, of how much: "weights" in bytes, "pipelines" in number.
   std::function<void(std::string_view, uint64_t, uint64_t)> progress;
-};
-
-// In order: penalties, temperature, top-k, top-p over what it kept, min-p (kernels/sample_topk).
-struct Sampling {
-  float temperature = 0.8f;  // 0: greedy
-  uint32_t top_k = 40;       // 0: the whole vocabulary
-  float top_p = 0.95f;       // 1: off
-  float min_p = 0.05f;       // 0: off
-  float repeat_penalty = 1;  // 1: off
-  float presence_penalty = 0;
-  float frequency_penalty = 0;
-  uint32_t repeat_last_n = 64;  // tokens that the penalties look back; 0: off
-  uint32_t seed = 0;
-};
-
-struct Request {
-  Sampling sampling;
-  int64_t max_tokens = -1;         // -1: until the model stops or the context is full
-  std::vector<std::string> stop;   // strings that end the text and are not part of it
-  bool ignore_eos = false;         // stop tokens do not stop
-};
-
-enum class Finish { stop_token, stop_string, max_tokens, context_full, cancelled };
-
-struct Generation {
-  std::vector<uint32_t> tokens;  // generated, the stop token included
-  Finish finish = Finish::max_tokens;
-  uint32_t prompt_tokens = 0;
-  double prompt_seconds = 0;    // until the prompt but its last token was in the cache
-  double generate_seconds = 0;  // from then to the last token
 };
 
 class Engine {
@@ -75,7 +47,7 @@ class Engine {
   // Continues a prompt. on_token(id) for each token, then on_text(piece) with text that is whole characters and no
   // part of a stop string; either may return false to end the generation. Throws Error when the prompt is empty or
   // does not fit the context; std::invalid_argument for a token outside the vocabulary or a senseless parameter.
-  Generation generate(std::span<const uint32_t> prompt, const Request& request, const std::function<bool(std::string_view)>& on_text, const std::function<bool(uint32_t)>& on_token = {});
+  Generation generate(std::span<const uint32_t> prompt, const Request& request, const OnText& on_text = {}, const std::function<bool(uint32_t)>& on_token = {});
 
   // Logits [rows.size(), vocab] at these positions of a sequence, evaluated `batch` tokens at a time; 1 goes through the
   // decode step.

@@ -290,7 +290,7 @@ struct Device::Impl {
     }
     back->bytes = bytes;
     back->mapped = false;
-    wgpuCommandEncoderCopyBufferToBuffer(encoder, from, offset, back->buffer.get(), 0, room);
+    if (bytes) wgpuCommandEncoderCopyBufferToBuffer(encoder, from, offset, back->buffer.get(), 0, room);
     return back;
   }
 
@@ -427,8 +427,8 @@ const Counts& Device::counts() const {
 BufferPtr Device::buffer(uint64_t bytes, std::string label) {
   impl_->check();
   const uint64_t rounded = std::max(view_alignment, round_up(bytes, view_alignment));
-  if (rounded > impl_->caps.max_buffer_bytes)
-    fail("{}: {} bytes; a buffer of {} holds at most {}", label, rounded, impl_->caps.name, impl_->caps.max_buffer_bytes);
+  if (bytes > impl_->caps.max_buffer_bytes || rounded > impl_->caps.max_buffer_bytes)
+    fail("{}: {} bytes; a buffer of {} holds at most {}", label, bytes, impl_->caps.name, impl_->caps.max_buffer_bytes);
   const WGPUBufferUsage usage = WGPUBufferUsage_Storage | WGPUBufferUsage_Uniform | WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst;
   RawBuffer raw = impl_->make(rounded, usage, label);
   if (!raw) fail("{}: cannot allocate {} bytes on {}", label, rounded, impl_->caps.name);
@@ -603,6 +603,7 @@ std::optional<std::string> Device::compile_error(const Dispatch& dispatch) {
 }
 
 WGPUComputePipelineImpl* Device::pipeline(const Dispatch& dispatch) {
+  impl_->check();
   return impl_->pipelines->get({&dispatch, 1}).front();
 }
 

@@ -71,9 +71,9 @@ std::string to_string(const Constants& constants) {
 
 Grid fold(uint64_t groups) {
   constexpr uint64_t widest = 65535;  // maxComputeWorkgroupsPerDimension, the portable limit
+  require(groups <= widest * widest, "{} workgroups exceed what a dispatch can hold", groups);
   if (groups <= widest) return {uint32_t(groups), 1, 1};
   const uint64_t rows = (groups + widest - 1) / widest;
-  require(rows <= widest, "{} workgroups exceed what a dispatch can hold", groups);
   return {uint32_t((groups + rows - 1) / rows), uint32_t(rows), 1};
 }
 
@@ -86,7 +86,10 @@ Work& Work::operator+=(Work other) {
   const uint32_t before = uint32_t(scratch.size());
   for (Dispatch& dispatch : other.dispatches) {
     for (View& view : dispatch.bindings)
-      if (view.scratch) view.scratch += before;
+      if (view.scratch) {
+        assert(view.scratch <= other.scratch.size());
+        view.scratch += before;
+      }
     dispatches.push_back(std::move(dispatch));
   }
   scratch.insert(scratch.end(), other.scratch.begin(), other.scratch.end());

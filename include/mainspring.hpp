@@ -1,12 +1,106 @@
 // mainspring.hpp: the public face of the library: language models on any GPU through WebGPU.
+//
+//   auto model = ms::Model::load({.model = "model.gguf"});
+//   model.chat({{"user", "Why is the sky blue?"}}, {},
+//              [](std::string_view text) { std::cout << text << std::flush; return true; });
+//
+// Throws std::invalid_argument for the caller's mistakes, std::runtime_error for the world's.
 #pragma once
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #pragma GCC visibility push(default)
 namespace ms {
 
 // The library's version, "major.minor.patch".
 std::string_view version();
+
+// How tokens are drawn. In order: penalties, temperature, top-k, top-p over what it kept, min-p.
+struct Sampling {
+  float temperature = 0.8f;  // 0: greedy
+  uint32_t top_k = 40;       // 0: the whole vocabulary
+  float top_p = 0.95f;       // 1: off
+  float min_p = 0.05f;       // 0: off
+  float repeat_penalty = 1;  // 1: off
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
+  uint32_t repeat_last_n = 64;  // tokens that the penalties look back; 0: off
+  uint32_t seed = 0;            // the same seed on the same device draws the same tokens
+};
+
+struct Request {
+  Sampling sampling = {};
+  int64_t max_tokens = -1;             // -1: until the model stops or the context is full
+  std::vector<std::string> stop = {};  // strings that end the text and are not part of it
+  bool ignore_eos = false;             // stop tokens do not stop
+};
+
+enum class Finish { stop_token, stop_string, max_tokens, context_full, cancelled };
+
+struct Generation {
+  std::string text;              // all that was handed out
+  std::vector<uint32_t> tokens;  // generated, the stop token included
+  Finish finish = Finish::max_tokens;
+  uint32_t prompt_tokens = 0;
+  double record_seconds = 0;    // compiling and recording what this prompt's length needs, if new
+  double prompt_seconds = 0;    // until the prompt but its last token was in the cache
+  double generate_seconds = 0;  // from then to the last token
+};
+
+// Text as it comes: whole characters, no part of a stop string. False ends the generation.
+using OnText = std::function<bool(std::string_view)>;
+
+struct Message {
+  std::string role;  // "system", "user", "assistant"
+  std::string content;
+};
+
+struct LoadOptions {
+  std::filesystem::path model;         // a GGUF file
+  std::string device = {};             // number or part of the name of an adapter; empty: the first
+  uint32_t context = 0;                // positions; 0: the model's own, at most 4096
+  bool f32_kv = false;                 // the KV cache in f32, else f16
+  bool int8_activations = false;       // faster on some devices, less exact
+  std::filesystem::path cache = {};    // folder to keep compiled pipelines in; empty: none
+  // What is being done ("weights": bytes, "pipelines": number), how much of it, of how much.
+  std::function<void(std::string_view, uint64_t, uint64_t)> progress = {};
+};
+
+class Engine;
+
+// A loaded model. One generation at a time, by one thread. After a lost device it is of no use.
+class Model {
+ public:
+  static Model load(const LoadOptions& options);
+  Model(Model&&) noexcept;
+  Model& operator=(Model&&) noexcept;
+  ~Model();
+
+  // Continues a text, or replies to a conversation by the model's own chat template.
+  Generation generate(std::string_view prompt, const Request& request = {},
+                      const OnText& on_text = {});
+  Generation chat(const std::vector<Message>& messages, const Request& request = {},
+                  const OnText& on_text = {});
+  bool has_chat_template() const;
+
+  // With the special tokens that the model wants around a text; text is never read as special.
+  std::vector<uint32_t> tokenize(std::string_view text) const;
+  // Special tokens are left out.
+  std::string detokenize(std::span<const uint32_t> tokens) const;
+
+  uint32_t context() const;     // positions
+  uint32_t vocabulary() const;  // tokens
+
+ private:
+  explicit Model(std::unique_ptr<Engine> engine);
+  std::unique_ptr<Engine> engine_;
+};
 
 }  // namespace ms
 #pragma GCC visibility pop

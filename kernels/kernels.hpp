@@ -3,6 +3,7 @@
 #include <span>
 
 #include "gpu/work.hpp"
+#include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/check_stop/check_stop.hpp"
 #include "kernels/fused_ffn/fused_ffn.hpp"
 #include "kernels/gather/gather.hpp"

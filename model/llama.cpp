@@ -13,6 +13,8 @@ constexpr uint32_t default_context = 4096;
 // The first `rows` rows of a tensor of more.
 gpu::View head(const gpu::View& view, uint32_t rows) { return view.slice(0, {rows, view.cols()}); }
 
+gpu::View by_head(const gpu::View& view, const Config& c) { return view.as({view.rows(), c.heads, c.head_dim}); }
+
 }  // namespace
 
 gpu::Work Llama::decode() const {
@@ -33,7 +35,7 @@ gpu::Work Llama::decode() const {
     // RoPE; q [slots, q_size]; k and v to the cache, at each slot's position
     work += split_qkv(caps, {.qkv = qkv, .q = q, .cache = l.cache, .step = step, .head_dim = c.head_dim, .cos = cos_, .sin = sin_, .interleaved = true});
     // attended [slots, q_size]
-    work += attention_decode(caps, {.q = q, .cache = l.cache, .step = step, .out = attended, .head_dim = c.head_dim});
+    work += attention_decode(caps, {.q = by_head(q, c), .cache = l.cache, .out = by_head(attended, c), .step = step});
     // h2 = h + output projection [slots, dim]
     work += matmul_gemv_residual(caps, {.x = attended, .weight = l.attn_output, .residual = h, .y = h2, .int8_activations = int8});
     // ffn = SiLU(gate) * up [slots, ffn]
@@ -72,7 +74,7 @@ gpu::Work Llama::prefill(uint32_t rows, uint32_t slot, bool want_logits) const {
     work += split_qkv(caps, {.qkv = qkv, .q = q, .cache = l.cache, .step = step, .head_dim = c.head_dim, .cos = cos_, .sin = sin_, .interleaved = true});
     if (&l == &layers_.back() && !want_logits) break;  // the cache is filled: nothing reads what follows
     // attended [rows, q_size]; x = its output projection; h2 = h + x [rows, dim]
-    work += attention_prefill(caps, {.q = q, .cache = l.cache, .step = step, .out = attended, .head_dim = c.head_dim});
+    work += attention_prefill(caps, {.q = by_head(q, c), .cache = l.cache, .out = by_head(attended, c), .step = step});
     work += matmul(caps, {.a = attended, .b = l.attn_output, .c = x, .int8_activations = int8});
     work += residual(caps, {.a = h, .b = x, .y = h2});
     // x = norm(h2); gate and up [rows, 2 ffn]; ffn = SiLU(gate) * up [rows, ffn]
@@ -192,7 +194,7 @@ void Llama::make_rope(const Catalog& catalog) {
   RopeScaling scaling = c.rope_scaling;
   std::vector<float> factors(pairs);
   if (const TensorInfo* t = catalog.find("rope_freqs.weight")) {
-    decode(catalog.get("rope_freqs.weight", {pairs}).type, t->data, factors);
+    ms::decode(catalog.get("rope_freqs.weight", {pairs}).type, t->data, factors);
     scaling.factors = factors;
   }
   const std::vector<uint32_t> words = rope_frequencies(scaling, c.rotary_dim, c.rope_base);

@@ -30,7 +30,8 @@ std::optional<ChatTemplate> ChatTemplate::from_gguf(const Gguf& file) {
   }
 }
 
-ChatTemplate ChatTemplate::from_string(std::string_view source, std::string_view bos, std::string_view eos) {
+ChatTemplate ChatTemplate::from_string(std::string_view source, std::string_view bos,
+                                       std::string_view eos) {
   ChatTemplate out;
   rust::Buffer error;
   out.rust_.reset(ms_text_template_new(rust::bytes(source), &error));
@@ -41,14 +42,16 @@ ChatTemplate ChatTemplate::from_string(std::string_view source, std::string_view
 }
 
 std::string ChatTemplate::render(const Json& messages, const Options& options) const {
-  require(messages.is_array(), "chat template: messages are {}, not an array", messages.type_name());
-  require(options.tools.is_null() || options.tools.is_array(), "chat template: tools are {}, not an array",
-          options.tools.type_name());
+  require(messages.is_array(), "chat template: messages are {}, not an array",
+          messages.type_name());
+  require(options.tools.is_null() || options.tools.is_array(),
+          "chat template: tools are {}, not an array", options.tools.type_name());
   require(options.variables.is_object(), "chat template: variables are {}, not an object",
           options.variables.type_name());
-  Json variables = {{"messages", messages}, {"tools", options.tools}, {"documents", nullptr},
-                    {"add_generation_prompt", options.add_generation_prompt},
-                    {"bos_token", bos_}, {"eos_token", eos_}};
+  Json variables = {
+      {"messages", messages}, {"tools", options.tools},
+      {"documents", nullptr}, {"add_generation_prompt", options.add_generation_prompt},
+      {"bos_token", bos_},    {"eos_token", eos_}};
   variables.update(options.variables);
   const std::string json = variables.dump(-1, ' ', false, Json::error_handler_t::replace);
   rust::Buffer out;

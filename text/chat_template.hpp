@@ -1,7 +1,8 @@
-// chat_template.hpp: a conversation as the text that a model was trained on, by the template that comes with it.
+// chat_template.hpp: a conversation as the text that a model was trained on, by the template that
+// comes with it.
 //
-// Jinja as transformers' apply_chat_template runs it. A template that loops, swells or takes too long is an Error.
-// A ChatTemplate does not change once made: threads may share it.
+// Jinja as transformers' apply_chat_template runs it. A template that loops, swells or takes too
+// long is an Error. A ChatTemplate does not change once made: threads may share it.
 #pragma once
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -22,16 +23,18 @@ class ChatTemplate {
   struct Options {
     bool add_generation_prompt = true;  // end with the beginning of a reply
     Json tools = nullptr;               // null, or an array of functions in OpenAI's form
-    Json variables = Json::object();    // more for the template to see, like {"enable_thinking": false}
+    Json variables =
+        Json::object();  // more for the template to see, like {"enable_thinking": false}
   };
 
   // Nothing where the file has no tokenizer.chat_template.
   static std::optional<ChatTemplate> from_gguf(const Gguf& file);
   // `bos` and `eos`: the names of these tokens, which templates write out.
-  static ChatTemplate from_string(std::string_view source, std::string_view bos, std::string_view eos);
+  static ChatTemplate from_string(std::string_view source, std::string_view bos,
+                                  std::string_view eos);
 
-  // `messages`: an array of {"role", "content", …}. Encode the text with parse_special and without add_special if
-  // the template writes bos itself.
+  // `messages`: an array of {"role", "content", …}. Encode the text with parse_special and without
+  // add_special if the template writes bos itself.
   std::string render(const Json& messages, const Options& options) const;
 
  private:

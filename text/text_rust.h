@@ -1,8 +1,9 @@
 // text_rust.h: the C interface of the Rust crate in text/rust: tokenizers and chat templates.
 //
-// Written by hand rather than by cbindgen: ten functions do not pay for one more tool that every build needs,
-// and text/'s tests call them all. `struct`s mirror #[repr(C)] ones in rust/src/lib.rs, field by field.
-// Where a function says that it failed, the buffer holds a message (UTF-8). Objects may be used by several threads.
+// Written by hand rather than by cbindgen: ten functions do not pay for one more tool that every
+// build needs, and text/'s tests call them all. `struct`s mirror #[repr(C)] ones in
+// rust/src/lib.rs, field by field. Where a function says that it failed, the buffer holds a message
+// (UTF-8). Objects may be used by several threads.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -51,14 +52,15 @@ const MsTextBytes* ms_text_tokenizer_pieces(const MsTextTokenizer* tokenizer);
 // Whether texts begin with bos where the file does not say (tokenizer.ggml.add_bos_token).
 bool ms_text_tokenizer_usually_bos(const MsTextTokenizer* tokenizer);
 // `out`: the ids, as uint32_t. Bytes of `text` that are not UTF-8 count as U+FFFD.
-bool ms_text_tokenizer_encode(const MsTextTokenizer* tokenizer, MsTextBytes text, bool parse_special,
-                              MsTextBuffer* out);
+bool ms_text_tokenizer_encode(const MsTextTokenizer* tokenizer, MsTextBytes text,
+                              bool parse_special, MsTextBuffer* out);
 
 // Null after a failure.
 MsTextTemplate* ms_text_template_new(MsTextBytes source, MsTextBuffer* error);
 void ms_text_template_free(MsTextTemplate* chat_template);
 // `variables`: a JSON object. `out`: the text.
-bool ms_text_template_render(const MsTextTemplate* chat_template, MsTextBytes variables, MsTextBuffer* out);
+bool ms_text_template_render(const MsTextTemplate* chat_template, MsTextBytes variables,
+                             MsTextBuffer* out);
 
 void ms_text_free(MsTextBuffer buffer);
 

@@ -1,4 +1,5 @@
-// tokenizer.cpp: what the metadata of a GGUF file say about its tokenizer; the Rust crate does the rest.
+// tokenizer.cpp: what the metadata of a GGUF file say about its tokenizer; the Rust crate does the
+// rest.
 #include "text/tokenizer.hpp"
 
 #include <algorithm>
@@ -19,10 +20,12 @@ constexpr int32_t kControl = 3;
 constexpr int32_t kUserDefined = 4;
 constexpr int32_t kLastKind = 6;
 
-// Names of tokens that end a turn or a text. A file may call them normal tokens, or name only one of them as eos.
+// Names of tokens that end a turn or a text. A file may call them normal tokens, or name only one
+// of them as eos.
 constexpr auto kEnds = std::to_array<std::string_view>(
-    {"<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>", "<turn|>", "<end_of_utterance>", "<EOT>", "_<EOT>",
-     "[EOT]", "<|return|>", "<|call|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>"});
+    {"<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>", "<turn|>", "<end_of_utterance>",
+     "<EOT>", "_<EOT>", "[EOT]", "<|return|>", "<|call|>", "<|eom_id|>", "<|endoftext|>",
+     "<|end_of_text|>", "<｜end▁of▁sentence｜>"});
 constexpr std::string_view kHarmonyReturn = "<|return|>", kHarmonyEnd = "<|end|>";
 
 using Strings = std::vector<std::string_view>;
@@ -44,7 +47,8 @@ std::optional<uint32_t> find_id(const Gguf& file, std::string_view key, size_t n
 
 void require_entries(const Gguf& file, std::string_view key, size_t entries, size_t n_tokens) {
   if (entries == n_tokens) return;
-  fail("{}: {} has {} entries, but there are {} tokens", file.path().string(), key, entries, n_tokens);
+  fail("{}: {} has {} entries, but there are {} tokens", file.path().string(), key, entries,
+       n_tokens);
 }
 
 // [tokens]: normal, where the file does not say.
@@ -55,14 +59,15 @@ std::vector<int32_t> token_kinds(const Gguf& file, size_t n_tokens) {
   require_entries(file, kKey, kinds->size(), n_tokens);
   for (size_t id = 0; id < n_tokens; ++id) {
     if ((*kinds)[id] < 0 || (*kinds)[id] > kLastKind) {
-      fail("{}: {} of token {} is {}, not 0 to {}", file.path().string(), kKey, id, (*kinds)[id], kLastKind);
+      fail("{}: {} of token {} is {}, not 0 to {}", file.path().string(), kKey, id, (*kinds)[id],
+           kLastKind);
     }
   }
   return {kinds->begin(), kinds->end()};
 }
 
-// Ids of the tokens of kEnds that the vocabulary has, in that order. In the Harmony format <|end|> ends a message,
-// after which the same reply goes on.
+// Ids of the tokens of kEnds that the vocabulary has, in that order. In the Harmony format <|end|>
+// ends a message, after which the same reply goes on.
 std::vector<uint32_t> ends(const Strings& tokens) {
   std::array<std::optional<uint32_t>, kEnds.size()> found;
   bool harmony = false;
@@ -78,8 +83,9 @@ std::vector<uint32_t> ends(const Strings& tokens) {
   return out;
 }
 
-// [tokens]: which of them swallow the white space after them. A GGUF file does not say; of the models here only
-// the SentencePiece ones of Phi-3 have such tokens (their tokenizer.json: "rstrip").
+// [tokens]: which of them swallow the white space after them. A GGUF file does not say; of the
+// models here only the SentencePiece ones of Phi-3 have such tokens (their tokenizer.json:
+// "rstrip").
 std::vector<uint8_t> strip_flags(const Gguf& file, const Strings& tokens, bool sentencepiece) {
   std::vector<uint8_t> out(tokens.size(), 0);
   if (!sentencepiece || file.find_string("general.architecture") != "phi3") return out;
@@ -92,13 +98,16 @@ std::vector<uint8_t> strip_flags(const Gguf& file, const Strings& tokens, bool s
 
 }  // namespace
 
-void Tokenizer::Free::operator()(MsTextTokenizer* tokenizer) const { ms_text_tokenizer_free(tokenizer); }
+void Tokenizer::Free::operator()(MsTextTokenizer* tokenizer) const {
+  ms_text_tokenizer_free(tokenizer);
+}
 
 Tokenizer Tokenizer::from_gguf(const Gguf& file) {
   const std::string_view model = file.get_string("tokenizer.ggml.model");
   const bool sentencepiece = model == "llama";
   const Strings* tokens = file.find_strings("tokenizer.ggml.tokens");
-  if (!tokens) fail("{}: tokenizer.ggml.tokens is missing: the file has no vocabulary", file.path().string());
+  if (!tokens)
+    fail("{}: tokenizer.ggml.tokens is missing: the file has no vocabulary", file.path().string());
   const size_t n_tokens = tokens->size();
   if (n_tokens == 0 || n_tokens > INT32_MAX) {
     fail("{}: tokenizer.ggml.tokens has {} entries", file.path().string(), n_tokens);
@@ -111,14 +120,16 @@ Tokenizer Tokenizer::from_gguf(const Gguf& file) {
   out.eot_ = find_id(file, "tokenizer.ggml.eot_token_id", n_tokens);
   out.stop_tokens_ = ends(*tokens);
   if (!out.eot_ && !out.stop_tokens_.empty()) out.eot_ = out.stop_tokens_.front();
-  for (const std::optional<uint32_t> id : {out.eos_, out.eot_, find_id(file, "tokenizer.ggml.eom_token_id", n_tokens)}) {
+  for (const std::optional<uint32_t> id :
+       {out.eos_, out.eot_, find_id(file, "tokenizer.ggml.eom_token_id", n_tokens)}) {
     if (id) out.stop_tokens_.push_back(*id);
   }
   std::ranges::sort(out.stop_tokens_);
   out.stop_tokens_.erase(std::ranges::unique(out.stop_tokens_).begin(), out.stop_tokens_.end());
   for (const uint32_t id : out.stop_tokens_) out.kinds_[id] = kControl;
   if (out.bos_) out.kinds_[*out.bos_] = kControl;
-  out.space_prefix_ = file.find_bool("tokenizer.ggml.add_space_prefix").value_or(true) && sentencepiece;
+  out.space_prefix_ =
+      file.find_bool("tokenizer.ggml.add_space_prefix").value_or(true) && sentencepiece;
 
   static const Strings kNone;
   static const std::vector<float> kNoScores;
@@ -134,7 +145,8 @@ Tokenizer Tokenizer::from_gguf(const Gguf& file) {
   }
   const std::vector<MsTextBytes> token_bytes = as_bytes(*tokens), merge_bytes = as_bytes(*merges);
   const std::vector<uint8_t> strips = strip_flags(file, *tokens, sentencepiece);
-  const std::optional<uint32_t> unknown = find_id(file, "tokenizer.ggml.unknown_token_id", n_tokens);
+  const std::optional<uint32_t> unknown =
+      find_id(file, "tokenizer.ggml.unknown_token_id", n_tokens);
   const MsTextVocabulary vocabulary = {
       .model = rust::bytes(model),
       .pre = rust::bytes(file.find_string("tokenizer.ggml.pre").value_or("")),
@@ -160,8 +172,8 @@ Tokenizer Tokenizer::from_gguf(const Gguf& file) {
   out.add_bos_ = file.find_bool("tokenizer.ggml.add_bos_token").value_or(usually_bos && out.bos_);
   out.add_eos_ = file.find_bool("tokenizer.ggml.add_eos_token").value_or(false);
   if ((out.add_bos_ && !out.bos_) || (out.add_eos_ && !out.eos_)) {
-    fail("{}: the tokenizer adds a {} token, but tokenizer.ggml does not name it", file.path().string(),
-         out.bos_ ? "eos" : "bos");
+    fail("{}: the tokenizer adds a {} token, but tokenizer.ggml does not name it",
+         file.path().string(), out.bos_ ? "eos" : "bos");
   }
   return out;
 }

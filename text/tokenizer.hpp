@@ -1,7 +1,7 @@
 // tokenizer.hpp: text to tokens and back, with the vocabulary of a GGUF file.
 //
-// Byte-level BPE (tokenizer.ggml.model "gpt2") and SentencePiece ("llama"), exactly as the model's own tokenizer.
-// A Tokenizer does not change once made: threads may share it.
+// Byte-level BPE (tokenizer.ggml.model "gpt2") and SentencePiece ("llama"), exactly as the model's
+// own tokenizer. A Tokenizer does not change once made: threads may share it.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -20,22 +20,25 @@ namespace ms {
 class Tokenizer {
  public:
   struct EncodeOptions {
-    bool add_special = true;     // bos and eos, as far as the model asks for them
-    bool parse_special = false;  // "<|im_end|>" in the text is that token; never for text from a user
+    bool add_special = true;  // bos and eos, as far as the model asks for them
+    bool parse_special =
+        false;  // "<|im_end|>" in the text is that token; never for text from a user
   };
 
-  // The vocabulary in the metadata (tokenizer.ggml.*); an Error says what is missing or contradicts itself.
+  // The vocabulary in the metadata (tokenizer.ggml.*); an Error says what is missing or contradicts
+  // itself.
   static Tokenizer from_gguf(const Gguf& file);
 
   // Bytes that are not UTF-8 count as U+FFFD.
   std::vector<uint32_t> encode(std::string_view text, EncodeOptions options) const;
 
-  // The text of whole tokens, always UTF-8: the inverse of encode without add_special. `skip_special` leaves out
-  // control tokens. For a stream of tokens use piece() and Utf8Stream.
+  // The text of whole tokens, always UTF-8: the inverse of encode without add_special.
+  // `skip_special` leaves out control tokens. For a stream of tokens use piece() and Utf8Stream.
   std::string decode(std::span<const uint32_t> tokens, bool skip_special) const;
 
-  // The bytes of one token: perhaps a part of a character; of a control token, its name. They live as long as this.
-  // Where space_prefix(), a stretch of text that follows a special token begins with a space that is not its own.
+  // The bytes of one token: perhaps a part of a character; of a control token, its name. They live
+  // as long as this. Where space_prefix(), a stretch of text that follows a special token begins
+  // with a space that is not its own.
   std::string_view piece(uint32_t token) const;
 
   uint32_t vocab_size() const { return static_cast<uint32_t>(kinds_.size()); }
@@ -45,8 +48,11 @@ class Tokenizer {
   bool add_eos() const { return add_eos_; }
   std::optional<uint32_t> bos() const { return bos_; }  // the beginning of a text
   std::optional<uint32_t> eos() const { return eos_; }  // the end of a text
-  std::optional<uint32_t> eot() const { return eot_; }  // the end of a turn, if that is another token
-  // All tokens that end a reply, ascending: eos, eot, eom and those whose name says so, like <|im_end|>.
+  std::optional<uint32_t> eot() const {
+    return eot_;
+  }  // the end of a turn, if that is another token
+  // All tokens that end a reply, ascending: eos, eot, eom and those whose name says so, like
+  // <|im_end|>.
   std::span<const uint32_t> stop_tokens() const { return stop_tokens_; }
 
  private:
@@ -56,8 +62,8 @@ class Tokenizer {
   Tokenizer() = default;
 
   std::unique_ptr<MsTextTokenizer, Free> rust_;
-  std::vector<int32_t> kinds_;             // tokenizer.ggml.token_type
-  std::vector<std::string_view> pieces_;   // in rust_
+  std::vector<int32_t> kinds_;            // tokenizer.ggml.token_type
+  std::vector<std::string_view> pieces_;  // in rust_
   std::vector<uint32_t> stop_tokens_;
   std::optional<uint32_t> bos_, eos_, eot_;
   bool add_bos_ = false;

@@ -13,7 +13,8 @@ struct Sequence {
   size_t wanted;  // of the whole character; 0: no character begins with these bytes
 };
 
-// The longest prefix of `text` (not empty) that is a character or the beginning of one; at least a byte.
+// The longest prefix of `text` (not empty) that is a character or the beginning of one; at least a
+// byte.
 Sequence first_sequence(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   const uint8_t lead = byte(0);

@@ -5,12 +5,13 @@
 
 namespace ms {
 
-// Holds back the bytes of a character that is not complete yet. What can't become a character turns into U+FFFD,
-// one for each maximal subpart (The Unicode Standard, section 3.9, "U+FFFD Substitution of Maximal Subparts").
+// Holds back the bytes of a character that is not complete yet. What can't become a character turns
+// into U+FFFD, one for each maximal subpart (The Unicode Standard, section 3.9, "U+FFFD
+// Substitution of Maximal Subparts").
 class Utf8Stream {
  public:
   std::string push(std::string_view bytes);  // the text that is complete now
-  std::string finish();                      // U+FFFD if a character was left half, else nothing; then as new
+  std::string finish();  // U+FFFD if a character was left half, else nothing; then as new
 
  private:
   std::string held_;  // a proper prefix of a character, at most 3 bytes

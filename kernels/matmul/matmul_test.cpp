@@ -31,9 +31,10 @@ KERNEL_TEST(matmul) {
         lab.every<Matmul::Overrides>(matmul_kernel, [&](auto over) { return matmul(lab.caps(), args, over); }, args.c.type == gpu::Type::f16 ? f16_storage : Tolerance{.abs = sum, .rel = 2e-5});
     }
   }
-  // Sums beyond f16 are clamped, not infinite.
-  const Matmul large{.a = lab.upload({1, 8}, gpu::Type::f16, std::as_bytes(std::span(std::vector<uint16_t>(8, 0x7bff)))),
-                     .b = plain_b(lab.upload({2, 8}, gpu::Type::f16, std::as_bytes(std::span(std::vector<uint16_t>(16, 0x4000))))),
+  // Sums beyond f16 are clamped, not infinite: 8 * 65504 * 2.
+  const std::vector<uint16_t> most(8, 0x7bff), two(16, 0x4000);
+  const Matmul large{.a = lab.upload({1, 8}, gpu::Type::f16, std::as_bytes(std::span(most))),
+                     .b = plain_b(lab.upload({2, 8}, gpu::Type::f16, std::as_bytes(std::span(two)))),
                      .c = lab.output({1, 2}, gpu::Type::f16)};
   lab.check(matmul(lab.caps(), large));
   lab.refuses("B is [4, 8]", [&] { matmul(lab.caps(), {.a = lab.random({2, 9}), .b = lab.weight(WeightType::f32, 4, 8), .c = lab.output({2, 4})}); });

@@ -11,7 +11,8 @@ void matmul_gemv_ref(const gpu::HostDispatch& d);
 const gpu::Kernel matmul_gemv_kernel = gpu::kernel<MatmulGemv>("matmul_gemv", {in, in, in, in, out}, matmul_gemv_ref);
 
 GemvChoice choose_gemv(const gpu::Caps& caps, const Weight&) {
-  if (caps.cpu) return {.subgroups = false, .multicol = true, .shape = {.workgroup_size = 64, .rows = 1, .chunk = 64, .team = 1}};
+  // A software rasteriser runs lanes as SIMD: rows in lanes make every read of x one broadcast.
+  if (caps.cpu) return {.subgroups = false, .multicol = true, .shape = {.workgroup_size = 64, .rows = 2, .chunk = 64, .team = 1}};
   if (caps.variant.subgroups) return {.subgroups = true, .multicol = false, .shape = {.workgroup_size = 256, .rows = 2, .chunk = 64}};
   return {.subgroups = false, .multicol = true, .shape = {.workgroup_size = 64, .rows = 2, .chunk = 64, .team = 8}};
 }

@@ -42,9 +42,16 @@ gpu::Work rope_precomputed(const gpu::Caps&, const RopePrecomputed& a,
             max_seq);
   }
 
-  const RopePrecomputed::Params params{
-      rows,          heads,          head_dim,         2 * pairs,    max_seq,
-      a.interleaved, step.start_pos, bool(step.slots), step.prefill, step.slot};
+  const RopePrecomputed::Params params{.rows = rows,
+                                       .heads = heads,
+                                       .head_dim = head_dim,
+                                       .rotary_dim = 2 * pairs,
+                                       .max_seq = max_seq,
+                                       .interleaved = a.interleaved,
+                                       .start_pos = step.start_pos,
+                                       .from_slots = bool(step.slots),
+                                       .prefill = step.prefill,
+                                       .slot = step.slot};
   const uint64_t lanes = uint64_t(rows) * heads * pairs;
   return gpu::Dispatch{.kernel = &rope_precomputed_kernel,
                        .constants = gpu::constants(over),

@@ -13,7 +13,7 @@ const gpu::Kernel sample_topk_kernel =
 
 namespace {
 
-constexpr uint32_t span = 16;            // of the kernel: logits that a summary covers
+constexpr uint32_t span = 64;            // of the kernel: logits that a summary covers
 constexpr uint32_t longest_list = 256;   // half of what the kernel ranks
 constexpr uint32_t most_ids = 1u << 24;  // counts are exact in f32
 
@@ -53,14 +53,14 @@ gpu::Work sample_topk(const gpu::Caps&, const SampleTopk& a, SampleTopk::Overrid
 
   gpu::Work work;
   const uint32_t summaries = summaries_of_a_row(vocab, over);
-  const gpu::View scratch = work.add_scratch({rows, summaries, 2}, gpu::Type::u32);
+  const gpu::View scratch = work.add_scratch({rows, summaries, 3}, gpu::Type::u32);
   const auto dispatch = [&](SampleTopk::Phase phase, uint64_t groups) {
     work.dispatches.push_back(
         {.kernel = &sample_topk_kernel,
          .constants = gpu::constants(over),
          .bindings = {a.slots, a.history, a.bias, a.mask, a.logits, scratch, a.sampled, {}},
          .params = gpu::bytes(SampleTopk::Params{phase, rows, vocab, 0, a.pad_token_id, a.logit_softcap, true, bool(a.mask),
-                                                 capacity, biases}),
+                                                 capacity, span, biases}),
          .grid = gpu::fold(groups)});
   };
   const uint64_t subjects = uint64_t(capacity) + biases;
@@ -82,13 +82,13 @@ gpu::Work topk_lists(const gpu::Caps&, const TopkLists& a, SampleTopk::Overrides
 
   gpu::Work work;
   const uint32_t summaries = summaries_of_a_row(vocab, over);
-  const gpu::View scratch = work.add_scratch({rows, summaries, 2}, gpu::Type::u32);
+  const gpu::View scratch = work.add_scratch({rows, summaries, 3}, gpu::Type::u32);
   const auto dispatch = [&](SampleTopk::Phase phase, uint64_t groups) {
     work.dispatches.push_back({.kernel = &sample_topk_kernel,
                                .constants = gpu::constants(over),
                                .bindings = {a.slots, {}, {}, a.mask, a.logits, scratch, a.topk_indices, a.topk_logits},
                                .params = gpu::bytes(SampleTopk::Params{phase, rows, vocab, k, a.pad_token_id, a.logit_softcap,
-                                                                       bool(a.slots), bool(a.mask), 0, 0}),
+                                                                       bool(a.slots), bool(a.mask), 0, span, 0}),
                                .grid = gpu::fold(groups)});
   };
   dispatch(SampleTopk::summaries, uint64_t(rows) * (summaries / over.workgroup_size));

@@ -30,7 +30,7 @@ struct SampleTopk {
   struct Params {
     uint32_t phase, rows, vocab_size, top_k, pad_token_id;
     float logit_softcap;
-    uint32_t has_slots, has_mask, capacity, biases;
+    uint32_t has_slots, has_mask, capacity, span, biases;
   };
 };
 

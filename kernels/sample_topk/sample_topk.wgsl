@@ -5,11 +5,12 @@
 //   1 lists      a workgroup a row: the top_k largest logits and their ids
 //   2 draw       a workgroup a row: the token
 //   3 penalties  a lane per recent token or biased id, in place on the logits, before phase 0
-// What is kept is everything at or before a threshold (key, id) in the order of falling logit, then rising
-// id. Where few logits reach a bound that the summaries give, they are listed and ranked; else a radix search
-// over keys, then ids, finds the threshold. The draw is the largest of logit / temperature plus Gumbel noise
-// of (seed, position, id) among the kept: it depends on no order of sums. Any vocabulary, any k; lists of at
-// most 256. Grid: workgroups by phase, folded into (x, y) beyond 65535.
+// What is kept is everything at or before a threshold (key, id) in the order of falling logit, then rising id.
+// The draw is a race: the largest of probability / exponential noise of (seed, position, id) among the kept
+// wins, whatever the order of evaluation. Where the threshold of top-k is not near the top, a radix search over
+// keys, then ids, finds it; that of top-p over many ids is not searched for: a winner that lies beyond it is
+// rejected, with all that follows it. Any vocabulary, any k; lists of at most 256.
+// Grid: workgroups by phase, folded into (x, y) beyond 65535.
 // Replaces find_topk_phase1, find_topk_phase2 and softmax_and_sample of the old sample.wgsl.
 
 #import lane
@@ -24,7 +25,7 @@ const LISTS = 1;
 const DRAW = 2;
 const PENALTIES = 3;
 
-const SPAN = 16u;        // logits that a summary covers, WORKGROUP_SIZE apart
+const SPANX = 16u;        // logits that a summary covers, WORKGROUP_SIZE apart
 const LIST_SIZE = 512u;  // logits that are ranked at most
 const NO_ID = 0xffffffffu;
 
@@ -38,11 +39,13 @@ struct Params {
   has_slots: u32,      // 0: every row runs
   has_mask: u32,
   capacity: u32,       // of the history; 0: there is none
+  span: u32,
   biases: u32,         // pairs a row
 }
 
-// Of SPAN logits: their largest key, and by need_of() their mass or their best score, relative to that key.
-struct Summary { key: u32, value: f32 }
+// Of params.span logits: the largest key; where the draw needs them, their mass and their best of the race, both
+// relative to that key.
+struct Summary { key: u32, mass: f32, race: f32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> slots: array<Slot>;               // [rows]
@@ -55,26 +58,28 @@ struct Summary { key: u32, value: f32 }
 @group(0) @binding(8) var<storage, read_write> topk_logits: array<f32>;    // [rows, top_k] listed
 
 var<workgroup> lanes: array<u32, WORKGROUP_SIZE>;
+var<workgroup> histogram: array<atomic<u32>, WORKGROUP_SIZE>;
 var<workgroup> listed: atomic<u32>;
 var<workgroup> list_key: array<u32, LIST_SIZE>;
 var<workgroup> list_id: array<u32, LIST_SIZE>;
-var<workgroup> order: array<u32, LIST_SIZE>;       // indices into the list, best first
-var<workgroup> amounts: array<f32, LIST_SIZE>;     // in that order, or of the histogram
-var<workgroup> histogram: array<atomic<u32>, WORKGROUP_SIZE>;  // low words
-var<workgroup> carries: array<atomic<u32>, WORKGROUP_SIZE>;    // high words
+var<workgroup> order: array<u32, LIST_SIZE>;    // indices into the list, best first
+var<workgroup> masses: array<f32, LIST_SIZE>;   // in that order
 var<workgroup> shared_u32: u32;
-var<workgroup> shared_f32: f32;
 
 // --- one logit
 
 fn key_at(row: u32, id: u32) -> u32 {
   if (id >= params.vocab_size || id == params.pad_token_id) { return 0; }
+  if (params.has_mask != 0) {
+    let word = mask[row * ((params.vocab_size + 31) / 32) + id / 32];
+    if (((word >> (id % 32)) & 1) == 0) { return 0; }
+  }
   return key_of(logits[row * params.vocab_size + id]);
 }
 
 // The logit after the softcap, small enough that a difference of two is finite.
 fn level(key: u32) -> f32 {
-  return clamp(logit_of(key), -1e38, 1e38);
+  return clamp(softcap(logit_of(key), params.logit_softcap), -1e38, 1e38);
 }
 
 // How a row's logits become probabilities: those of falling depth below the largest, `top`.
@@ -102,55 +107,51 @@ fn mix(value: u32) -> u32 {
   return x ^ (x >> 16);
 }
 
-// The logarithm of the probability plus Gumbel noise -ln(-ln(1 - u)), u uniform of 32 bits: its largest is a
-// draw (Gumbel, 1954). The rare winners have small u, so -ln(1 - u) is a series there.
-fn score(key: u32, id: u32, scale: Scale) -> f32 {
+// weight / e, e exponential noise -ln(1 - u), u uniform of 32 bits: the largest of a row is a draw. The rare
+// winners have a small u, where -ln(1 - u) is a series.
+fn race(key: u32, id: u32, scale: Scale) -> f32 {
   let u = min((f32(mix(mix(id + scale.noise.x) ^ scale.noise.y)) + 0.5) / 4294967296.0, 0.99999994);
   let e = select(-log(1 - u), u * (1 + u * (0.5 + u * (0.33333333 + u * 0.25))), u < 0.03);
-  return depth(key, scale) - log(e);
+  return weight(key, scale) / e;
 }
 
 // --- summaries
 
-const NOTHING = 0;
-const MASS = 1;
-const SCORE = 2;
-
 // Top-k as a row's slot has it; 0: the whole vocabulary.
 fn top_k_of(row: u32) -> u32 { return select(slots[row].top_k, 0, slots[row].top_k >= params.vocab_size); }
 
-// What of each summary the draw will use besides the key.
-fn need_of(row: u32) -> i32 {
-  if (params.has_slots == 0 || slots[row].temperature <= 0 || top_k_of(row) != 0) { return NOTHING; }
-  if (slots[row].top_p < 1) { return MASS; }
-  return select(SCORE, NOTHING, slots[row].min_p > 0);
+// Without top-k all logits take part in the race, unless min-p keeps a few; top-p needs their mass.
+fn draws_from_all(row: u32) -> bool {
+  return params.has_slots != 0 && slots[row].temperature > 0 && top_k_of(row) == 0;
 }
+fn needs_mass(row: u32) -> bool { return draws_from_all(row) && slots[row].top_p < 1; }
+fn needs_race(row: u32) -> bool { return draws_from_all(row) && !(slots[row].min_p > 0); }
 
 fn summary_count() -> u32 {
-  let chunk = WORKGROUP_SIZE * SPAN;
+  let chunk = WORKGROUP_SIZE * params.span;
   return (params.vocab_size + chunk - 1) / chunk * WORKGROUP_SIZE;
 }
 
 fn id_of(summary: u32, i: u32) -> u32 {
-  return summary / WORKGROUP_SIZE * WORKGROUP_SIZE * SPAN + i * WORKGROUP_SIZE + summary % WORKGROUP_SIZE;
+  return summary / WORKGROUP_SIZE * WORKGROUP_SIZE * params.span + i * WORKGROUP_SIZE + summary % WORKGROUP_SIZE;
 }
 
 fn summarise(row: u32, summary: u32) {
-  var best = 0u;
-  for (var i = 0u; i < SPAN; i++) { best = max(best, key_at(row, id_of(summary, i))); }
-  let need = need_of(row);
-  var value = 0.0;
-  if (need != NOTHING && best != 0) {
-    let scale = scale_of(row, best);
-    if (need == SCORE) { value = -3.4e38; }
-    for (var i = 0u; i < SPAN; i++) {
+  var result = Summary();
+  for (var i = 0u; i < params.span; i++) { result.key = max(result.key, key_at(row, id_of(summary, i))); }
+  let mass = needs_mass(row);
+  let racing = needs_race(row);
+  if ((mass || racing) && result.key != 0) {
+    let scale = scale_of(row, result.key);
+    for (var i = 0u; i < params.span; i++) {
       let id = id_of(summary, i);
       let key = key_at(row, id);
       if (key == 0) { continue; }
-      if (need == MASS) { value += weight(key, scale); } else { value = max(value, score(key, id, scale)); }
+      if (mass) { result.mass += weight(key, scale); }
+      if (racing) { result.race = max(result.race, race(key, id, scale)); }
     }
   }
-  summaries[row * summary_count() + summary] = Summary(best, value);
+  summaries[row * summary_count() + summary] = result;
 }
 
 // --- what is kept
@@ -162,12 +163,18 @@ fn is_kept(key: u32, id: u32, keep: Threshold) -> bool {
   return key > keep.key || (key == keep.key && id <= keep.id);
 }
 
-// The largest key of this lane's summaries of a row.
-fn lane_best(row: u32, at: Lane) -> u32 {
+fn mass_of(row: u32, keep: Threshold, scale: Scale, at: Lane) -> f32 {
   let count = summary_count();
-  var best = 0u;
-  for (var s = at.lane; s < count; s += WORKGROUP_SIZE) { best = max(best, summaries[row * count + s].key); }
-  return best;
+  var mass = 0.0;
+  for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
+    if (summaries[row * count + s].key < keep.key) { continue; }
+    for (var i = 0u; i < params.span; i++) {
+      let id = id_of(s, i);
+      let key = key_at(row, id);
+      if (is_kept(key, id, keep)) { mass += weight(key, scale); }
+    }
+  }
+  return workgroup_sum(mass, at);
 }
 
 // Lists what is kept, in no order; returns its number, of which LIST_SIZE are listed.
@@ -177,7 +184,7 @@ fn list(row: u32, keep: Threshold, at: Lane) -> u32 {
   let count = summary_count();
   for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
     if (summaries[row * count + s].key < keep.key) { continue; }
-    for (var i = 0u; i < SPAN; i++) {
+    for (var i = 0u; i < params.span; i++) {
       let id = id_of(s, i);
       let key = key_at(row, id);
       if (!is_kept(key, id, keep)) { continue; }
@@ -193,18 +200,6 @@ fn list(row: u32, keep: Threshold, at: Lane) -> u32 {
   return workgroupUniformLoad(&shared_u32);
 }
 
-// Lists at least the k best and returns how many; beyond LIST_SIZE when a list cannot hold them. The bound is
-// the k-th largest of what each lane holds: k logits reach it, and few more if the best are spread well.
-fn list_best(row: u32, k: u32, best: u32, at: Lane) -> u32 {
-  if (k > WORKGROUP_SIZE / 2) { return LIST_SIZE + 1; }
-  lanes[at.lane] = best;
-  workgroupBarrier();
-  var rank = 0u;
-  for (var i = 0u; i < WORKGROUP_SIZE; i++) { rank += u32(lanes[i] > best || (lanes[i] == best && i < at.lane)); }
-  if (rank == k - 1) { shared_u32 = max(best, 1); }
-  return list(row, Threshold(workgroupUniformLoad(&shared_u32), NO_ID), at);
-}
-
 // Orders the first n of the list, best first.
 fn rank_list(n: u32, at: Lane) {
   for (var i = at.lane; i < n; i += WORKGROUP_SIZE) {
@@ -217,122 +212,134 @@ fn rank_list(n: u32, at: Lane) {
   workgroupBarrier();
 }
 
-fn sum_before(n: u32) -> f32 {
-  var sum = 0.0;
-  for (var i = 0u; i < n; i++) { sum += amounts[i]; }
-  return sum;
-}
-
-// The shortest beginning of a row's order whose mass (or, by_count, number) reaches the goal; all of it if
-// nothing does. Masses are counted in units of 2^-31, in 64 bits: integers sum to the same in any order.
-fn search(row: u32, by_count: bool, goal: f32, top_key: u32, scale: Scale, at: Lane) -> Threshold {
+// The threshold of a row's k best logits, or of its k best summaries, between two keys; ALL if there are fewer.
+fn search(row: u32, k: u32, in_summaries: bool, highest: u32, lowest: u32, at: Lane) -> Threshold {
   let count = summary_count();
+  let span = select(params.span, 1, in_summaries);
   let bin_bits = firstLeadingBit(WORKGROUP_SIZE);
-  var above = 0.0;  // reached before the range that is looked at
-  var found = Threshold(top_key, NO_ID);
+  var above = 0u;  // number before the range that is looked at
+  var found = Threshold(highest, NO_ID);
   for (var stage = 0; stage < 2; stage++) {
-    // First by ~key, then by id among the found key.
+    // First by ~key, then by id among those of the found key.
     let by_id = stage == 1;
-    var first = select(~top_key, 0, by_id);
-    var last = select(~1u, params.vocab_size - 1, by_id);
+    var first = select(~highest, 0, by_id);
+    var last = select(~lowest, params.vocab_size - 1, by_id);
     while (true) {
       let shift = max(32 - countLeadingZeros(last - first), bin_bits) - bin_bits;
       atomicStore(&histogram[at.lane], 0);
-      atomicStore(&carries[at.lane], 0);
       workgroupBarrier();
       let reach = select(~last, found.key, by_id);
       for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
-        if (summaries[row * count + s].key < reach) { continue; }
-        for (var i = 0u; i < SPAN; i++) {
+        let best = summaries[row * count + s].key;
+        if (best < reach) { continue; }
+        for (var i = 0u; i < span; i++) {
           let id = id_of(s, i);
-          let key = key_at(row, id);
+          var key = best;
+          if (!in_summaries) { key = key_at(row, id); }
           let value = select(~key, id, by_id);
-          if (value < first || value > last || (by_id && key != found.key)) { continue; }
-          let bin = (value - first) >> shift;
-          var amount = 1u;
-          if (!by_count) { amount = u32(weight(key, scale) * 2147483648.0 + 0.5); }
-          let low = atomicAdd(&histogram[bin], amount);
-          if (low + amount < low) { atomicAdd(&carries[bin], 1); }
+          if (value >= first && value <= last && (!by_id || key == found.key)) {
+            atomicAdd(&histogram[(value - first) >> shift], 1);
+          }
         }
       }
       workgroupBarrier();
-      var amount = f32(atomicLoad(&carries[at.lane])) * 4294967296.0 + f32(atomicLoad(&histogram[at.lane]));
-      if (!by_count) { amount /= 2147483648.0; }
-      amounts[at.lane] = amount;
+      lanes[at.lane] = atomicLoad(&histogram[at.lane]);
       workgroupBarrier();
-      let before = above + sum_before(at.lane);
-      // The first bin that reaches the goal; else the last that holds anything.
-      let reached = workgroup_largest(select(0, WORKGROUP_SIZE - at.lane, amount > 0 && before + amount >= goal), at);
-      let filled = workgroup_largest(select(0, at.lane + 1, amount > 0), at);
-      let bin = select(WORKGROUP_SIZE - reached, max(filled, 1) - 1, reached == 0);
-      if (at.lane == bin) { shared_f32 = before; }
-      above = workgroupUniformLoad(&shared_f32);
+      var before = above;
+      for (var i = 0u; i < at.lane; i++) { before += lanes[i]; }
+      // The first bin with which k are reached.
+      let reached = workgroup_largest(select(0, WORKGROUP_SIZE - at.lane, before + lanes[at.lane] >= k), at);
+      if (reached == 0) { return ALL; }
+      let bin = WORKGROUP_SIZE - reached;
+      if (at.lane == bin) { shared_u32 = before; }
+      above = workgroupUniformLoad(&shared_u32);
       first += bin << shift;
       last = first + min(last - first, (1u << shift) - 1);
-      if (shift == 0) { break; }
+      if (shift == 0) {
+        if (by_id) { return Threshold(found.key, first); }
+        found.key = ~first;
+        if (in_summaries || above + workgroupUniformLoad(&lanes[bin]) == k) { return found; }  // with all ties
+        break;
+      }
     }
-    if (by_id) { found.id = first; } else { found.key = ~first; }
   }
   return found;
 }
 
-// What top-k and top-p keep of a row. A row's largest weight is 1, so a goal of 0.5 keeps just that.
-fn threshold(row: u32, best: u32, top_key: u32, scale: Scale, at: Lane) -> Threshold {
-  let count = summary_count();
-  let k = top_k_of(row);
-  let p = slots[row].top_p;
-  var total = 0.0;
-  if (k == 0) {
-    for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
-      let summary = summaries[row * count + s];
-      if (summary.key != 0) { total += summary.value * weight(summary.key, scale); }
-    }
-    total = workgroup_sum(total, at);
-  }
+struct Best { listed: u32, keep: Threshold }
 
-  let n = list_best(row, select(k, WORKGROUP_SIZE / 2, k == 0), best, at);
-  if (n <= LIST_SIZE) {
-    rank_list(n, at);
-    for (var i = at.lane; i < n; i += WORKGROUP_SIZE) { amounts[i] = weight(list_key[order[i]], scale); }
+// A row's k best logits: at least those, as the list; or, when the list does not hold them, just those by the
+// threshold. `best` is the largest key of this lane's summaries, `top_key` that of all.
+fn find_best(row: u32, k: u32, best: u32, top_key: u32, at: Lane) -> Best {
+  // A key that k logits reach, and few more: the k-th best of lanes, or of summaries.
+  var bound = 1u;
+  if (k <= WORKGROUP_SIZE / 4 * 3) {
+    lanes[at.lane] = best;
     workgroupBarrier();
-    let most = select(min(k, n), n, k == 0);
-    var goal = 3.4e38;
-    if (p < 1) { goal = max(p * select(sum_before(most), total, k == 0), 0.5); }
-    var kept = 0u;
-    for (var i = at.lane; i < most; i += WORKGROUP_SIZE) {
-      if (sum_before(i) < goal) { kept = i + 1; }
-    }
-    kept = workgroup_largest(kept, at);
-    // Without top-k the list must go beyond the last that is kept, or it may be too short.
-    if (k != 0 || kept < n) { return Threshold(list_key[order[kept - 1]], list_id[order[kept - 1]]); }
+    var rank = 0u;
+    for (var i = 0u; i < WORKGROUP_SIZE; i++) { rank += u32(lanes[i] > best || (lanes[i] == best && i < at.lane)); }
+    if (rank == k - 1) { shared_u32 = max(best, 1); }
+    bound = workgroupUniformLoad(&shared_u32);
+  } else {
+    bound = search(row, k, true, top_key, 1, at).key;
   }
+  if (k <= LIST_SIZE) {
+    let n = list(row, Threshold(bound, NO_ID), at);
+    if (n <= LIST_SIZE) { return Best(n, ALL); }
+  }
+  return Best(LIST_SIZE + 1, search(row, k, false, top_key, bound, at));
+}
 
-  var keep = ALL;
-  if (k != 0) { keep = search(row, true, f32(k), top_key, scale, at); }
-  if (p >= 1) { return keep; }
-  if (k != 0) {
-    for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
-      if (summaries[row * count + s].key < keep.key) { continue; }
-      for (var i = 0u; i < SPAN; i++) {
-        let id = id_of(s, i);
-        let key = key_at(row, id);
-        if (is_kept(key, id, keep)) { total += weight(key, scale); }
-      }
-    }
-    total = workgroup_sum(total, at);
+// What is kept: by the threshold, and with less than `goal` of mass before it.
+struct Kept { keep: Threshold, goal: f32 }
+const NO_GOAL = 3.4e38;
+
+// Top-p of a mass. The best logit's weight is 1, so a goal of 0.5 keeps just that.
+fn goal_of(top_p: f32, mass: f32) -> f32 { return select(NO_GOAL, max(top_p * mass, 0.5), top_p < 1); }
+
+fn sum_before(n: u32) -> f32 {
+  var sum = 0.0;
+  for (var i = 0u; i < n; i++) { sum += masses[i]; }
+  return sum;
+}
+
+// What top-k, and top-p over it, keep of a row.
+fn keep_best(row: u32, k: u32, best: u32, top_key: u32, scale: Scale, at: Lane) -> Kept {
+  let top_p = slots[row].top_p;
+  let found = find_best(row, k, best, top_key, at);
+  if (found.listed > LIST_SIZE) {
+    var goal = NO_GOAL;
+    if (top_p < 1) { goal = goal_of(top_p, mass_of(row, found.keep, scale, at)); }
+    return Kept(found.keep, goal);
   }
-  return search(row, false, max(p * total, 0.5), top_key, scale, at);
+  let n = found.listed;
+  rank_list(n, at);
+  for (var i = at.lane; i < n; i += WORKGROUP_SIZE) { masses[i] = weight(list_key[order[i]], scale); }
+  workgroupBarrier();
+  let goal = goal_of(top_p, sum_before(min(k, n)));
+  var kept = 0u;
+  for (var i = at.lane; i < min(k, n); i += WORKGROUP_SIZE) {
+    if (sum_before(i) < goal) { kept = i + 1; }
+  }
+  let last = workgroupUniformLoad(&order[workgroup_largest(kept, at) - 1]);
+  return Kept(Threshold(workgroupUniformLoad(&list_key[last]), workgroupUniformLoad(&list_id[last])), NO_GOAL);
 }
 
 // --- the phases
 
+// The largest key of this lane's summaries of a row.
+fn lane_best(row: u32, at: Lane) -> u32 {
+  let count = summary_count();
+  var best = 0u;
+  for (var s = at.lane; s < count; s += WORKGROUP_SIZE) { best = max(best, summaries[row * count + s].key); }
+  return best;
+}
+
 fn lists(row: u32, at: Lane) {
   let best = lane_best(row, at);
-  let top_key = workgroup_largest(best, at);
-  var n = list_best(row, params.top_k, best, at);
-  if (n > LIST_SIZE) {
-    n = list(row, search(row, true, f32(params.top_k), top_key, Scale(), at), at);
-  }
+  let found = find_best(row, params.top_k, best, workgroup_largest(best, at), at);
+  var n = found.listed;
+  if (n > LIST_SIZE) { n = list(row, found.keep, at); }
   rank_list(n, at);
   for (var i = at.lane; i < params.top_k; i += WORKGROUP_SIZE) {
     var id = NO_ID;
@@ -346,6 +353,41 @@ fn lists(row: u32, at: Lane) {
   }
 }
 
+// The winner of the race among what the threshold and min-p keep; at temperature 0 the best. With `summarised`
+// everything is kept, and the summaries name the winner's.
+fn winner(row: u32, keep: Threshold, summarised: bool, scale: Scale, at: Lane) -> u32 {
+  let count = summary_count();
+  let greedy = slots[row].temperature <= 0;
+  var lowest = -3.4e38;  // level that min-p keeps
+  if (slots[row].min_p > 0) { lowest = scale.top + scale.temperature * log(min(slots[row].min_p, 1)); }
+  var bar = 0.0;
+  if (summarised) {
+    for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
+      let summary = summaries[row * count + s];
+      if (summary.key != 0) { bar = max(bar, summary.race * weight(summary.key, scale)); }
+    }
+    bar = workgroup_max(bar, at);
+  }
+
+  var won = vec2u(0);  // rank, id
+  for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
+    let summary = summaries[row * count + s];
+    if (summary.key < keep.key || level(summary.key) < lowest) { continue; }
+    // Rounding, which may differ from that above, must not exclude the best.
+    if (summarised && summary.race * weight(summary.key, scale) < 0.99999 * bar) { continue; }
+    for (var i = 0u; i < params.span; i++) {
+      let id = id_of(s, i);
+      let key = key_at(row, id);
+      if (!is_kept(key, id, keep) || level(key) < lowest) { continue; }
+      var rank = key;
+      if (!greedy) { rank = bitcast<u32>(race(key, id, scale)); }  // not negative: its bits are in its order
+      if (rank > won.x) { won = vec2u(rank, id); }  // a lane's ids grow: of equals the lowest stays
+    }
+  }
+  let rank = workgroup_largest(won.x, at);
+  return ~workgroup_largest(select(0, ~won.y, won.x == rank), at);
+}
+
 fn draw(row: u32, at: Lane) {
   let best = lane_best(row, at);
   let top_key = workgroup_largest(best, at);
@@ -353,46 +395,29 @@ fn draw(row: u32, at: Lane) {
     if (at.lane == 0) { ids[row] = 0; }
     return;
   }
-  let count = summary_count();
   let scale = scale_of(row, top_key);
-  let greedy = slots[row].temperature <= 0;
-  var keep = ALL;
-  if (greedy) {
-    keep.key = top_key;
-  } else if (top_k_of(row) != 0 || slots[row].top_p < 1) {
-    keep = threshold(row, best, top_key, scale, at);
-  }
-  var lowest = -3.4e38;  // level that min-p keeps
-  if (slots[row].min_p > 0) { lowest = scale.top + scale.temperature * log(min(slots[row].min_p, 1)); }
-
-  // With nothing to keep apart, the best score is known from the summaries.
-  let scored = need_of(row) == SCORE;
-  var bar = 0u;
-  if (scored) {
+  let k = top_k_of(row);
+  var kept = Kept(ALL, NO_GOAL);
+  if (slots[row].temperature <= 0) {
+    kept.keep.key = top_key;
+  } else if (k != 0) {
+    kept = keep_best(row, k, best, top_key, scale, at);
+  } else if (slots[row].top_p < 1) {
+    let count = summary_count();
+    var mass = 0.0;
     for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
       let summary = summaries[row * count + s];
-      if (summary.key != 0) { bar = max(bar, key_of(summary.value + depth(summary.key, scale))); }
+      if (summary.key != 0) { mass += summary.mass * weight(summary.key, scale); }
     }
-    bar = workgroup_largest(bar, at);
+    kept.goal = goal_of(slots[row].top_p, workgroup_sum(mass, at));
   }
 
-  // Score and id. Each lane's ids grow, so the first of equal scores is the lowest.
-  var winner = vec2u(0);
-  for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
-    let summary = summaries[row * count + s];
-    if (summary.key < keep.key) { continue; }
-    if (scored && key_of(summary.value + depth(summary.key, scale)) < bar) { continue; }
-    for (var i = 0u; i < SPAN; i++) {
-      let id = id_of(s, i);
-      let key = key_at(row, id);
-      if (!is_kept(key, id, keep) || level(key) < lowest) { continue; }
-      var rank = key;
-      if (!greedy) { rank = key_of(score(key, id, scale)); }
-      if (rank > winner.x) { winner = vec2u(rank, id); }
-    }
+  var id = winner(row, kept.keep, needs_race(row), scale, at);
+  while (kept.goal < NO_GOAL) {
+    let before = Threshold(key_at(row, id) + u32(id == 0), id - 1);
+    if (mass_of(row, before, scale, at) < kept.goal) { break; }
+    id = winner(row, before, false, scale, at);
   }
-  let rank = workgroup_largest(winner.x, at);
-  let id = ~workgroup_largest(select(0, ~winner.y, winner.x == rank), at);
   if (at.lane == 0) { ids[row] = id; }
 }
 

@@ -34,7 +34,8 @@ struct Row {
     return key_of(logits[id]);
   }
   double level(uint32_t key) const { return std::clamp(softcap(logit_of(key), p.logit_softcap), -1e38, 1e38); }
-  double depth(uint32_t key, double top) const { return std::max(-100.0, (level(key) - top) / std::max(slot.temperature, 1e-20f)); }
+  // The probability relative to the largest.
+  double weight(uint32_t key, double top) const { return std::exp((level(key) - top) / std::max(slot.temperature, 1e-20f)); }
 
   // What may be drawn, in the order of sampling.
   std::vector<Candidate> sorted() const {
@@ -52,30 +53,32 @@ uint32_t mix(uint32_t x) {
   return x ^ x >> 16;
 }
 
-// Gumbel noise of (seed, position, id).
+// Exponential noise of (seed, position, id).
 double noise(const Slot& slot, uint32_t id) {
   const uint32_t a = mix(slot.seed + mix(slot.position)), b = mix(slot.position + mix(~slot.seed));
-  const double u = std::min((mix(mix(id + a) ^ b) + 0.5) / 4294967296.0, 0.99999994);
-  return -std::log(-std::log1p(-u));
+  return -std::log1p(-std::min((mix(mix(id + a) ^ b) + 0.5) / 4294967296.0, 0.99999994));
 }
 
 void summarise(const Row& row, uint32_t lanes, uint32_t span, std::span<uint32_t> summaries) {
   const Slot& slot = row.slot;
-  const bool whole = slot.top_k == 0 || slot.top_k >= row.p.vocab_size;
-  const bool samples = row.p.has_slots && slot.temperature > 0 && whole;
-  for (uint32_t s = 0; s < summaries.size() / 2; ++s) {
-    const auto id = [&](uint32_t i) { return s / lanes * lanes * span + i * lanes + s % lanes; };
+  const bool all = row.p.has_slots && slot.temperature > 0 && (slot.top_k == 0 || slot.top_k >= row.p.vocab_size);
+  for (uint32_t s = 0; s < summaries.size() / 3; ++s) {
+    std::vector<Candidate> covered;
+    for (uint32_t i = 0; i < span; ++i) {
+      const uint32_t id = s / lanes * lanes * span + i * lanes + s % lanes;
+      if (const uint32_t key = row.key(id)) covered.push_back({key, id});
+    }
     uint32_t best = 0;
-    for (uint32_t i = 0; i < span; ++i) best = std::max(best, row.key(id(i)));
-    double mass = 0, score = -3.4e38;
-    for (uint32_t i = 0; i < span && best && samples; ++i)
-      if (const uint32_t key = row.key(id(i))) {
-        const double depth = row.depth(key, row.level(best));
-        mass += std::exp(depth);
-        score = std::max(score, depth + noise(slot, id(i)));
-      }
-    summaries[2 * s] = best;
-    summaries[2 * s + 1] = std::bit_cast<uint32_t>(float(!samples || !best ? 0 : slot.top_p < 1 ? mass : slot.min_p > 0 ? 0 : score));
+    for (const Candidate& c : covered) best = std::max(best, c.key);
+    double mass = 0, race = 0;
+    for (const Candidate& c : covered) {
+      const double weight = row.weight(c.key, row.level(best));
+      mass += weight;
+      race = std::max(race, weight / noise(slot, c.id));
+    }
+    summaries[3 * s] = best;
+    summaries[3 * s + 1] = std::bit_cast<uint32_t>(all && slot.top_p < 1 ? float(mass) : 0.0f);
+    summaries[3 * s + 2] = std::bit_cast<uint32_t>(all && !(slot.min_p > 0) ? float(race) : 0.0f);
   }
 }
 
@@ -97,9 +100,9 @@ uint32_t draw(const Row& row) {
 
   if (slot.top_p < 1) {
     double total = 0, mass = 0;
-    for (const Candidate& c : kept) total += std::exp(row.depth(c.key, top));
+    for (const Candidate& c : kept) total += row.weight(c.key, top);
     size_t n = 0;
-    do mass += std::exp(row.depth(kept[n++].key, top));
+    do mass += row.weight(kept[n++].key, top);
     while (n < kept.size() && mass < slot.top_p * total);
     kept.resize(n);
   }
@@ -108,11 +111,8 @@ uint32_t draw(const Row& row) {
     std::erase_if(kept, [&](const Candidate& c) { return row.level(c.key) < lowest; });
   }
 
-  double best = -INFINITY;
-  uint32_t id = 0;
-  for (const Candidate& c : kept)
-    if (const double score = row.depth(c.key, top) + noise(slot, c.id); score > best) best = score, id = c.id;
-  return id;
+  const auto race = [&](const Candidate& c) { return row.weight(c.key, top) / noise(slot, c.id); };
+  return std::ranges::max_element(kept, {}, race)->id;
 }
 
 void penalise(const Row& row, std::span<const uint32_t> history, std::span<const uint32_t> bias) {
@@ -143,7 +143,7 @@ void sample_topk_ref(const gpu::HostDispatch& d) {
   const auto history = d.get<uint32_t>(1), bias = d.get<uint32_t>(2), mask = d.get<uint32_t>(3);
   const auto logits = d.get<float>(4), topk_logits = d.get<float>(7);
   const auto summaries = d.get<uint32_t>(5), ids = d.get<uint32_t>(6);
-  const size_t words = (p.vocab_size + 31) / 32, summary_words = size_t(p.vocab_size + chunk - 1) / chunk * lanes * 2;
+  const size_t words = (p.vocab_size + 31) / 32, summary_words = size_t(p.vocab_size + chunk - 1) / chunk * lanes * 3;
   for (size_t i = 0; i < p.rows; ++i) {
     const Row row{p, p.has_slots ? slots[i] : Slot{.stopped = Stopped::running}, logits.subspan(i * p.vocab_size, p.vocab_size),
                   p.has_mask ? mask.subspan(i * words, words) : mask};

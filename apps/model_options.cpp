@@ -1,0 +1,66 @@
+// model_options.cpp: the options of the subcommands that load a model.
+#include "apps/model_options.hpp"
+
+#include <algorithm>
+
+namespace ms {
+
+std::string detail::environment_name(const CLI::Option& option) {
+  std::string name = "MAINSPRING_" + option.get_lnames().front();
+  for (char& c : name) c = c == '-' ? '_' : char(std::toupper(c));
+  return name;
+}
+
+CLI::Option* add_flag(CLI::App& command, const std::string& names, bool& value,
+                      const std::string& help) {
+  CLI::Option* const option = command.add_flag(names, value, help);
+  return option->envname(detail::environment_name(*option));
+}
+
+CLI::Option* add_model_options(CLI::App& command, ModelArguments& a) {
+  const CLI::IsMember cache_types({"f32", "f16"});
+  add_option(command, "--ubatch-size,-b,--batch-size", a.batch,
+             "-ub: most tokens of a prompt that are evaluated at once")
+      ->check(CLI::Range(1u, 65535u));
+  add_option(command, "--cache-type,--cache-type-k", a.cache_type,
+             "-ctk: type of the KV cache, f16 or f32")
+      ->check(cache_types);
+  add_option(command, "--cache-type-v", a.cache_type_v, "-ctv: the same, if given")
+      ->check(cache_types);
+  add_flag(command, "--int8-activations", a.int8_activations,
+           "Round activations to 8 bits where weights are integers");
+  return add_option(command, "-m,--model", a.model, "The model: a GGUF file")
+      ->type_name("FILE");
+}
+
+EngineOptions engine_options(const GlobalOptions& options, const ModelArguments& a,
+                             uint32_t context) {
+  require(a.cache_type_v.empty() || a.cache_type_v == a.cache_type,
+          "-ctk is {}, -ctv is {}: keys and values are of one type", a.cache_type, a.cache_type_v);
+  const auto weights = std::make_shared<Progress>("reading weights, MiB");
+  const auto pipelines = std::make_shared<Progress>("preparing kernels");
+  return {.model = a.model,
+          .device = device_options(options),
+          .options = {.context = context,
+                      .batch = a.batch,
+                      .f32_kv = a.cache_type == "f32",
+                      .int8_activations = a.int8_activations},
+          .progress = [=](std::string_view what, uint64_t done, uint64_t all) {
+            const bool bytes = what == "weights";
+            Progress& progress = bytes ? *weights : *pipelines;
+            progress(bytes ? done >> 20 : done, bytes ? all >> 20 : all);
+            if (done == all) progress.clear();
+          }};
+}
+
+std::vector<std::string> reversed_arguments(int argc, char** argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  const auto end = std::ranges::find(arguments, "--");
+  std::replace(arguments.begin(), end, std::string("-ub"), std::string("--ubatch-size"));
+  std::replace(arguments.begin(), end, std::string("-ctk"), std::string("--cache-type-k"));
+  std::replace(arguments.begin(), end, std::string("-ctv"), std::string("--cache-type-v"));
+  std::ranges::reverse(arguments);
+  return arguments;
+}
+
+}  // namespace ms

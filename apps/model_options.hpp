@@ -1,0 +1,49 @@
+// model_options.hpp: the options of the subcommands that load a model.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "apps/common.hpp"
+#include "engine/engine.hpp"
+
+namespace ms {
+
+// An option that an environment variable may give, too: MAINSPRING_TOP_K for --top-k, after the
+// first long name.
+template <class T>
+CLI::Option* add_option(CLI::App& command, const std::string& names, T& value,
+                        const std::string& help);
+CLI::Option* add_flag(CLI::App& command, const std::string& names, bool& value,
+                      const std::string& help);
+
+struct ModelArguments {
+  std::string model;
+  uint32_t batch = 512;
+  std::string cache_type = "f16", cache_type_v;
+  bool int8_activations = false;
+};
+
+// -m, -ub, -ctk, -ctv, --int8-activations. Returns -m, for the caller to require.
+CLI::Option* add_model_options(CLI::App& command, ModelArguments& arguments);
+
+// Shows progress on a terminal. Throws std::invalid_argument for a cache of two types.
+EngineOptions engine_options(const GlobalOptions& options, const ModelArguments& arguments,
+                             uint32_t context);
+
+// argv without the program's name, the spellings that llama.cpp has but CLI11 cannot parse (-ub,
+// -ctk, -ctv) replaced by the long ones; last argument first, as CLI11 takes it.
+std::vector<std::string> reversed_arguments(int argc, char** argv);
+
+namespace detail {
+std::string environment_name(const CLI::Option& option);
+}
+
+template <class T>
+CLI::Option* add_option(CLI::App& command, const std::string& names, T& value,
+                        const std::string& help) {
+  CLI::Option* const option = command.add_option(names, value, help)->capture_default_str();
+  return option->envname(detail::environment_name(*option));
+}
+
+}  // namespace ms

@@ -1,0 +1,313 @@
+// contract_test.cpp: what every kernel room must keep: that its WGSL and its C++ say the same, and that its module compiles
+// everywhere. A new folder of kernels/ joins by itself.
+#include <gtest/gtest.h>
+
+#include <cctype>
+
+#include "kernels/kernels.hpp"
+#include "base/test_files.hpp"
+#include "kernels/migration.hpp"
+#include "kernels/room.hpp"
+#include "tests/contract_tools.hpp"
+
+namespace ms {
+
+namespace {
+
+// The preludes that modules are made with.
+const gpu::Variant variants[] = {{}, {.subgroups = true}, {.subgroups = true, .f16 = true}};
+
+std::string_view type_name(const gpu::Constant& constant) {
+  return constant.kind == 'b' ? "bool" : constant.kind == 'f' ? "f32" : constant.kind == 'i' ? "i32" : "u32";
+}
+
+// A WGSL literal's value; nothing when the text is none of this type.
+std::optional<double> literal(std::string text, const gpu::Constant& of) {
+  if (of.kind == 'b') return text == "true" ? std::optional(1.0) : text == "false" ? std::optional(0.0) : std::nullopt;
+  if (!text.empty() && text.back() == of.kind) text.pop_back();  // 1u, 1i, 1f
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  const bool whole = value == double(int64_t(value)) && text.find('.') == text.npos;
+  if (text.empty() || *end || (of.kind != 'f' && !whole) || (of.kind == 'u' && value < 0)) return std::nullopt;
+  return value;
+}
+
+class Contract : public testing::TestWithParam<const gpu::Kernel*> {
+ protected:
+  const gpu::Kernel& kernel = *GetParam();
+  std::string_view wgsl = std::ranges::find(wgsl_sources(), kernel.name, &WgslSource::name)->text;
+  Room room = read_room(wgsl);
+  std::string composed = compose(wgsl_sources(), kernel.name, {}, defaults(kernel));
+};
+
+TEST_P(Contract, has_one_entry_point_and_it_is_main) { EXPECT_EQ(read_room(composed).entries, std::vector<std::string>{"main"}); }
+
+TEST_P(Contract, declares_the_overrides_that_the_host_visits) {
+  std::vector<gpu::Constant> visited;
+  for (const gpu::ConstantInfo& info : kernel.constants)
+    if (!info.fallback.prelude) visited.push_back(info.fallback);
+  EXPECT_EQ(read_room(composed).overrides.size(), room.overrides.size()) << "an import declares overrides";
+  ASSERT_EQ(room.overrides.size(), visited.size());
+  for (size_t i = 0; i < visited.size(); ++i) {
+    const Declared& declared = room.overrides[i];
+    EXPECT_EQ(declared.name, visited[i].name);
+    EXPECT_EQ(declared.type, type_name(visited[i])) << declared.name;
+    EXPECT_EQ(literal(declared.value, visited[i]), visited[i].value) << declared.name << " = " << declared.value;
+  }
+}
+
+TEST_P(Contract, tests_at_least_two_values_of_each_constant_and_its_default) {
+  EXPECT_EQ(kernel.refusal(defaults(kernel)), "") << "the defaults are refused";
+  std::map<size_t, std::set<double>> valid;
+  for (const gpu::Constants& constants : gpu::every(kernel))
+    for (size_t i = 0; i < constants.size(); ++i) valid[i].insert(constants[i].value);
+  for (size_t i = 0; i < kernel.constants.size(); ++i) {
+    const auto& [fallback, values, sizing] = kernel.constants[i];
+    EXPECT_GE(values.size(), 2u) << fallback.name;
+    EXPECT_NE(std::ranges::find(values, fallback.value), values.end()) << fallback.name << "'s default is not tested";
+    EXPECT_EQ(valid[i].size(), values.size()) << fallback.name << ": a value is listed twice, or every combination with it is refused";
+    EXPECT_TRUE(std::ranges::all_of(fallback.name, [](char c) { return std::isupper(c) || std::isdigit(c) || c == '_'; })) << fallback.name;
+    EXPECT_NE(composed.find(fallback.name), composed.npos) << fallback.name;
+  }
+}
+
+TEST_P(Contract, binds_what_the_host_binds) {
+  EXPECT_EQ(read_room(composed).bindings.size(), room.bindings.size()) << "an import declares bindings";
+  ASSERT_EQ(room.bindings.size(), kernel.bindings.size() + 1);
+  for (size_t i = 0; i < room.bindings.size(); ++i) {
+    const DeclaredBinding& binding = room.bindings[i];
+    EXPECT_EQ(binding.index, i) << binding.name;
+    const std::string_view space = i == 0 ? "uniform" : kernel.bindings[i - 1] == gpu::in ? "storage, read" : "storage, read_write";
+    EXPECT_EQ(binding.space, space) << binding.name;
+    EXPECT_NE(binding.comment, "") << binding.name << " says nothing of its shape";
+  }
+  EXPECT_EQ(room.bindings[0].type, "Params");
+  EXPECT_LE(kernel.bindings.size(), 8u) << "more storage buffers than WebGPU promises";
+}
+
+TEST_P(Contract, lays_out_params_as_the_host_does) {
+  const std::string path = fmt::format("{0}/kernels/{1}/{1}.hpp", MS_SOURCE_DIR, kernel.name);
+  const auto host = read_params(read_text(path));
+  ASSERT_FALSE(host.empty()) << path;
+  ASSERT_EQ(room.params.size(), host.size());
+  for (size_t i = 0; i < host.size(); ++i) {
+    EXPECT_EQ(room.params[i].name, host[i].name) << "field " << i;
+    EXPECT_EQ(room.params[i].type, host[i].type) << host[i].name;
+  }
+  EXPECT_EQ(4 * host.size(), kernel.params_bytes);  // every field has four bytes, in both languages
+}
+
+TEST_P(Contract, begins_with_what_it_computes_and_what_it_replaces) {
+  EXPECT_EQ(room.file, fmt::format("{}.wgsl", kernel.name));
+  EXPECT_NE(room.summary, "");
+  std::string lower = room.header;
+  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  EXPECT_NE(lower.find("replace"), lower.npos) << "the comment at the top names what it replaces, or says why there is nothing to replace";
+  for (const Migrated& row : migration())
+    if (row.kernel == kernel.name) {
+      EXPECT_NE(room.header.find(row.file), std::string::npos)
+          << "the comment at the top does not name " << row.file;
+    }
+}
+
+TEST_P(Contract, compiles_in_tint_with_every_combination) {
+  const auto tint = find_program("tint");
+  if (!tint) GTEST_SKIP() << "no tint: tools/setup fetches it with Dawn";
+  const Modules modules(kernel);
+  for (const gpu::Variant& variant : variants)
+    for (const gpu::Constants& constants : compiled_combinations(kernel)) {
+      std::string why;
+      EXPECT_TRUE(modules.spirv(*tint, variant, constants, why)) << why;
+    }
+}
+
+// An override that changes nothing is dead. Names and ids apart, that shows in the optimised module.
+TEST_P(Contract, each_constant_changes_the_module) {
+  const auto tint = find_program("tint"), optimiser = find_program("spirv-opt");
+  if (!tint || !optimiser) GTEST_SKIP() << "no tint or no spirv-opt: tools/setup installs them";
+  const Modules modules(kernel);
+  std::map<std::pair<gpu::Variant, gpu::Constants>, std::string> made;
+  const auto module = [&](const gpu::Variant& variant, const gpu::Constants& constants) -> const std::string& {
+    std::string& slot = made[{variant, constants}];
+    if (!slot.empty()) return slot;
+    std::string why;
+    const auto spirv = modules.spirv(*tint, variant, constants, why);
+    if (!spirv) fail("{}", why);
+    const std::string optimised = modules.file("optimised.spv");
+    const Ran ran = run(fmt::format("{} --strip-debug -O {} -o {}", *optimiser, *spirv, optimised));
+    if (ran.code != 0) fail("{}: spirv-opt: {}", kernel.name, ran.output);
+    return slot = read_text(optimised);
+  };
+  const auto all = nearest_first(kernel);
+  const std::set<gpu::Constants> valid(all.begin(), all.end());
+  const auto changes = [&](size_t i) {
+    for (const gpu::Variant& variant : {variants[2], variants[0]})
+      for (const gpu::Constants& constants : all)
+        for (const double value : kernel.constants[i].values) {
+          gpu::Constants other = constants;
+          other[i].value = value;
+          if (value <= constants[i].value || !valid.contains(other)) continue;
+          if (module(variant, constants) != module(variant, other)) return true;
+        }
+    return false;
+  };
+  for (size_t i = 0; i < kernel.constants.size(); ++i) EXPECT_TRUE(changes(i)) << kernel.constants[i].fallback.name << " changes nothing: it is dead";
+}
+
+TEST_P(Contract, compiles_in_naga_for_metal_and_direct3d) {
+  constexpr std::string_view version = "30.0.1";
+  const auto naga = find_program("naga");
+  if (!naga) GTEST_SKIP() << "no naga: tools/setup --checks installs it";
+  const std::string found = run(*naga + " --version").output;
+  if (found.substr(0, found.find('\n')) != version) GTEST_SKIP() << *naga << " is version " << found << "tools/setup --checks installs " << version;
+  const Modules modules(kernel);
+  for (const gpu::Variant& variant : {variants[0], variants[2]})
+    for (const gpu::Constants& constants : single_changes(kernel)) {
+      // naga has the subgroup functions, but not these two lines.
+      const std::string module = modules.write(variant, constants, {"enable subgroups;", "diagnostic("});
+      const std::string overrides = Modules::settings(constants);
+      const Ran ran = run(fmt::format("{} --metal-version 3.1 --shader-model 60 {} {} {} {}", *naga, overrides.empty() ? "" : "--override " + overrides, module, modules.file("module.metal"), modules.file("module.hlsl")));
+      EXPECT_EQ(ran.code, 0) << kernel.name << " for " << to_string(variant) << " with " << to_string(constants) << "\n" << ran.output;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Rooms, Contract, testing::ValuesIn(all_kernels().begin(), all_kernels().end()),
+                         [](const auto& info) { return std::string(info.param->name); });
+
+// The table of what was replaced.
+
+const gpu::Kernel* find_kernel(std::string_view name) {
+  const auto found = std::ranges::find(all_kernels(), name, &gpu::Kernel::name);
+  return found == all_kernels().end() ? nullptr : *found;
+}
+
+constexpr std::string_view deleted = "(deleted)";
+
+TEST(Migration, names_kernels_overrides_and_parameters_that_exist) {
+  ASSERT_FALSE(migration().empty());
+  for (const Migrated& row : migration()) {
+    SCOPED_TRACE(fmt::format("{} {}", row.file, row.entry));
+    if (row.kernel == deleted) {
+      EXPECT_NE(row.decision, "") << "deleted without a reason";
+      continue;
+    }
+    const gpu::Kernel* kernel = find_kernel(row.kernel);
+    if (!kernel) {
+      ADD_FAILURE() << "there is no kernel " << row.kernel;
+      continue;
+    }
+    gpu::Constants constants = defaults(*kernel);
+    for (const auto& [name, value] : row.overrides) {
+      const auto constant = std::ranges::find(constants, name, &gpu::Constant::name);
+      if (constant == constants.end()) {
+        ADD_FAILURE() << row.kernel << " has no override " << name;
+        continue;
+      }
+      const auto number = literal(std::string(value), *constant);
+      EXPECT_TRUE(number) << name << "=" << value << " is no " << type_name(*constant);
+      constant->value = number.value_or(constant->value);
+    }
+    EXPECT_EQ(kernel->refusal(constants), "") << to_string(constants);
+    const Room room = read_room(std::ranges::find(wgsl_sources(), row.kernel, &WgslSource::name)->text);
+    for (const auto& [name, value] : row.params) EXPECT_NE(std::ranges::find(room.params, name, &Declared::name), room.params.end()) << row.kernel << " has no parameter " << name;
+  }
+}
+
+TEST(Migration, has_each_old_entry_once) {
+  std::set<std::pair<std::string_view, std::string_view>> seen;
+  for (const Migrated& row : migration()) EXPECT_TRUE(seen.emplace(row.file, row.entry).second) << row.file << " " << row.entry;
+}
+
+TEST(Migration, selects_by_what_the_acceptance_list_says) {
+  const std::string text = read_text(shared_folder() / "kernels" / "legacy_entries.tsv");
+  if (text.empty()) GTEST_SKIP() << "no " << shared_folder() << "; MAINSPRING_SHARED names it";
+  const auto accepted = read_migration(text);
+  for (const Migrated& row : migration()) {
+    const auto same = std::ranges::find_if(accepted, [&](const Migrated& other) { return row.file == other.file && row.entry == other.entry; });
+    ASSERT_NE(same, accepted.end()) << row.file << " " << row.entry;
+    EXPECT_EQ(row.kernel, same->kernel) << row.file << " " << row.entry;
+    EXPECT_EQ(row.overrides, same->overrides) << row.file << " " << row.entry;
+    EXPECT_EQ(row.params, same->params) << row.file << " " << row.entry;
+  }
+}
+
+TEST(Migration, a_row_of_too_few_columns_is_refused_by_its_line) {
+  EXPECT_THROW(read_migration("a\tb\nc\td\n"), std::invalid_argument);
+  EXPECT_THROW(read_migration("head\n1\t2\t3\t4\tNAME\t\t\t\n"), std::invalid_argument);
+}
+
+// How rooms are read.
+
+TEST(Room, is_read_as_it_is_written) {
+  const Room room = read_room(R"(// demo.wgsl: y = x, twice.
+//
+// Grid: one. Replaces nothing.
+
+override FLAG: bool = false;  // on or off
+override SIZE: u32 = 64;
+// override COMMENTED: u32 = 1;
+struct Params { rows: u32, eps: f32 }
+@group(0) @binding(0) var<uniform>             params: Params;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;  // [rows] f32
+// @compute fn not_this() {}
+@compute @workgroup_size(SIZE)
+fn main(at: Lane) {}
+)");
+  EXPECT_EQ(room.file, "demo.wgsl");
+  EXPECT_EQ(room.summary, "y = x, twice.");
+  EXPECT_EQ(room.header, "Grid: one. Replaces nothing.\n");
+  EXPECT_EQ(room.overrides, (std::vector<Declared>{{"FLAG", "bool", "false", "on or off"}, {"SIZE", "u32", "64", ""}}));
+  EXPECT_EQ(room.params, (std::vector<Declared>{{"rows", "u32", "", ""}, {"eps", "f32", "", ""}}));
+  ASSERT_EQ(room.bindings.size(), 2u);
+  EXPECT_EQ(room.bindings[1].space, "storage, read_write");
+  EXPECT_EQ(room.bindings[1].type, "array<vec4<f32>>");
+  EXPECT_EQ(room.entries, std::vector<std::string>{"main"});
+}
+
+TEST(Room, params_of_the_host_are_read_field_by_field) {
+  const auto fields = read_params("struct A {\n  struct Params {\n    uint32_t rows, cols;  // of x\n    float eps = 1e-6f;\n    int32_t shift;\n  };\n};");
+  EXPECT_EQ(fields, (std::vector<Declared>{{"rows", "u32", "", ""}, {"cols", "u32", "", ""}, {"eps", "f32", "", ""}, {"shift", "i32", "", ""}}));
+  EXPECT_THROW(read_params("struct Params { double x; };"), std::invalid_argument);
+}
+
+struct Demo {
+  struct Overrides {
+    bool a = false, b = false, c = false;
+    uint32_t type = 0;
+    void visit(auto&& v) {
+      v("A", a, {false, true});
+      v("B", b, {false, true});
+      v("C", c, {false, true});
+      v("TYPE", type, {0u, 1u, 2u, 3u});
+    }
+    std::string_view refusal() const {
+      if (a && b) return "A with B";
+      if (b && type < 2) return "B wants another type";
+      return "";
+    }
+  };
+  struct Params {
+    uint32_t n;
+  };
+};
+
+TEST(Room, what_is_refused_is_told_without_what_does_not_matter) {
+  const gpu::Kernel demo = gpu::kernel<Demo>("demo", {}, nullptr);
+  EXPECT_EQ(combinations(demo), 32u);
+  const auto told = refusals(demo);
+  std::vector<std::string> lines;
+  for (const Refusal& refusal : told) {
+    std::string line;
+    for (const auto& [name, values] : refusal.where) {
+      line += fmt::format("{}=", name);
+      for (const gpu::Constant& value : values) line += fmt::format("{},", value.value);
+      line += ' ';
+    }
+    lines.push_back(line + std::string(refusal.reason));
+  }
+  EXPECT_EQ(lines, (std::vector<std::string>{"B=1, TYPE=0,1, B wants another type", "A=1, B=1, A with B"}));
+}
+
+}  // namespace
+
+}  // namespace ms

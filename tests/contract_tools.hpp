@@ -1,0 +1,150 @@
+// contract_tools.hpp: for the contract test: shader compilers as programs, and which combinations of constants to send through them.
+#pragma once
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "gpu/shader.hpp"
+#include "kernels/sources.hpp"
+
+namespace ms {
+
+// Where a program is: in .deps, or else on the PATH; nothing when it is nowhere.
+inline std::optional<std::string> find_program(const std::string& name) {
+  std::string folders = MS_SOURCE_DIR "/.deps/dawn/bin:" MS_SOURCE_DIR "/.deps/bin";
+  if (const char* path = std::getenv("PATH")) folders += std::string(":") + path;
+  for (size_t start = 0; start <= folders.size();) {
+    const size_t end = std::min(folders.find(':', start), folders.size());
+    const std::string program = folders.substr(start, end - start) + "/" + name;
+    if (access(program.c_str(), X_OK) == 0) return program;
+    start = end + 1;
+  }
+  return std::nullopt;
+}
+
+struct Ran {
+  int code = -1;  // of its exit; -1 when it crashed
+  std::string output;
+};
+inline Ran run(const std::string& command) {
+  Ran result;
+  FILE* pipe = popen((command + " 2>&1").c_str(), "r");
+  if (!pipe) fail("cannot run {}", command);
+  std::array<char, 4096> part;
+  while (const size_t n = fread(part.data(), 1, part.size(), pipe)) result.output.append(part.data(), n);
+  const int status = pclose(pipe);
+  if (WIFEXITED(status)) result.code = WEXITSTATUS(status);
+  return result;
+}
+
+inline std::string read_text(const std::filesystem::path& path) {
+  std::ifstream stream(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+// A folder of one kernel's modules, removed with its owner.
+class Modules {
+ public:
+  explicit Modules(const gpu::Kernel& kernel) : kernel_(kernel) {
+    std::string name = (std::filesystem::temp_directory_path() / "mainspring-XXXXXX").string();
+    if (!mkdtemp(name.data())) fail("cannot make a folder like {}", name);
+    folder_ = name;
+  }
+  Modules(const Modules&) = delete;
+  Modules& operator=(const Modules&) = delete;
+  ~Modules() { std::filesystem::remove_all(folder_); }
+
+  std::string file(const std::string& name) const { return (folder_ / name).string(); }
+
+  // Writes the text of a module, without the lines that start as one of these.
+  std::string write(const gpu::Variant& variant, const gpu::Constants& constants, std::initializer_list<std::string_view> without = {}) const {
+    const std::string text = compose(wgsl_sources(), kernel_.name, variant, constants);
+    const std::string path = file("module.wgsl");
+    std::ofstream stream(path);
+    for (size_t start = 0; start < text.size();) {
+      const size_t end = std::min(text.find('\n', start), text.size() - 1) + 1;
+      const std::string_view line = std::string_view(text).substr(start, end - start);
+      if (std::ranges::none_of(without, [&](std::string_view mark) { return line.starts_with(mark); })) stream << line;
+      start = end;
+    }
+    if (!stream.flush()) fail("cannot write {}", path);
+    return path;
+  }
+
+  // "A=1,B=0.5", of overrides; the prelude's constants are in the text.
+  static std::string settings(const gpu::Constants& constants) {
+    std::string text;
+    for (const gpu::Constant& c : constants)
+      if (!c.prelude) text += fmt::format("{}{}={}", text.empty() ? "" : ",", c.name, c.value);
+    return text;
+  }
+
+  // Sends a module through Tint to SPIR-V; the file, or nothing and why.
+  std::optional<std::string> spirv(const std::string& tint, const gpu::Variant& variant, const gpu::Constants& constants, std::string& why) const {
+    const std::string overrides = settings(constants), made = file("module.spv");
+    const Ran ran = run(fmt::format("{} --format spirv -o {} {} {}", tint, made, overrides.empty() ? "" : "--overrides " + overrides, write(variant, constants)));
+    if (ran.code == 0) return made;
+    why = fmt::format("{} for {} with {}: tint ends with {}\n{}", kernel_.name, to_string(variant), to_string(constants), ran.code, ran.output);
+    return std::nullopt;
+  }
+
+ private:
+  const gpu::Kernel& kernel_;
+  std::filesystem::path folder_;
+};
+
+inline gpu::Constants defaults(const gpu::Kernel& kernel) {
+  gpu::Constants result;
+  for (const gpu::ConstantInfo& info : kernel.constants) result.push_back(info.fallback);
+  return result;
+}
+
+// Every valid combination, those with the fewest changes from the defaults first.
+inline std::vector<gpu::Constants> nearest_first(const gpu::Kernel& kernel) {
+  std::vector<gpu::Constants> all = gpu::every(kernel, true);
+  const auto changes = [start = defaults(kernel)](const gpu::Constants& constants) {
+    size_t n = 0;
+    for (size_t i = 0; i < constants.size(); ++i) n += constants[i].value != start[i].value;
+    return n;
+  };
+  std::ranges::stable_sort(all, {}, changes);
+  return all;
+}
+
+// The defaults, and each other value in the valid combination that is nearest to them.
+inline std::vector<gpu::Constants> single_changes(const gpu::Kernel& kernel) {
+  std::vector<gpu::Constants> result;
+  std::set<std::pair<size_t, double>> seen;
+  for (const gpu::Constants& constants : nearest_first(kernel)) {
+    bool fresh = result.empty();
+    for (size_t i = 0; i < constants.size(); ++i) fresh |= seen.emplace(i, constants[i].value).second;
+    if (fresh) result.push_back(constants);
+  }
+  return result;
+}
+
+// What ./check compiles: single changes and a sample of the rest; with MAINSPRING_FULL, everything.
+inline std::vector<gpu::Constants> compiled_combinations(const gpu::Kernel& kernel) {
+  constexpr size_t sample = 16;
+  if (std::getenv("MAINSPRING_FULL")) return gpu::every(kernel, true);
+  std::vector<gpu::Constants> result = single_changes(kernel);
+  std::vector<gpu::Constants> rest;
+  std::ranges::sample(gpu::every(kernel, true), std::back_inserter(rest), sample, std::mt19937(1));
+  for (gpu::Constants& constants : rest)
+    if (std::ranges::find(result, constants) == result.end()) result.push_back(std::move(constants));
+  return result;
+}
+
+}  // namespace ms

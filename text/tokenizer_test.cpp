@@ -1,0 +1,457 @@
+#include "text/tokenizer.hpp"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <thread>
+
+#include "formats/gguf_builder.hpp"
+#include "text/test_data.hpp"
+
+namespace ms {
+namespace {
+
+using Ids = std::vector<uint32_t>;
+using Texts = std::vector<std::string>;
+
+constexpr uint32_t kSeparator = 0xFFFFFFFF;  // in testdata/make_expectations.py
+constexpr Tokenizer::EncodeOptions kPlain = {.add_special = false, .parse_special = false};
+constexpr Tokenizer::EncodeOptions kSpecial = {.add_special = false, .parse_special = true};
+
+std::string utf8(uint32_t code) {  // below 0x800
+  if (code < 0x80) return {static_cast<char>(code)};
+  return {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 0x3F))};
+}
+
+// The characters that stand for the bytes in GPT-2's vocabulary.
+Texts byte_characters() {
+  Texts out;
+  uint32_t next = 256;
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    const bool printable = (byte >= 0x21 && byte < 0x7F) || (byte >= 0xA1 && byte != 0xAD);
+    out.push_back(utf8(printable ? byte : next++));
+  }
+  return out;
+}
+
+// A vocabulary to be spoilt. Byte-level: ids 0-255 are the bytes, then "ab", "abc" by merges, then
+// specials.
+struct Vocabulary {
+  std::string model = {}, pre = {};
+  Texts tokens = {}, merges = {};
+  std::vector<int32_t> kinds = {};
+  std::vector<float> scores = {};
+  std::map<std::string, uint32_t> ids = {};
+  std::map<std::string, bool> flags = {};
+
+  static Vocabulary byte_level() {
+    Vocabulary v = {
+        .model = "gpt2", .pre = "gpt-2", .tokens = byte_characters(), .merges = {"a b", "ab c"}};
+    v.kinds.assign(256, 1);
+    for (const std::string token : {"ab", "abc"}) v.add(token, 1);
+    v.add("<s>", 3);
+    v.add("<|im_end|>", 3);
+    v.add("~user~", 4);
+    v.ids = {{"bos", 258}, {"eos", 259}};
+    return v;
+  }
+
+  // 0-2 are specials, 3-258 the bytes, then pieces with the scores given.
+  static Vocabulary sentencepiece(const std::vector<std::pair<std::string, float>>& pieces) {
+    Vocabulary v = {.model = "llama"};
+    v.add("<unk>", 2);
+    v.add("<s>", 3);
+    v.add("</s>", 3);
+    for (int byte = 0; byte < 256; ++byte) v.add(fmt::format("<0x{:02X}>", byte), 6);
+    for (const auto& [piece, score] : pieces) v.add(piece, 1, score);
+    v.ids = {{"bos", 1}, {"eos", 2}, {"unknown", 0}};
+    return v;
+  }
+
+  void add(const std::string& token, int32_t kind, float score = 0) {
+    tokens.push_back(token);
+    kinds.push_back(kind);
+    scores.push_back(score);
+  }
+
+  GgufBuilder gguf() const {
+    GgufBuilder out;
+    out.set("general.architecture", "llama")
+        .set("tokenizer.ggml.model", model)
+        .set("tokenizer.ggml.tokens", views(tokens));
+    if (!pre.empty()) out.set("tokenizer.ggml.pre", pre);
+    if (!kinds.empty()) out.set("tokenizer.ggml.token_type", kinds);
+    if (model == "llama") out.set("tokenizer.ggml.scores", scores);
+    if (model == "gpt2") out.set("tokenizer.ggml.merges", views(merges));
+    for (const auto& [name, id] : ids) out.set("tokenizer.ggml." + name + "_token_id", id);
+    for (const auto& [name, flag] : flags) out.set("tokenizer.ggml." + name, flag);
+    return out;
+  }
+
+  static std::vector<std::string_view> views(const Texts& texts) {
+    return {texts.begin(), texts.end()};
+  }
+};
+
+Tokenizer load(const GgufBuilder& builder) {
+  TemporaryFile file(builder.bytes());
+  return Tokenizer::from_gguf(Gguf::open(file.path()));
+}
+
+Tokenizer load(const Vocabulary& vocabulary) { return load(vocabulary.gguf()); }
+
+template <class T>
+std::string failure(const T& vocabulary) {
+  try {
+    load(vocabulary);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+#define EXPECT_SAYS(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
+
+// The columns of testdata/mixed_text.tsv: a text, and a hash of its tokens for each model.
+std::vector<Texts> mixed_text() {
+  std::vector<Texts> out;
+  for (const std::string& line : split(read_file(testdata("mixed_text.tsv")), "\n")) {
+    if (!line.empty()) out.push_back(split(line, "\t"));
+  }
+  return out;
+}
+
+class VocabularyFile : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(, VocabularyFile,
+                         testing::Values("ggml-vocab-gpt-2", "ggml-vocab-llama-spm",
+                                         "ggml-vocab-deepseek-llm", "ggml-vocab-phi-3"),
+                         [](const auto& info) { return testing::PrintToString(info.index); });
+
+TEST_P(VocabularyFile, gives_the_ids_of_its_records) {
+  const auto file = model_file(GetParam());
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << "needs " << file;
+  const Tokenizer tokenizer = Tokenizer::from_gguf(Gguf::open(file));
+  const Texts texts = split(read_file(file.string() + ".inp"), "\n__ggml_vocab_test__\n");
+  const Texts expected = split(read_file(file.string() + ".out"), "\n");
+  ASSERT_GE(texts.size(), 40u);
+  ASSERT_GE(expected.size(), texts.size());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const Ids ids = tokenizer.encode(texts[i], kPlain);
+    std::string printed;
+    for (const uint32_t id : ids) printed += fmt::format(" {}", id);
+    EXPECT_EQ(printed, expected[i]) << texts[i];
+    EXPECT_EQ(tokenizer.decode(ids, true), texts[i]);
+  }
+}
+
+class MixedText : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(, MixedText,
+                         testing::Values("tales-31m", "smollm2-135m", "qwen2.5-coder-0.5b",
+                                         "gemma3-270m"),
+                         [](const auto& info) { return testing::PrintToString(info.index); });
+
+TEST_P(MixedText, becomes_the_tokens_of_the_models_own_tokenizer) {
+  const auto file = model_file(GetParam());
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << "needs " << file;
+  const Tokenizer tokenizer = Tokenizer::from_gguf(Gguf::open(file));
+  const std::vector<Texts> lines = mixed_text();
+  ASSERT_EQ(lines.size(), 1001u);
+  const auto column = std::ranges::find(lines[0], GetParam()) - lines[0].begin();
+  for (size_t i = 1; i < lines.size(); ++i) {
+    const std::string text = nlohmann::json::parse(lines[i][0]);
+    Ids ids = tokenizer.encode(text, kPlain);
+    ids.push_back(kSeparator);
+    std::ranges::copy(tokenizer.encode(text, kSpecial), std::back_inserter(ids));
+    ASSERT_EQ(hash_of(ids), lines[i].at(column)) << lines[i][0] << testing::PrintToString(ids);
+  }
+}
+
+TEST_P(MixedText, comes_back) {
+  const auto file = model_file(GetParam());
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << "needs " << file;
+  const Tokenizer tokenizer = Tokenizer::from_gguf(Gguf::open(file));
+  size_t lost = 0;
+  for (const Texts& line : mixed_text()) {
+    if (line[0] == "text") continue;
+    const std::string text = nlohmann::json::parse(line[0]);
+    // SentencePiece has no other character for a space than U+2581; SmolLM2 has no tokens for some
+    // bytes.
+    const bool same = tokenizer.decode(tokenizer.encode(text, kPlain), false) == text;
+    if (!same && text.find("▁") == text.npos) ++lost;
+    if (text.find("▁") == text.npos) {
+      EXPECT_EQ(tokenizer.decode(tokenizer.encode(text, kSpecial), false) == text, same) << text;
+    }
+  }
+  EXPECT_EQ(lost > 0, GetParam() == "smollm2-135m");
+  EXPECT_LT(lost, 60u);
+}
+
+class Golden : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(, Golden,
+                         testing::Values("smollm2-135m", "smollm2-135m-chat", "smollm2-135m-long",
+                                         "gemma3-270m", "gemma3-270m-long", "qwen2.5-coder-0.5b",
+                                         "qwen2.5-coder-0.5b-chat", "qwen2.5-coder-0.5b-long"),
+                         [](const auto& info) { return testing::PrintToString(info.index); });
+
+TEST_P(Golden, text_becomes_the_golden_tokens) {
+  const auto golden = shared_folder() / "golden" / (GetParam() + ".json");
+  const auto file = model_file(split(split(GetParam(), "-chat")[0], "-long")[0]);
+  if (!std::filesystem::exists(golden) || !std::filesystem::exists(file))
+    GTEST_SKIP() << "needs " << golden << " and " << file;
+  const auto expected = read_json(golden);
+  std::string text = expected["text"];
+  if (text == "long.txt") text = read_file(golden.parent_path() / text);
+  const bool chat = GetParam().ends_with("-chat");
+  const Tokenizer tokenizer = Tokenizer::from_gguf(Gguf::open(file));
+  EXPECT_EQ(tokenizer.encode(text, {.add_special = !chat, .parse_special = chat}),
+            expected["tokens"].get<Ids>());
+}
+
+// With a vocabulary of all bytes and all pairs of bytes, every pair merges: the tokens show where
+// pieces end.
+TEST(Tokenizer, text_is_split_as_published) {
+  Vocabulary v = {.model = "gpt2", .tokens = byte_characters()};
+  const Texts bytes = v.tokens;
+  for (const std::string& left : bytes) {
+    for (const std::string& right : bytes) {
+      v.tokens.push_back(left + right);
+      v.merges.push_back(left + " " + right);
+    }
+  }
+  const std::vector<Texts> lines = mixed_text();
+  for (const std::string& line : split(read_file(testdata("splits.tsv")), "\n")) {
+    if (line.empty()) continue;
+    v.pre = split(line, "\t")[0];
+    const Tokenizer tokenizer = load(v);
+    Ids ids;
+    for (size_t i = 1; i < lines.size(); ++i) {
+      std::ranges::copy(
+          tokenizer.encode(nlohmann::json::parse(lines[i][0]).get<std::string>(), kPlain),
+          std::back_inserter(ids));
+      ids.push_back(kSeparator);
+    }
+    EXPECT_EQ(hash_of(ids), split(line, "\t")[1]) << v.pre;
+  }
+}
+
+TEST(Tokenizer, special_tokens_in_text_are_parsed_only_on_request) {
+  const Tokenizer tokenizer = load(Vocabulary::byte_level());
+  EXPECT_EQ(tokenizer.encode("abc<|im_end|>abc", kSpecial), (Ids{257, 259, 257}));
+  EXPECT_EQ(tokenizer.encode("<s>", kPlain), (Ids{'<', 's', '>'}));
+  EXPECT_EQ(tokenizer.encode("ab~user~", kPlain), (Ids{256, 260}));
+}
+
+TEST(Tokenizer, merges_never_form_a_control_token) {
+  Vocabulary v = Vocabulary::byte_level();
+  v.add("xy", 3);
+  v.merges.push_back("x y");
+  EXPECT_SAYS(failure(v), "merge 2 is \"x y\", but no token that text may form is \"xy\"");
+}
+
+TEST(Tokenizer, of_special_tokens_the_longest_is_taken) {
+  Vocabulary v = Vocabulary::byte_level();
+  v.add("<s><s>", 3);
+  EXPECT_EQ(load(v).encode("<s><s><s>", kSpecial), (Ids{261, 258}));
+}
+
+TEST(Tokenizer, bos_and_eos_are_added_as_the_file_says) {
+  Vocabulary v = Vocabulary::byte_level();
+  EXPECT_EQ(load(v).encode("ab", {}), (Ids{256}));
+  v.flags = {{"add_bos_token", true}, {"add_eos_token", true}};
+  EXPECT_EQ(load(v).encode("ab", {}), (Ids{258, 256, 259}));
+  EXPECT_EQ(load(v).encode("", {}), (Ids{258, 259}));
+  EXPECT_EQ(load(v).encode("ab", kPlain), (Ids{256}));
+  v.flags.clear();
+  v.pre = "llama-bpe";  // which begins with bos though many files do not say so
+  EXPECT_EQ(load(v).encode("ab", {}), (Ids{258, 256}));
+}
+
+TEST(Tokenizer, decode_leaves_out_control_tokens_on_request) {
+  const Tokenizer tokenizer = load(Vocabulary::byte_level());
+  const Ids ids = {258, 257, 260, 259};
+  EXPECT_EQ(tokenizer.decode(ids, true), "abc~user~");
+  EXPECT_EQ(tokenizer.decode(ids, false), "<s>abc~user~<|im_end|>");
+}
+
+TEST(Tokenizer, decoded_text_is_utf8_and_pieces_are_bytes) {
+  const Tokenizer tokenizer = load(Vocabulary::byte_level());
+  EXPECT_EQ(tokenizer.encode("é", kPlain), (Ids{0xC3, 0xA9}));
+  EXPECT_EQ(tokenizer.piece(0xC3), "\xC3");
+  EXPECT_EQ(tokenizer.decode(Ids{0xC3, 0xA9, 0xC3}, true), "é\uFFFD");
+  EXPECT_EQ(tokenizer.encode("a\xC3z", kPlain), (Ids{'a', 0xEF, 0xBF, 0xBD, 'z'}));
+}
+
+TEST(Tokenizer, a_token_beyond_the_vocabulary_is_refused) {
+  const Tokenizer tokenizer = load(Vocabulary::byte_level());
+  EXPECT_EQ(tokenizer.vocab_size(), 261u);
+  EXPECT_THROW(tokenizer.piece(261), std::invalid_argument);
+  EXPECT_THROW(tokenizer.is_control(261), std::invalid_argument);
+  EXPECT_THROW(tokenizer.decode(Ids{0, 261}, true), std::invalid_argument);
+}
+
+TEST(Tokenizer, tokens_that_end_a_reply_are_known_by_id_or_name) {
+  Vocabulary v = Vocabulary::byte_level();
+  v.ids["eos"] = 258;
+  v.add("<|eom_id|>", 1);  // called a normal token by the file, but text must not form it
+  Tokenizer tokenizer = load(v);
+  EXPECT_EQ(Ids(tokenizer.stop_tokens().begin(), tokenizer.stop_tokens().end()),
+            (Ids{258, 259, 261}));
+  EXPECT_EQ(tokenizer.bos(), 258u);
+  EXPECT_EQ(tokenizer.eos(), 258u);
+  EXPECT_EQ(tokenizer.eot(), 259u);
+  EXPECT_TRUE(tokenizer.is_control(261));
+  EXPECT_FALSE(tokenizer.is_control(260));
+}
+
+TEST(Tokenizer, the_end_of_a_harmony_message_does_not_end_the_reply) {
+  Vocabulary v = Vocabulary::byte_level();
+  v.add("<|end|>", 3);
+  v.add("<|return|>", 3);
+  const Tokenizer tokenizer = load(v);
+  EXPECT_EQ(Ids(tokenizer.stop_tokens().begin(), tokenizer.stop_tokens().end()), (Ids{259, 262}));
+}
+
+TEST(Tokenizer, sentencepiece_merges_the_highest_score_first_and_the_leftmost_of_equals) {
+  // ids from 259
+  const Tokenizer tokenizer = load(Vocabulary::sentencepiece(
+      {{"▁", -9}, {"a", -9}, {"b", -9}, {"ab", -2}, {"ba", -1}, {"aa", -3}, {"▁a", -3}}));
+  EXPECT_EQ(tokenizer.encode("aba", kPlain), (Ids{265, 263}));  // ▁a by score only after ba
+  EXPECT_EQ(tokenizer.encode("aaa", kPlain),
+            (Ids{265, 264}));  // the ▁a on the left of the equal aa
+  EXPECT_EQ(tokenizer.encode("ac", kPlain), (Ids{265, 3 + 'c'}));
+  EXPECT_EQ(tokenizer.encode("é", kPlain), (Ids{259, 3 + 0xC3, 3 + 0xA9}));
+  EXPECT_EQ(tokenizer.encode("", {}), (Ids{1}));
+  EXPECT_EQ(tokenizer.encode("a", {}), (Ids{1, 265}));
+}
+
+TEST(Tokenizer, the_space_in_front_comes_with_encoding_and_goes_with_decoding) {
+  Vocabulary v = Vocabulary::sentencepiece({{"▁", -1}, {"a", -1}});
+  const Tokenizer with = load(v);
+  EXPECT_EQ(with.encode("a</s>a", kSpecial), (Ids{259, 260, 2, 259, 260}));
+  EXPECT_EQ(with.decode(with.encode("a</s> a ", kSpecial), false), "a</s> a ");
+  EXPECT_EQ(with.piece(259), " ");
+  EXPECT_TRUE(with.space_prefix());
+  v.flags["add_space_prefix"] = false;
+  const Tokenizer without = load(v);
+  EXPECT_EQ(without.encode("a a", kPlain), (Ids{260, 259, 260}));
+  EXPECT_EQ(without.decode(Ids{259, 260}, false), " a");
+}
+
+TEST(Tokenizer, without_byte_tokens_an_unknown_token_stands_for_a_character) {
+  Vocabulary v = {.model = "llama"};
+  v.add("<unk>", 2);
+  v.add("▁", 1);
+  EXPECT_SAYS(failure(v), "neither a token for the byte 0x00 nor an unknown token");
+  v.ids["unknown"] = 0;
+  EXPECT_EQ(load(v).encode("é!", kPlain), (Ids{1, 0, 0}));
+}
+
+TEST(Tokenizer, special_tokens_of_phi_3_swallow_the_white_space_after_them) {
+  if (!std::filesystem::exists(model_file("ggml-vocab-phi-3")))
+    GTEST_SKIP() << "needs " << model_file("ggml-vocab-phi-3");
+  const Tokenizer tokenizer = Tokenizer::from_gguf(Gguf::open(model_file("ggml-vocab-phi-3")));
+  const Ids hello = tokenizer.encode("Hello", kPlain);
+  EXPECT_EQ(tokenizer.encode("<|user|> \nHello", kSpecial), (Ids{32010, hello.at(0)}));
+  EXPECT_EQ(tokenizer.encode("<s>\n", kSpecial).size(), 3u);  // <s> does not
+}
+
+TEST(Tokenizer, threads_may_share_one) {
+  const Tokenizer tokenizer = load(Vocabulary::byte_level());
+  const std::vector<Texts> lines = mixed_text();
+  std::vector<std::string> hashes(4);
+  std::vector<std::thread> threads;
+  for (std::string& hash : hashes) {
+    threads.emplace_back([&] {
+      Ids ids;
+      for (const Texts& line : lines)
+        std::ranges::copy(tokenizer.encode(line[0], kPlain), std::back_inserter(ids));
+      hash = hash_of(ids);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(hashes, std::vector<std::string>(4, hashes[0]));
+}
+
+TEST(Tokenizer, long_runs_of_anything_are_encoded_in_time_or_refused) {
+  const Tokenizer byte_level = load(Vocabulary::byte_level());
+  const Tokenizer sentencepiece =
+      load(Vocabulary::sentencepiece({{"▁", -1}, {"▁▁", -2}, {"a", -1}, {"aa", -2}}));
+  for (const char character : {' ', '\n', 'a', '=', '1'}) {
+    const std::string text = std::string(500'000, character) + "x";
+    for (const Tokenizer* tokenizer : {&byte_level, &sentencepiece}) {
+      EXPECT_EQ(tokenizer->decode(tokenizer->encode(text, kPlain), true), text);
+    }
+  }
+  EXPECT_THROW(byte_level.encode(std::string(3'000'000, ' ') + "x", kPlain),
+               Error);  // beyond the matcher's stack
+}
+
+TEST(Tokenizer, a_vocabulary_that_contradicts_itself_is_refused) {
+  const auto spoilt = [](auto&& spoil) {
+    Vocabulary v = Vocabulary::byte_level();
+    spoil(v);
+    return failure(v);
+  };
+  EXPECT_SAYS(spoilt([](auto& v) { v.model = "bert"; }), "model \"bert\" are not supported");
+  EXPECT_SAYS(spoilt([](auto& v) { v.pre = "no-such"; }),
+              "\"no-such\" (tokenizer.ggml.pre) is not known");
+  EXPECT_SAYS(spoilt([](auto& v) { v.pre = ""; }), "tokenizer.ggml.pre");
+  EXPECT_SAYS(spoilt([](auto& v) { v.tokens[7] = "ab"; }), "tokens 7 and 256 are the same: \"ab\"");
+  EXPECT_SAYS(spoilt([](auto& v) { v.tokens[7] = "\xFF"; }), "token 7 is not UTF-8");
+  EXPECT_SAYS(spoilt([](auto& v) { v.tokens.clear(); }), "tokenizer.ggml.tokens has 0 entries");
+  EXPECT_SAYS(spoilt([](auto& v) { v.merges[1] = "abc"; }),
+              "merge 1 is \"abc\", not two tokens with a space between");
+  EXPECT_SAYS(spoilt([](auto& v) { v.merges[1] = "a b c"; }),
+              "merge 1 is \"a b c\", not two tokens");
+  EXPECT_SAYS(spoilt([](auto& v) { v.merges[1] = " c"; }), "not two tokens");
+  EXPECT_SAYS(spoilt([](auto& v) { v.merges[1] = "ab xx"; }),
+              "no token that text may form is \"xx\"");
+  EXPECT_SAYS(spoilt([](auto& v) { v.merges[1] = "a c"; }),
+              "no token that text may form is \"ac\"");
+  EXPECT_SAYS(spoilt([](auto& v) { v.merges[0] = "\xFF b"; }), "merge 0 is not UTF-8");
+  EXPECT_SAYS(spoilt([](auto& v) { v.kinds.pop_back(); }),
+              "token_type has 260 entries, but there are 261 tokens");
+  EXPECT_SAYS(spoilt([](auto& v) { v.kinds[3] = 9; }), "of token 3 is 9");
+  EXPECT_SAYS(spoilt([](auto& v) { v.ids["eos"] = 261; }),
+              "eos_token_id is 261, but there are 261 tokens");
+  EXPECT_SAYS(spoilt([](auto& v) { v.ids.erase("bos"), v.flags["add_bos_token"] = true; }),
+              "adds a bos token");
+
+  const auto spoilt_scores = [](auto&& spoil) {
+    Vocabulary v = Vocabulary::sentencepiece({{"▁", -1}});
+    spoil(v);
+    return failure(v);
+  };
+  EXPECT_SAYS(spoilt_scores([](auto& v) { v.scores.pop_back(); }),
+              "scores has 259 entries, but there are 260 tokens");
+  EXPECT_SAYS(spoilt_scores([](auto& v) { v.scores[259] = NAN; }), "the score of token 259");
+  EXPECT_SAYS(spoilt_scores([](auto& v) { v.tokens[5] = "<0x2>"; }),
+              "token 5 is a byte, but its text is \"<0x2>\"");
+}
+
+TEST(Tokenizer, metadata_that_are_missing_or_of_another_type_are_refused) {
+  const auto file = [](std::string_view model) {
+    GgufBuilder out;
+    out.set("tokenizer.ggml.model", model).set("tokenizer.ggml.pre", "gpt-2");
+    return out;
+  };
+  const std::vector<std::string_view> token = {"a"};
+  EXPECT_SAYS(failure(GgufBuilder()), "tokenizer.ggml.model");
+  EXPECT_SAYS(failure(file("gpt2")), "tokenizer.ggml.tokens is missing");
+  EXPECT_SAYS(failure(file("gpt2").set("tokenizer.ggml.tokens", 3)), "tokenizer.ggml.tokens");
+  EXPECT_SAYS(failure(file("gpt2").set("tokenizer.ggml.tokens", token)),
+              "tokenizer.ggml.merges is missing");
+  EXPECT_SAYS(failure(file("llama").set("tokenizer.ggml.tokens", token)),
+              "tokenizer.ggml.scores is missing");
+  EXPECT_SAYS(failure(file("llama")
+                          .set("tokenizer.ggml.tokens", token)
+                          .set("tokenizer.ggml.scores", std::vector<int32_t>{1})),
+              "tokenizer.ggml.scores");
+  EXPECT_SAYS(failure(file("gpt2")
+                          .set("tokenizer.ggml.tokens", token)
+                          .set("tokenizer.ggml.token_type", std::vector<float>{1})),
+              "tokenizer.ggml.token_type");
+}
+
+}  // namespace
+}  // namespace ms
