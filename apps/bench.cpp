@@ -1,0 +1,443 @@
+// bench.cpp: mainspring bench: how fast a model runs here, in the manner of llama-bench.
+//
+// Nothing is timed before the decode step and the batch path have agreed in the same process.
+#include <fmt/chrono.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "apps/model_options.hpp"
+
+namespace ms {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+constexpr const char* notes =
+    R"(pp: tokens of a prompt into the cache. tg: tokens generated greedily, one after the other, as `run`
+generates them. Each is run once before it is timed. GB/s: weights, keys and values that a token
+reads; their share is of the fastest that a kernel here read a large buffer.
+
+Examples:
+  mainspring bench -m model.gguf
+  mainspring bench --synthetic llama-8b:q4_0 -p 512 -n 128 -d 0,4096 -o json
+  mainspring bench -m model.gguf --dispatches)";
+
+struct Arguments {
+  ModelArguments model;
+  std::string synthetic, format = "md";
+  std::vector<uint32_t> prompts = {512}, generations = {128}, depths = {0};
+  uint32_t repetitions = 5;
+  bool dispatches = false;
+};
+
+struct Test {
+  uint32_t prompt = 0, generate = 0, depth = 0;  // tokens; either prompt or generate is 0
+
+  std::string name() const {
+    const std::string what = prompt ? fmt::format("pp{}", prompt) : fmt::format("tg{}", generate);
+    return depth ? fmt::format("{} @ d{}", what, depth) : what;
+  }
+};
+
+struct Summary {
+  double mean = 0, deviation = 0;  // of the sample
+};
+
+Summary summary(const std::vector<double>& samples) {
+  Summary s;
+  s.mean = std::reduce(samples.begin(), samples.end()) / double(samples.size());
+  double squares = 0;
+  for (double x : samples) squares += (x - s.mean) * (x - s.mean);
+  if (samples.size() > 1) s.deviation = std::sqrt(squares / double(samples.size() - 1));
+  return s;
+}
+
+// What a model is made of, whether its tensors are in a file or not.
+struct ModelInfo {
+  std::string file, type;
+  uint64_t bytes = 0, parameters = 0;
+};
+
+ModelInfo describe(const Catalog& catalog, const std::string& name) {
+  ModelInfo model;
+  model.file = catalog.source;
+  std::map<TensorType, uint64_t> parameters;
+  for (const auto& [_, tensor] : catalog.tensors) {
+    const TypeInfo& type = info(tensor.type);
+    parameters[tensor.type] += tensor.elements();
+    model.parameters += tensor.elements();
+    model.bytes += tensor.elements() / type.block_size * type.block_bytes;
+  }
+  const auto most = std::ranges::max_element(parameters, {}, [](auto& p) { return p.second; });
+  model.type = fmt::format("{} {}", name, info(most->first).name);
+  return model;
+}
+
+std::vector<uint32_t> some_tokens(Engine& engine, uint32_t count) {
+  const uint32_t vocab = engine.model().config().vocab;
+  std::vector<uint32_t> tokens(count);
+  for (uint32_t i = 0; i < count; ++i) tokens[i] = uint32_t(i * 7919ull % vocab);
+  return tokens;
+}
+
+Request greedy(uint32_t tokens) {
+  Request request;
+  request.sampling.temperature = 0;
+  request.max_tokens = tokens;
+  request.ignore_eos = true;
+  return request;
+}
+
+// The NMSE between the decode step's logits and a whole batch's. Throws Error where they disagree,
+// are not finite, or the greedy step draws another token than the likeliest.
+double check_paths(Engine& engine, bool int8) {
+  const std::vector<uint32_t> tokens = some_tokens(engine, 24);
+  std::vector<uint32_t> rows(tokens.size());
+  std::iota(rows.begin(), rows.end(), 0u);
+  const std::vector<float> step = engine.logits(tokens, rows, 1);
+  const std::vector<float> batch = engine.logits(tokens, rows, uint32_t(tokens.size()));
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < step.size(); ++i) {
+    const double difference = double(step[i]) - batch[i];
+    error += difference * difference;
+    norm += double(batch[i]) * batch[i];
+  }
+  const double nmse = error / norm, limit = int8 ? 1e-3 : 1e-4;
+  if (!(nmse < limit))
+    fail("nothing was timed: decode step and batch differ, NMSE {:.1e}, limit {:.0e}", nmse, limit);
+  const std::span last = std::span(step).last(engine.model().config().vocab);
+  const uint32_t token = engine.generate(tokens, greedy(1)).tokens.front();
+  if (last[token] < *std::ranges::max_element(last))
+    fail("nothing was timed: the greedy step drew token {}, which is not the likeliest", token);
+  return nmse;
+}
+
+struct Bandwidth {
+  double gb_per_s = 0;
+  std::string how;
+};
+
+// The fastest that matmul_gemv reads f32 weights: one multiplication a word, so the memory's pace.
+Bandwidth measure_bandwidth(gpu::Device& device) {
+  constexpr uint32_t cols = 4096;
+  Bandwidth best;
+  for (const uint64_t wanted : {128ull << 20, 512ull << 20, 1536ull << 20}) {
+    const uint32_t rows = uint32_t(wanted / 4 / cols);
+    if (wanted > std::min(device.caps().max_binding_bytes, device.caps().max_buffer_bytes)) break;
+    const auto weights = device.buffer(wanted, "bandwidth"), x = device.buffer(cols * 4, "x"),
+               y = device.buffer(rows * 4ull, "y");
+    const Weight weight{.type = WeightType::f32,
+                        .rows = rows,
+                        .cols = cols,
+                        .quants = gpu::view(weights, {rows * uint64_t(cols)}, gpu::Type::u32)};
+    const gpu::Recording read = device.record(matmul_gemv(
+        device.caps(),
+        {.x = gpu::view(x, {1, cols}), .weight = weight, .y = gpu::view(y, {1, rows})}));
+    const auto seconds = [&](uint32_t times) {
+      const auto start = Clock::now();
+      for (uint32_t i = 0; i < times; ++i) device.submit(read);
+      device.finish();
+      return std::chrono::duration<double>(Clock::now() - start).count() / times;
+    };
+    seconds(1);  // Dawn clears the memory before its first use
+    const uint32_t times = uint32_t(std::clamp(0.1 / seconds(1), 1.0, 256.0));
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      const double gb_per_s = double(wanted) / seconds(times) / 1e9;
+      if (gb_per_s > best.gb_per_s)
+        best = {gb_per_s, fmt::format("matmul_gemv over {} of f32", binary_bytes(wanted))};
+    }
+  }
+  return best;
+}
+
+// Seconds of one run.
+double run_once(Engine& engine, const Test& test) {
+  const std::vector<uint32_t> before = some_tokens(engine, test.depth + 1);
+  if (test.generate) return engine.generate(before, greedy(test.generate)).generate_seconds;
+  const std::vector<uint32_t> tokens = some_tokens(engine, test.prompt);
+  engine.prefill(std::span(before).first(test.depth), 0);
+  engine.device().finish();
+  const auto start = Clock::now();
+  engine.prefill(tokens, test.depth);
+  engine.device().finish();
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Weights that a token reads, and the keys and values of the positions before it on average.
+uint64_t bytes_per_token(Engine& engine, const Test& test) {
+  const Llama& model = engine.model();
+  const Config& c = model.config();
+  const uint64_t position = 2ull * c.layers * c.kv_size() * (model.options().f32_kv ? 4 : 2);
+  return model.bytes_per_token() + position * (test.depth + test.generate / 2);
+}
+
+std::string cpu_name() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("model name"))
+      return line.substr(std::min(line.size(), line.find(':') + 2));
+  return "";
+}
+
+void print_markdown(std::vector<std::vector<std::string>> rows) {
+  const std::vector<std::string> rule(rows.front().size(), "---");
+  rows.insert(rows.begin() + 1, rule);
+  for (const auto& row : rows) fmt::print("| {} |\n", fmt::join(row, " | "));
+}
+
+struct Bench {
+  const Arguments& arguments;
+  Engine& engine;
+  ModelInfo model;
+  double nmse;
+  Bandwidth bandwidth;
+
+  Json to_json(const Test& test, const std::vector<double>& seconds) const {
+    const gpu::Caps& caps = engine.device().caps();
+    std::vector<double> ns, rates;
+    for (double s : seconds) {
+      ns.push_back(std::round(s * 1e9));
+      rates.push_back((test.prompt + test.generate) / s);
+    }
+    const Summary time = summary(ns), rate = summary(rates);
+    Json json{{"build_commit", MS_COMMIT},
+              {"cpu_info", cpu_name()},
+              {"gpu_info", caps.name},
+              {"backends", fmt::format("WebGPU ({})", caps.backend)},
+              {"model_filename", model.file},
+              {"model_type", model.type},
+              {"model_size", model.bytes},
+              {"model_n_params", model.parameters},
+              {"n_batch", engine.model().options().batch},
+              {"n_ubatch", engine.model().options().batch},
+              {"type_k", arguments.model.cache_type},
+              {"type_v", arguments.model.cache_type},
+              {"n_prompt", test.prompt},
+              {"n_gen", test.generate},
+              {"n_depth", test.depth},
+              {"test_time", fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr)))},
+              {"avg_ns", std::round(time.mean)},
+              {"stddev_ns", std::round(time.deviation)},
+              {"avg_ts", rate.mean},
+              {"stddev_ts", rate.deviation},
+              {"samples_ns", ns},
+              {"samples_ts", rates},
+              {"driver", caps.driver},
+              {"variant", to_string(caps.variant)},
+              {"robust", caps.robust},
+              {"int8_activations", arguments.model.int8_activations},
+              {"nmse_step_to_batch", nmse},
+              {"bandwidth_gb_per_s", bandwidth.gb_per_s},
+              {"bandwidth_measured_by", bandwidth.how}};
+    if (test.generate) {
+      const double gb_per_s = double(bytes_per_token(engine, test)) * rate.mean / 1e9;
+      json["bytes_per_token"] = bytes_per_token(engine, test);
+      json["gb_per_s"] = gb_per_s;
+      json["share_of_bandwidth"] = gb_per_s / bandwidth.gb_per_s;
+      json["dispatches_per_token"] = engine.step(true).dispatches().size();
+    }
+    return json;
+  }
+
+  std::vector<std::string> to_row(const Json& json, const Test& test) const {
+    return {model.type,
+            binary_bytes(model.bytes),
+            fmt::format("{:.2f} M", double(model.parameters) / 1e6),
+            json["backends"],
+            test.name(),
+            fmt::format("{:.2f} ± {:.2f}", json["avg_ts"].get<double>(),
+                        json["stddev_ts"].get<double>()),
+            test.generate ? fmt::format("{:.1f}", json["gb_per_s"].get<double>()) : "",
+            test.generate ? fmt::format("{:.0f} %", 100 * json["share_of_bandwidth"].get<double>())
+                          : ""};
+  }
+
+  void print_conditions() const {
+    const gpu::Caps& caps = engine.device().caps();
+    fmt::print("\n{}, {}, {}, {} bounds checks; commit {}\n", caps.name, caps.driver,
+               to_string(caps.variant), caps.robust ? "with" : "without", MS_COMMIT);
+    fmt::print("{} KV cache, {} activations, {} dispatches a token\n", arguments.model.cache_type,
+               arguments.model.int8_activations ? "int8" : "f32",
+               engine.step(true).dispatches().size());
+    fmt::print("checked: decode step and batch agree, NMSE {:.1e}\n", nmse);
+    fmt::print("bandwidth: {:.1f} GB/s, {}\n", bandwidth.gb_per_s, bandwidth.how);
+  }
+};
+
+// Dispatches of one kernel that move as many bytes.
+struct Group {
+  std::string_view kernel;
+  uint64_t bytes = 0;
+  size_t count = 0;
+  double us = 0;  // together
+};
+
+// What a dispatch reads and writes, with `filled` positions in the cache: of its bindings all, but
+// of the cache and of the embedding what it touches.
+uint64_t moved_bytes(const gpu::Dispatch& d, uint32_t filled, uint32_t context) {
+  if (d.kernel == &gather_kernel) return 2 * d.bindings.back().bytes();
+  if (d.kernel == &split_qkv_kernel) return 2 * d.bindings.front().bytes();
+  uint64_t bytes = 0;
+  for (const gpu::View& view : d.bindings) {
+    if (!view) continue;
+    const bool cache = view.buffer->label == "keys" || view.buffer->label == "values";
+    bytes += cache ? view.bytes() * filled / context : view.bytes();
+  }
+  return bytes;
+}
+
+// Times each dispatch by itself, and the whole.
+void print_dispatches(Engine& engine, const Test& test, const gpu::Recording& recording) {
+  constexpr uint32_t repeats = 9;
+  gpu::Device& device = engine.device();
+  const uint32_t context = engine.model().context(),
+                 filled = test.depth + std::max(test.prompt, 1u);
+  engine.write_slot({.position = test.depth, .limit = context, .stopped = Stopped::running});
+  const std::vector<double> us = device.time(recording, repeats);
+  engine.write_slot({.position = test.depth, .limit = context, .stopped = Stopped::running});
+  device.finish();
+  const auto start = Clock::now();
+  for (uint32_t i = 0; i < repeats; ++i) device.submit(recording);
+  device.finish();
+  const double whole =
+      std::chrono::duration<double, std::micro>(Clock::now() - start).count() / repeats;
+
+  std::vector<Group> groups;
+  Group all{"all"};
+  for (size_t i = 0; i < us.size(); ++i) {
+    const gpu::Dispatch& d = recording.dispatches()[i];
+    const uint64_t bytes = moved_bytes(d, filled, context);
+    auto group = std::ranges::find_if(
+        groups, [&](const Group& g) { return g.kernel == d.kernel->name && g.bytes == bytes; });
+    if (group == groups.end()) group = groups.insert(groups.end(), {d.kernel->name, bytes});
+    ++group->count, ++all.count;
+    group->us += us[i], all.us += us[i];
+    all.bytes += bytes;
+  }
+  std::vector<std::vector<std::string>> rows = {
+      {"kernel", "count", "us each", "us", "share", "MB each", "GB/s"}};
+  const auto add = [&](const Group& g, double bytes_each) {
+    rows.push_back({std::string(g.kernel), fmt::format("{}", g.count),
+                    fmt::format("{:.1f}", g.us / double(g.count)), fmt::format("{:.1f}", g.us),
+                    fmt::format("{:.1f} %", 100 * g.us / all.us),
+                    fmt::format("{:.3f}", bytes_each / 1e6),
+                    fmt::format("{:.1f}", bytes_each * double(g.count) / g.us / 1e3)});
+  };
+  for (const Group& g : groups) add(g, double(g.bytes));
+  add(all, double(all.bytes) / double(all.count));
+  fmt::print("\n{}: one after the other, without gaps: {:.1f} us\n\n", test.name(), whole);
+  print_markdown(rows);
+}
+
+std::unique_ptr<Engine> load(const EngineOptions& options, const std::string& synthetic,
+                             ModelInfo& model) {
+  if (synthetic.empty()) {
+    auto engine = std::make_unique<Engine>(options);
+    model = describe(Catalog::of(Gguf::open(options.model)), engine->model().config().name);
+    return engine;
+  }
+  const size_t colon = synthetic.find(':');
+  const auto type =
+      type_by_name(synthetic.substr(colon == std::string::npos ? synthetic.size() : colon + 1));
+  require(colon != std::string::npos && type && weight_type(*type),
+          "--synthetic {}: want SHAPE:TYPE, like llama-8b:q4_0", synthetic);
+  const Config config = config_by_name(synthetic.substr(0, colon));
+  const bool tied = config.name == "llama-1b";
+  model = describe(Catalog::synthetic(config, *type, tied), config.name);
+  return std::make_unique<Engine>(options, config, *type, tied);
+}
+
+void bench(const GlobalOptions& options, const Arguments& a) {
+  require(!a.model.model.empty() || !a.synthetic.empty(),
+          "there is no model: give -m FILE or --synthetic SHAPE:TYPE");
+  std::vector<Test> tests;
+  for (const uint32_t depth : a.depths) {
+    for (const uint32_t n : a.prompts)
+      if (n) tests.push_back({.prompt = n, .depth = depth});
+    for (const uint32_t n : a.generations)
+      if (n) tests.push_back({.generate = n, .depth = depth});
+  }
+  require(!tests.empty(), "nothing to time: -p and -n are 0");
+  uint32_t context = 64;  // room for the check, and for the steps that --dispatches takes
+  for (const Test& test : tests)
+    context = std::max(context, 64 + test.depth + test.prompt + test.generate);
+
+  ModelInfo model;
+  const auto engine = load(engine_options(options, a.model, context), a.synthetic, model);
+  const double nmse = check_paths(*engine, a.model.int8_activations);
+  const Bench bench{a, *engine, model, nmse, measure_bandwidth(engine->device())};
+
+  if (a.dispatches) {
+    fmt::print("{}, {}\n", model.type, binary_bytes(model.bytes));
+    for (Test test : tests) {
+      test.prompt = std::min(test.prompt, engine->model().options().batch);
+      if (test.generate) {
+        print_dispatches(*engine, test, engine->step(true));
+      } else {
+        print_dispatches(*engine, test,
+                         engine->device().record(engine->model().prefill(test.prompt, 0, false)));
+      }
+    }
+    return bench.print_conditions();
+  }
+
+  Json results = Json::array();
+  std::vector<std::vector<std::string>> rows = {
+      {"model", "size", "params", "backend", "test", "t/s", "GB/s", "of bandwidth"}};
+  for (const Test& test : tests) {
+    Progress progress(test.name());
+    std::vector<double> seconds;
+    run_once(*engine, test);
+    for (uint32_t i = 0; i < a.repetitions; ++i) {
+      progress(i, a.repetitions);
+      seconds.push_back(run_once(*engine, test));
+    }
+    results.push_back(bench.to_json(test, seconds));
+    rows.push_back(bench.to_row(results.back(), test));
+  }
+  if (a.format == "json") {
+    fmt::print("{}\n", results.dump(2));
+    return;
+  }
+  print_markdown(rows);
+  bench.print_conditions();
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, const GlobalOptions& options) {
+  CLI::App& command =
+      *app.add_subcommand("bench", "Times a model: prompt processing and generation.");
+  const auto a = std::make_shared<Arguments>();
+  command.footer(notes);
+  add_model_options(command, a->model);
+  add_option(command, "--synthetic", a->synthetic,
+             "Random weights instead of a file: llama-8b or llama-1b, a colon, a tensor type")
+      ->type_name("SHAPE:TYPE");
+  const auto list = [&](const char* names, std::vector<uint32_t>& values, const char* help) {
+    add_option(command, names, values, help)
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->type_name("N,…");
+  };
+  list("-p,--n-prompt", a->prompts, "Tokens of the prompts; 0: none");
+  list("-n,--n-gen", a->generations, "Tokens to generate; 0: none");
+  list("-d,--n-depth", a->depths, "Tokens that are in the cache before");
+  add_option(command, "-r,--repetitions", a->repetitions, "Times that each test is run")
+      ->check(CLI::Range(1u, 1000u));
+  command.add_option("-o,--output", a->format, "How to print: md or json")
+      ->check(CLI::IsMember({"md", "json"}))
+      ->capture_default_str();
+  add_flag(command, "--dispatches", a->dispatches,
+           "Instead, list the dispatches of a step and of a prompt, with the time of each");
+  command.callback([=, &options] { bench(options, *a); });
+}
+
+}  // namespace ms

@@ -12,7 +12,8 @@ namespace ms {
 
 namespace {
 
-constexpr const char* notes = R"(-ub N evaluates N tokens at once; -ub 1 goes through the decode step, one by one.
+constexpr const char* notes =
+    R"(-ub N evaluates N tokens at once; -ub 1 goes through the decode step, one by one.
 
 Examples:
   mainspring logits -m model.gguf --tokens 1,403,407 -o logits.npy
@@ -55,8 +56,9 @@ std::vector<uint32_t> read_tokens(const std::string& argument) {
 // multiple of 64.
 void write_npy(const std::string& path, std::span<const float> values, size_t rows) {
   static_assert(std::endian::native == std::endian::little);
-  std::string header = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}",
-                                   rows, rows ? values.size() / rows : 0);
+  std::string header =
+      fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows,
+                  rows ? values.size() / rows : 0);
   constexpr size_t before = 10;  // the magic, the version, the header's length
   header.append(63 - (before + header.size()) % 64, ' ') += '\n';
   const uint16_t length = uint16_t(header.size());
@@ -100,7 +102,7 @@ void add_logits(CLI::App& app, const GlobalOptions& options) {
   add_option(command, "--tokens", a->tokens, "Token ids, 1,2,3 or @FILE")->required();
   add_option(command, "--rows", a->rows, "Positions whose logits are wanted, 0,7; else all");
   add_option(command, "--greedy", a->greedy, "Print so many likeliest tokens that follow, as JSON");
-  add_option(command, "-o,--output", a->out, "Write [rows, vocab] f32 to this .npy")
+  command.add_option("-o,--output", a->out, "Write [rows, vocab] f32 to this .npy")
       ->type_name("FILE");
   command.callback([=, &options] { logits(options, *a); });
 }

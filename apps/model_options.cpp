@@ -29,8 +29,7 @@ CLI::Option* add_model_options(CLI::App& command, ModelArguments& a) {
       ->check(cache_types);
   add_flag(command, "--int8-activations", a.int8_activations,
            "Round activations to 8 bits where weights are integers");
-  return add_option(command, "-m,--model", a.model, "The model: a GGUF file")
-      ->type_name("FILE");
+  return add_option(command, "-m,--model", a.model, "The model: a GGUF file")->type_name("FILE");
 }
 
 EngineOptions engine_options(const GlobalOptions& options, const ModelArguments& a,

@@ -14,7 +14,8 @@ namespace ms {
 
 namespace {
 
-constexpr const char* notes = R"(The prompt is the arguments, -p, or the standard input. A model with a chat template answers it;
+constexpr const char* notes =
+    R"(The prompt is the arguments, -p, or the standard input. A model with a chat template answers it;
 other models, and every model with --raw, continue it. The text ends with a line feed.
 Each option has an environment variable, named beside it. -p, -m and so on are as in llama.cpp.
 
@@ -69,7 +70,8 @@ class Output {
 };
 
 std::string read_prompt() {
-  require(!isatty(STDIN_FILENO), "there is no prompt: give one as an argument, with -p, or on stdin");
+  require(!isatty(STDIN_FILENO),
+          "there is no prompt: give one as an argument, with -p, or on stdin");
   std::string text(std::istreambuf_iterator<char>(std::cin), {});
   if (text.ends_with('\n')) text.pop_back();
   if (text.ends_with('\r')) text.pop_back();
@@ -93,11 +95,16 @@ std::vector<uint32_t> encode(const Engine& engine, const Arguments& a, const std
 
 std::string_view to_string(Finish finish) {
   switch (finish) {
-    case Finish::stop_token: return "the model stopped";
-    case Finish::stop_string: return "a stop string";
-    case Finish::max_tokens: return "-n tokens";
-    case Finish::context_full: return "the context is full";
-    case Finish::cancelled: return "interrupted";
+    case Finish::stop_token:
+      return "the model stopped";
+    case Finish::stop_string:
+      return "a stop string";
+    case Finish::max_tokens:
+      return "-n tokens";
+    case Finish::context_full:
+      return "the context is full";
+    case Finish::cancelled:
+      return "interrupted";
   }
   return "";
 }
@@ -155,10 +162,12 @@ void add_run(CLI::App& app, const GlobalOptions& options) {
   const auto a = std::make_shared<Arguments>();
   Sampling& s = a->request.sampling;
   command.footer(notes);
-  CLI::Option* const words = command.add_option("prompt", a->words, "The prompt, in one or more words")
-                                 ->allow_extra_args(false)
-                                 ->expected(0, -1);
-  CLI::Option* const prompt = add_option(command, "-p,--prompt", a->prompt, "The prompt")->excludes(words);
+  CLI::Option* const words =
+      command.add_option("prompt", a->words, "The prompt, in one or more words")
+          ->allow_extra_args(false)
+          ->expected(0, -1);
+  CLI::Option* const prompt =
+      add_option(command, "-p,--prompt", a->prompt, "The prompt")->excludes(words);
   add_model_options(command, a->model)->required();
   add_option(command, "-c,--ctx-size", a->context,
              "Positions of the context; 0: the model's own, at most 4096");
@@ -168,10 +177,13 @@ void add_run(CLI::App& app, const GlobalOptions& options) {
   add_flag(command, "--raw", a->raw, "Continue the text: no chat template");
   add_option(command, "--temp", s.temperature, "Temperature; 0: always the likeliest token");
   add_option(command, "--top-k", s.top_k, "Draw from the k likeliest tokens; 0: from all");
-  add_option(command, "--top-p", s.top_p, "Draw from the likeliest that make up this share; 1: off");
-  add_option(command, "--min-p", s.min_p, "Least share of the likeliest token's probability; 0: off");
+  add_option(command, "--top-p", s.top_p,
+             "Draw from the likeliest that make up this share; 1: off");
+  add_option(command, "--min-p", s.min_p,
+             "Least share of the likeliest token's probability; 0: off");
   add_option(command, "--repeat-penalty", s.repeat_penalty, "Weakens repeated tokens; 1: off");
-  add_option(command, "--repeat-last-n", s.repeat_last_n, "Tokens that penalties look back; 0: off");
+  add_option(command, "--repeat-last-n", s.repeat_last_n,
+             "Tokens that penalties look back; 0: off");
   add_option(command, "--presence-penalty", s.presence_penalty, "Taken off logits of tokens seen");
   add_option(command, "--frequency-penalty", s.frequency_penalty, "The same, times how often");
   add_option(command, "-s,--seed", a->seed, "Seed of the draws; -1: a random one")

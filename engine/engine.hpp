@@ -22,10 +22,10 @@ namespace ms {
 
 struct EngineOptions {
   std::filesystem::path model;  // a GGUF file
-  gpu::DeviceOptions device;    // sources are the engine's own
-  ModelOptions options;
+  gpu::DeviceOptions device = {};  // sources are the engine's own
+  ModelOptions options = {};
   // What is being done, how much of it, of how much: "weights" in bytes, "pipelines" in number.
-  std::function<void(std::string_view, uint64_t, uint64_t)> progress;
+  std::function<void(std::string_view, uint64_t, uint64_t)> progress = {};
 };
 
 class Engine {

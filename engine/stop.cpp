@@ -2,6 +2,7 @@
 #include "engine/stop.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace ms {
 

@@ -119,6 +119,9 @@ TEST(ChatTemplate, values_are_written_as_python_writes_them) {
   EXPECT_EQ(render("{{ ' ' + x|string }}", x), " " + expected);
   EXPECT_EQ(render("{{ x|trim }}", x), expected);
   EXPECT_EQ(render("{{ true }} {{ none }} {{ nothing }}"), "True None ");
+  EXPECT_EQ(
+      render("{{ 'a\n\nb\n'|indent(2) }}|{{ 'a\n\nb'|indent(width=2, first=true, blank=true) }}"),
+      "a\n\n  b\n|  a\n  \n  b");
 }
 
 TEST(ChatTemplate, the_methods_of_python_strings_count_characters) {
@@ -205,8 +208,8 @@ TEST(ChatTemplate, a_hostile_template_ends_with_an_error) {
       {nested + "{{ n.x|tojson }}", "nested deeper"},
       {nested + "{{ n.x ~ raise_exception('survived') }}", "survived"},
       {"{{ " + repeat("(", 100000) + "1" + repeat(")", 100000) + " }}", "recursion"},
-      {"{{ " + repeat("not ", 100000) + "raise_exception('survived') }}", "survived"},
-      {"{{ raise_exception('survived')" + repeat(" + 1", 100000) + " }}", "survived"},
+      {"{{ " + repeat("not ", 100000) + "1 }}{{ raise_exception('survived') }}", "survived"},
+      {"{{ 1" + repeat(" + 1", 100000) + " }}{{ raise_exception('survived') }}", "survived"},
       {"{% if 0 %}" + repeat("{% elif 0 %}", 50000) +
            "{% endif %}{{ raise_exception('survived') }}",
        "survived"},

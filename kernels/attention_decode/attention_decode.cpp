@@ -21,7 +21,7 @@ gpu::Work attention_decode(const gpu::Caps&, const AttentionDecode& a, Attention
   const uint32_t rows = a.q.shape[0], heads = a.q.shape[1], head_dim = a.q.shape[2], kv_heads = a.cache.k.shape[1];
   check_kv("attention_decode", a.cache, a.step, rows, kv_heads, head_dim);
   const uint32_t ratio = heads / kv_heads;
-  const uint32_t team = over.multihead ? 4 : 1;
+  const uint32_t team = over.multihead ? over.team : 1;
   const uint32_t teams = (ratio + team - 1) / team;
   const uint32_t splits = over.split ? std::max(1u, a.splits) : 1;
   AttentionDecode::Params params{rows, heads, kv_heads, head_dim, a.kv_len, bool(a.step.slots), a.step.prefill, a.step.slot,
@@ -31,10 +31,10 @@ gpu::Work attention_decode(const gpu::Caps&, const AttentionDecode& a, Attention
   if (over.split) partials = work.add_scratch({rows, heads, splits, head_dim + 2});
   work.dispatches.push_back({.kernel = &attention_decode_kernel, .constants = gpu::constants(over),
    .bindings = {a.q, a.cache.k, a.cache.v, a.step.slots, a.cache.block_table, {}, over.split ? partials : a.out},
-   .params = gpu::bytes(params), .grid = gpu::fold(uint64_t(rows) * kv_heads * teams * splits)});
+   .params = gpu::bytes(params), .grid = {splits, kv_heads * teams, rows}});
   if (over.split)
     work.dispatches.push_back({.kernel = &attention_decode_kernel, .constants = gpu::constants(AttentionDecode::Overrides{.workgroup_size=over.workgroup_size, .use_subgroups=over.use_subgroups, .combine=true}),
-     .bindings = {{}, {}, {}, a.step.slots, {}, partials, a.out}, .params = gpu::bytes(params), .grid = gpu::fold(uint64_t(rows) * heads)});
+     .bindings = {{}, {}, {}, a.step.slots, {}, partials, a.out}, .params = gpu::bytes(params), .grid = {heads, rows, 1}});
   return work;
 }
 

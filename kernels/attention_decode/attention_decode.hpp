@@ -25,16 +25,20 @@ struct AttentionDecode {
     bool f16_kv = false;
     bool use_subgroups = true;
     bool multihead = false;
+    uint32_t team = 4;
+    bool vec4 = false;
     bool chunked = false;
     bool split = false;
     bool combine = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 128u}, gpu::sizing);
+      v("WORKGROUP_SIZE", workgroup_size, {32u, 64u}, gpu::sizing);
       v("F16_KV", f16_kv, {false, true});
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MULTIHEAD", multihead, {false, true});
-      v("CHUNKED", chunked, {false, true});
+      v("TEAM", team, {2u, 4u}, gpu::sizing);
+      v("VEC4", vec4, {false, true}, gpu::sizing);
+      v("CHUNKED", chunked, {false, true}, gpu::sizing);
       v("SPLIT", split, {false, true});
       v("COMBINE", combine, {false, true});
     }

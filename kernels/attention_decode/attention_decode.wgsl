@@ -1,14 +1,24 @@
 // attention_decode.wgsl: softmax(scale * q k^T) v of one query per row over the keys its sequence has so far.
+//
+// A workgroup serves one query head, or with MULTIHEAD up to TEAM that share a KV head, and walks the keys in
+// chunks: scores (KEY_LANES lanes a key, four keys each), their exponentials, then the values (lanes side by
+// side over head_dim, four keys each), rescaled when a chunk raises the maximum. Sums in f32.
+// Grid: (splits, kv_heads * teams, rows); COMBINE: (heads, rows). head_dim <= 256; any number of keys and heads.
+// Replaces the old attention_decode_optimized.wgsl (main, main_multihead, main_f16kv), attention_decode_subgroup.wgsl
+// and attention_decode_chunked_f16kv.wgsl.
+
 #import lane
 #import slot
 #import kv
 
-override WORKGROUP_SIZE: u32 = 64;
-override F16_KV: bool = false;
-override USE_SUBGROUPS: bool = true;
-override MULTIHEAD: bool = false;
-override CHUNKED: bool = false;
-override SPLIT: bool = false;
+override WORKGROUP_SIZE: u32 = 64;     // 16, if head_dim <= 128, to 128
+override F16_KV: bool = false;         // k and v are f16, two a word, each head rounded up to even
+override USE_SUBGROUPS: bool = true;   // four lanes of a subgroup share a key, so that its loads lie side by side
+override MULTIHEAD: bool = false;      // the query heads of a KV head share its keys and values
+override TEAM: u32 = 4;                // up to this many of them, 2 to 4
+override VEC4: bool = false;           // head_dim is a multiple of 4 (f16: 8)
+override CHUNKED: bool = false;        // 1024 scores at a time instead of 2048: less memory, more barriers
+override SPLIT: bool = false;          // workgroups share a query's keys and write what COMBINE adds up
 override COMBINE: bool = false;
 
 struct Params {
@@ -16,46 +26,50 @@ struct Params {
   heads: u32,
   kv_heads: u32,
   head_dim: u32,
-  kv_len: u32,
-  kv_len_source: u32,
-  prefill: u32,
+  kv_len: u32,          // keys of row 0, and one more for each row after it, if kv_len_source == 0
+  kv_len_source: u32,   // 1: the positions of slots
+  prefill: u32,         // 0: row r is slot r's, at its position. 1: rows are `slot`'s, from its position on
   slot: u32,
   scale: f32,
-  attn_softcap: f32,
-  sliding_window: u32,
-  kv_layout: u32,
+  attn_softcap: f32,    // 0: off
+  sliding_window: u32,  // 0: off
+  kv_layout: u32,       // of kv.wgsl
   kv_rows: u32,
   capacity: u32,
   page_size: u32,
   splits: u32,
-  split_keys: u32,
+  split_keys: u32,      // keys of a split, at least
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>;            // [rows, heads, head_dim]
 @group(0) @binding(2) var<storage, read> k: array<vec4u>;          // [kv_rows, kv_heads, head_dim] f32 or f16
 @group(0) @binding(3) var<storage, read> v: array<vec4u>;          // [kv_rows, kv_heads, head_dim] f32 or f16
-@group(0) @binding(4) var<storage, read> slots: array<Slot>;       // [slots], read if kv_len_source == 1
+@group(0) @binding(4) var<storage, read> slots: array<Slot>;       // [slots], unread if kv_len_source == 0
 @group(0) @binding(5) var<storage, read> block_table: array<u32>;  // [slots, capacity / page_size], read if paged
-@group(0) @binding(6) var<storage, read> partials: array<f32>;     // [rows, heads, splits, head_dim + 2], read by COMBINE
-@group(0) @binding(7) var<storage, read_write> out: array<f32>;    // [rows, heads, head_dim]; SPLIT: partials
+@group(0) @binding(6) var<storage, read> parts: array<f32>;        // [rows, heads, splits, head_dim + 2], COMBINE
+@group(0) @binding(7) var<storage, read_write> out: array<f32>;    // [rows, heads, head_dim]; SPLIT: as parts
 
-override HEADS: u32 = select(1u, 4u, MULTIHEAD);  // of a workgroup, at most
-override SCORES: u32 = select(2048u, 1024u, CHUNKED);
-override CHUNK: u32 = SCORES / HEADS;
-override KEY_LANES: u32 = select(1u, 4u, USE_SUBGROUPS);  // that share a key
-const LOWEST = -1e38;  // below any score, and finite when one is taken from another
+const LOWEST = -1e38;  // below any score, and finite when one is subtracted from it
 
-var<workgroup> query: array<vec4f, HEADS * 64>;
-var<workgroup> scores: array<f32, SCORES>;
-var<workgroup> peaks: array<vec4f, WORKGROUP_SIZE>;
+override HEADS: u32 = select(1u, TEAM, MULTIHEAD);
+override CHUNK: u32 = select(2048u, 1024u, CHUNKED) / HEADS / 4 * 4;  // keys
+override KEY_LANES: u32 = select(1u, 4u, USE_SUBGROUPS);
 
-// Words of a head in the cache, and units of four of them.
+var<workgroup> query: array<vec4f, HEADS * 64>;                            // [HEADS, 256 / 4] scaled
+var<workgroup> scores: array<vec4f, select(2048u, 1024u, CHUNKED) / 4>;  // [HEADS, CHUNK / 4], then sums
+var<workgroup> peaks: array<vec4f, WORKGROUP_SIZE>;                        // of a subgroup, by head
+
+// What the workgroup's lanes carry from chunk to chunk; by head.
+var<private> peak: vec4f;
+var<private> total: vec4f;             // of this lane's exponentials
+var<private> sums: array<vec4f, 8>;    // [4, 2] of this lane's values
+
+// A head in the cache: `words` u32, read in units of four.
 fn words() -> u32 { return select(params.head_dim, (params.head_dim + 1) / 2, F16_KV); }
 fn units() -> u32 { return (words() + 3) / 4; }
-fn aligned() -> bool { return params.head_dim % select(4u, 8u, F16_KV) == 0; }
 
-// Word i of a head without what lies beyond the head.
+// Word i of a head, without what lies behind the head.
 fn inside(i: u32, word: u32) -> u32 {
   if (!F16_KV) { return select(0, word, i < params.head_dim); }
   return select(select(0, word & 0xffff, 2 * i < params.head_dim), word, 2 * i + 1 < params.head_dim);
@@ -68,13 +82,12 @@ fn v_word(head: u32, i: u32) -> u32 {
   let word = head * words() + min(i, words() - 1);
   return inside(i, v[word / 4][word % 4]);
 }
-// Unit u of head `head`, counted over the whole cache.
 fn k_unit(head: u32, u: u32) -> vec4u {
-  if (aligned()) { return k[head * units() + u]; }
+  if (VEC4) { return k[head * units() + u]; }
   return vec4u(k_word(head, 4 * u), k_word(head, 4 * u + 1), k_word(head, 4 * u + 2), k_word(head, 4 * u + 3));
 }
 fn v_unit(head: u32, u: u32) -> vec4u {
-  if (aligned()) { return v[head * units() + u]; }
+  if (VEC4) { return v[head * units() + u]; }
   return vec4u(v_word(head, 4 * u), v_word(head, 4 * u + 1), v_word(head, 4 * u + 2), v_word(head, 4 * u + 3));
 }
 fn low(unit: vec4u) -> vec4f {
@@ -83,204 +96,206 @@ fn low(unit: vec4u) -> vec4f {
 }
 fn high(unit: vec4u) -> vec4f { return vec4f(unpack2x16float(unit.z), unpack2x16float(unit.w)); }
 
-fn cache_head(slot: u32, position: u32, kv_head: u32) -> u32 {
-  var block = 0u;
-  if (params.kv_layout == KV_PAGED) { block = block_table[slot * (params.capacity / params.page_size) + position / params.page_size]; }
-  return min(kv_row(params.kv_layout, slot, position, params.capacity, params.page_size, block), params.kv_rows - 1) * params.kv_heads + kv_head;
+// The key i of a run and the three after it, of KV head kv_head, as heads of the cache; the last one again for those beyond.
+fn four_heads(run: KvRun, i: u32, n: u32, kv_head: u32) -> vec4u {
+  let rows = vec4u(kv_row(run, i), kv_row(run, min(i + 1, n - 1)), kv_row(run, min(i + 2, n - 1)), kv_row(run, min(i + 3, n - 1)));
+  return min(rows, vec4u(params.kv_rows - 1)) * params.kv_heads + kv_head;
 }
 
-struct Keys { slot: u32, first: u32, end: u32 }
+struct Keys { slot: u32, first: u32, count: u32 }  // positions
+
+// What row sees.
 fn keys_of(row: u32) -> Keys {
-  var keys = Keys();
+  var slot = 0u;
   var length = params.kv_len + row;
-  var held = params.kv_len + params.rows - 1;
+  var written = params.kv_len + params.rows - 1;
   if (params.kv_len_source != 0) {
-    if (params.prefill != 0) {
-      keys.slot = params.slot;
-      length = slots[params.slot].position + row + 1;
-      held = slots[params.slot].position + params.rows;
-    } else {
-      keys.slot = row;
-      length = select(0, slots[row].position + 1, slots[row].stopped == 0);
-      held = length;
+    slot = select(row, params.slot, params.prefill != 0);
+    length = slots[slot].position + 1 + select(0, row, params.prefill != 0);
+    written = slots[slot].position + select(1, params.rows, params.prefill != 0);
+    if (params.prefill == 0 && slots[slot].stopped != 0) { length = 0; }
+  }
+  var first = 0u;
+  if (params.sliding_window != 0) { first = max(length, params.sliding_window) - params.sliding_window; }
+  if (params.kv_layout == KV_RING) {
+    first = max(first, max(written, params.capacity) - params.capacity);
+  } else {
+    length = min(length, params.capacity);
+  }
+  return Keys(slot, first, max(length, first) - first);
+}
+
+fn split_keys(keys: Keys) -> u32 { return max((keys.count + params.splits - 1) / params.splits, params.split_keys); }
+
+fn softcapped(score: vec4f) -> vec4f {
+  if (params.attn_softcap == 0) { return score; }
+  return params.attn_softcap * tanh(clamp(score / params.attn_softcap, vec4f(-10), vec4f(10)));
+}
+
+fn stage_query(first_head: u32, heads: u32, at: Lane) {
+  let row_units = (params.head_dim + 3) / 4;
+  for (var i = at.lane; i < HEADS * row_units; i += WORKGROUP_SIZE) {
+    let h = i / row_units;
+    let d = i % row_units * 4;
+    let start = (first_head + min(h, heads - 1)) * params.head_dim;
+    var e: vec4f;
+    for (var j = 0u; j < 4; j++) { e[j] = select(0, q[start + min(d + j, params.head_dim - 1)], d + j < params.head_dim); }
+    query[h * 64 + d / 4] = params.scale * e;
+  }
+}
+
+// The scores of n keys; the largest of this lane's.
+fn score_keys(run: KvRun, n: u32, kv_head: u32, at: Lane) -> vec4f {
+  let key_slot = select(at.lane, subgroup(at) * (subgroup_size(at) / 4) + sublane(at) / 4, USE_SUBGROUPS);
+  let part = select(0, sublane(at) % 4, USE_SUBGROUPS);
+  var best = vec4f(LOWEST);
+  for (var key = 4 * key_slot; key < n; key += 4 * WORKGROUP_SIZE / KEY_LANES) {
+    let head = four_heads(run, key, n, kv_head);
+    var s: array<vec4f, 4>;
+    for (var u = part; u < units(); u += KEY_LANES) {
+      let a = k_unit(head.x, u);
+      let b = k_unit(head.y, u);
+      let c = k_unit(head.z, u);
+      let d = k_unit(head.w, u);
+      for (var h = 0u; h < 4; h++) {
+        if (h < HEADS) {
+          let e = query[h * 64 + select(u, 2 * u, F16_KV)];
+          s[h] += vec4f(dot(low(a), e), dot(low(b), e), dot(low(c), e), dot(low(d), e));
+          if (F16_KV) {
+            let f = query[h * 64 + 2 * u + 1];
+            s[h] += vec4f(dot(high(a), f), dot(high(b), f), dot(high(c), f), dot(high(d), f));
+          }
+        }
+      }
+    }
+    for (var h = 0u; h < 4; h++) {
+      if (h < HEADS) {
+        if (USE_SUBGROUPS) {
+          s[h] += subgroup_xor_vec4f(s[h], 1);
+          s[h] += subgroup_xor_vec4f(s[h], 2);
+        }
+        let score = softcapped(s[h]);
+        if (part == h % KEY_LANES) { scores[(h * CHUNK + key) / 4] = score; }
+        best[h] = max(best[h], max(max(score.x, score.y), max(score.z, score.w)));
+      }
     }
   }
-  if (params.sliding_window != 0) { keys.first = max(length, params.sliding_window) - params.sliding_window; }
-  keys.end = length;
-  if (params.kv_layout == KV_RING) {
-    keys.first = max(keys.first, max(held, params.capacity) - params.capacity);
-  } else {
-    keys.end = min(length, params.capacity);
+  return best;
+}
+
+// Scores to exponentials, zero beyond n.
+fn weigh_keys(n: u32, at: Lane) {
+  for (var h = 0u; h < 4; h++) {
+    if (h < HEADS) {
+      for (var key = 4 * at.lane; key < n; key += 4 * WORKGROUP_SIZE) {
+        let i = (h * CHUNK + key) / 4;
+        let p = select(vec4f(), exp(scores[i] - peak[h]), key + vec4u(0, 1, 2, 3) < vec4u(n));
+        scores[i] = p;
+        total[h] += p.x + p.y + p.z + p.w;
+      }
+    }
   }
-  keys.first = min(keys.first, keys.end);
-  return keys;
 }
 
-fn softcapped(score: f32) -> f32 {
-  if (params.attn_softcap == 0) { return score; }
-  return params.attn_softcap * tanh(clamp(score / params.attn_softcap, -10, 10));
+struct Place { slots: u32, slot: u32, unit: u32, other: u32 }
+
+fn place(at: Lane) -> Place {
+  let lanes = select((units() + 1) / 2, units(), F16_KV);
+  let unit = at.lane % lanes;
+  return Place(WORKGROUP_SIZE / lanes, at.lane / lanes, unit, unit + lanes);
 }
 
-// sums over the 4 lanes of a key: lane i gets component i
-fn key_sum(value: vec4f, part: u32) -> f32 {
-  let two = select(value.xz, value.yw, (part & 1) != 0) + subgroup_xor_vec2f(select(value.yw, value.xz, (part & 1) != 0), 1);
-  return select(two.x, two.y, (part & 2) != 0) + subgroup_xor_f32(select(two.y, two.x, (part & 2) != 0), 2);
+fn add_values(run: KvRun, n: u32, kv_head: u32, own: Place) {
+  if (own.slot >= own.slots) { return; }
+  let other = min(own.other, units() - 1);
+  for (var key = 4 * own.slot; key < n; key += 4 * own.slots) {
+    let head = four_heads(run, key, n, kv_head);
+    let a = v_unit(head.x, own.unit);
+    let b = v_unit(head.y, own.unit);
+    let c = v_unit(head.z, own.unit);
+    let d = v_unit(head.w, own.unit);
+    var m = array<vec4f, 4>();
+    if (F16_KV) {
+      m = array<vec4f, 4>(high(a), high(b), high(c), high(d));
+    } else {
+      m = array<vec4f, 4>(low(v_unit(head.x, other)), low(v_unit(head.y, other)), low(v_unit(head.z, other)), low(v_unit(head.w, other)));
+    }
+    for (var h = 0u; h < 4; h++) {
+      if (h < HEADS) {
+        let p = scores[(h * CHUNK + key) / 4];
+        sums[2 * h] += p.x * low(a) + p.y * low(b) + p.z * low(c) + p.w * low(d);
+        sums[2 * h + 1] += p.x * m[0] + p.y * m[1] + p.z * m[2] + p.w * m[3];
+      }
+    }
+  }
 }
 
 fn combine(row_head: u32, at: Lane) {
   let keys = keys_of(row_head / params.heads);
-  let n = keys.end - keys.first;
-  let share = max((n + params.splits - 1) / params.splits, params.split_keys);
-  let used = (n + share - 1) / share;
+  let used = (keys.count + split_keys(keys) - 1) / split_keys(keys);
   let stride = params.head_dim + 2;
   let base = row_head * params.splits * stride;
-  var peak = LOWEST;
-  for (var s = 0u; s < used; s++) { peak = max(peak, partials[base + s * stride + params.head_dim]); }
+  var highest = LOWEST;
+  for (var s = 0u; s < used; s++) { highest = max(highest, parts[base + s * stride + params.head_dim]); }
   for (var d = at.lane; d < params.head_dim; d += WORKGROUP_SIZE) {
     var sum = 0.0;
-    var total = 0.0;
+    var all = 0.0;
     for (var s = 0u; s < used; s++) {
       let p = base + s * stride;
-      let weight = exp(partials[p + params.head_dim] - peak);
-      total += weight * partials[p + params.head_dim + 1];
-      sum += weight * partials[p + d];
+      let weight = exp(parts[p + params.head_dim] - highest);
+      all += weight * parts[p + params.head_dim + 1];
+      sum += weight * parts[p + d];
     }
-    out[row_head * params.head_dim + d] = select(0.0, sum / total, total > 0);
+    out[row_head * params.head_dim + d] = select(0.0, sum / all, all > 0);
   }
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  var g = group.id.y * group.count.x + group.id.x;
   if (COMBINE) {
-    if (g < params.rows * params.heads) { combine(g, at); }
+    combine(group.id.y * params.heads + group.id.x, at);
     return;
   }
+  let row = group.id.z;
+  let split = group.id.x;
   let ratio = params.heads / params.kv_heads;
   let teams = (ratio + HEADS - 1) / HEADS;
-  let split = g % params.splits;
-  g /= params.splits;
-  let team = g % teams;
-  g /= teams;
-  let kv_head = g % params.kv_heads;
-  let row = g / params.kv_heads;
-  if (row >= params.rows) { return; }
-  let per_team = (ratio + teams - 1) / teams;
-  let heads = min(per_team, ratio - team * per_team);
-  let first_head = row * params.heads + kv_head * ratio + team * per_team;
+  let team_heads = (ratio + teams - 1) / teams;
+  let team = group.id.y % teams;
+  let kv_head = group.id.y / teams;
+  let heads = min(team_heads, ratio - team * team_heads);
+  let first_head = row * params.heads + kv_head * ratio + team * team_heads;
 
   let keys = keys_of(row);
-  var start = keys.first;
-  var end = keys.end;
+  var first = 0u;
+  var end = keys.count;
   if (SPLIT) {
-    let n = end - start;
-    let share = max((n + params.splits - 1) / params.splits, params.split_keys);
-    start += split * share;
-    end = min(end, start + share);
-    if (start >= end) { return; }
+    first = split * split_keys(keys);
+    end = min(end, first + split_keys(keys));
+    if (first >= end) { return; }
   }
-
-  for (var i = at.lane; i < HEADS * 64; i += WORKGROUP_SIZE) {
-    var e = vec4f();
-    let d = i % 64 * 4;
-    if (i / 64 < heads) {
-      for (var j = 0u; j < 4 && d + j < params.head_dim; j++) { e[j] = params.scale * q[(first_head + i / 64) * params.head_dim + d + j]; }
-    }
-    query[i] = e;
-  }
+  stage_query(first_head, heads, at);
   workgroupBarrier();
 
-  let n_units = units();
-  let key_slot = select(at.lane, subgroup(at) * (subgroup_size(at) / 4) + sublane(at) / 4, USE_SUBGROUPS);
-  let part = select(0, sublane(at) % 4, USE_SUBGROUPS);
-  let v_slots = WORKGROUP_SIZE / n_units;
-  let v_slot = at.lane / n_units;
-  let v_u = at.lane % n_units;
-
-  var peak = vec4f(LOWEST);
-  var total = vec4f();
-  var acc: array<vec4f, 8>;
-  for (; start < end; start += CHUNK) {
-    let n = min(CHUNK, end - start);
-    // scores
-    var best = vec4f(LOWEST);
-    for (var first = 0u; first < n; first += WORKGROUP_SIZE / KEY_LANES * 4) {
-      let key = first + key_slot * 4;
-      var head: array<u32, 4>;
-      for (var j = 0u; j < 4; j++) { head[j] = cache_head(keys.slot, start + min(key + j, n - 1), kv_head); }
-      var s: array<vec4f, 4>;
-      for (var u = part; u < n_units; u += KEY_LANES) {
-        var unit: array<vec4u, 4>;
-        for (var j = 0u; j < 4; j++) { unit[j] = k_unit(head[j], u); }
-        for (var h = 0u; h < HEADS; h++) {
-          if (h < heads) {
-            let a = query[h * 64 + select(u, 2 * u, F16_KV)];
-            s[h] += vec4f(dot(low(unit[0]), a), dot(low(unit[1]), a), dot(low(unit[2]), a), dot(low(unit[3]), a));
-            if (F16_KV) {
-              let b = query[h * 64 + 2 * u + 1];
-              s[h] += vec4f(dot(high(unit[0]), b), dot(high(unit[1]), b), dot(high(unit[2]), b), dot(high(unit[3]), b));
-            }
-          }
-        }
-      }
-      for (var h = 0u; h < HEADS; h++) {
-        if (h < heads) {
-          if (USE_SUBGROUPS) {
-            let score = softcapped(key_sum(s[h], part));
-            if (key + part < n) {
-              scores[(key + part) * HEADS + h] = score;
-              best[h] = max(best[h], score);
-            }
-          } else {
-            for (var j = 0u; j < 4; j++) {
-              if (key + j < n) {
-                let score = softcapped(s[h][j]);
-                scores[(key + j) * HEADS + h] = score;
-                best[h] = max(best[h], score);
-              }
-            }
-          }
-        }
-      }
-    }
-    best = subgroup_max_vec4f(best);
+  let own = place(at);
+  peak = vec4f(LOWEST);
+  for (; first < end; first += CHUNK) {
+    let n = min(CHUNK, end - first);
+    let run = kv_run(keys.slot, keys.first + first);
+    let best = subgroup_max_vec4f(score_keys(run, n, kv_head, at));
     if (sublane(at) == 0) { peaks[subgroup(at)] = best; }
     workgroupBarrier();
     let before = peak;
     for (var i = 0u; i < subgroups(at); i++) { peak = max(peak, peaks[i]); }
     let decay = exp(before - peak);
     total *= decay;
-    for (var i = at.lane; i < n * HEADS; i += WORKGROUP_SIZE) {
-      let h = i % HEADS;
-      if (h < heads) {
-        let p = exp(scores[i] - peak[h]);
-        scores[i] = p;
-        total[h] += p;
-      }
+    for (var h = 0u; h < 4; h++) {
+      sums[2 * h] *= decay[h];
+      sums[2 * h + 1] *= decay[h];
     }
+    weigh_keys(n, at);
     workgroupBarrier();
-    for (var h = 0u; h < HEADS; h++) {
-      acc[2 * h] *= decay[h];
-      acc[2 * h + 1] *= decay[h];
-    }
-    if (v_slot < v_slots) {
-      for (var first = v_slot; first < n; first += 4 * v_slots) {
-        var unit: array<vec4u, 4>;
-        for (var j = 0u; j < 4; j++) {
-          unit[j] = v_unit(cache_head(keys.slot, start + min(first + j * v_slots, n - 1), kv_head), v_u);
-        }
-        for (var j = 0u; j < 4; j++) {
-          let key = first + j * v_slots;
-          for (var h = 0u; h < HEADS; h++) {
-            if (h < heads) {
-              let p = select(0, scores[min(key, n - 1) * HEADS + h], key < n);
-              acc[2 * h] += p * low(unit[j]);
-              if (F16_KV) { acc[2 * h + 1] += p * high(unit[j]); }
-            }
-          }
-        }
-      }
-    }
+    add_values(run, n, kv_head, own);
     workgroupBarrier();
   }
 
@@ -290,30 +305,33 @@ fn main(group: Group, at: Lane) {
   total = vec4f();
   for (var i = 0u; i < subgroups(at); i++) { total += peaks[i]; }
 
-  let dims = select(4u, 8u, F16_KV);
-  for (var h = 0u; h < heads; h++) {
-    if (v_slot < v_slots) {
-      let to = (v_slot * n_units + v_u) * dims;
-      for (var j = 0u; j < 4; j++) {
-        scores[to + j] = acc[2 * h][j];
-        if (F16_KV) { scores[to + 4 + j] = acc[2 * h + 1][j]; }
+  let row_units = (params.head_dim + 3) / 4;
+  let stride = units() * select(1u, 2u, F16_KV);
+  for (var h = 0u; h < 4; h++) {
+    if (h < HEADS) {
+      if (own.slot < own.slots) {
+        let there = own.slot * stride + select(own.unit, 2 * own.unit, F16_KV);
+        scores[there] = sums[2 * h];
+        if (F16_KV) { scores[there + 1] = sums[2 * h + 1]; }
+        else if (own.other < units()) { scores[own.slot * stride + own.other] = sums[2 * h + 1]; }
       }
-    }
-    workgroupBarrier();
-    for (var d = at.lane; d < params.head_dim; d += WORKGROUP_SIZE) {
-      var sum = 0.0;
-      for (var i = 0u; i < v_slots; i++) { sum += scores[i * n_units * dims + d]; }
-      if (SPLIT) {
-        out[((first_head + h) * params.splits + split) * (params.head_dim + 2) + d] = sum;
-      } else {
-        out[(first_head + h) * params.head_dim + d] = select(0.0, sum / total[h], total[h] > 0);
+      workgroupBarrier();
+      for (var i = at.lane; i < row_units; i += WORKGROUP_SIZE) {
+        var sum = vec4f();
+        for (var s = 0u; s < own.slots; s++) { sum += scores[s * stride + i]; }
+        if (!SPLIT) { sum = select(vec4f(), sum / total[h], total[h] > 0); }
+        var there = (first_head + h) * params.head_dim;
+        if (SPLIT) { there = ((first_head + h) * params.splits + split) * (params.head_dim + 2); }
+        for (var j = 0u; j < 4; j++) {
+          if (h < heads && 4 * i + j < params.head_dim) { out[there + 4 * i + j] = sum[j]; }
+        }
       }
+      if (SPLIT && at.lane == 0 && h < heads) {
+        let to = ((first_head + h) * params.splits + split) * (params.head_dim + 2) + params.head_dim;
+        out[to] = peak[h];
+        out[to + 1] = total[h];
+      }
+      workgroupBarrier();
     }
-    if (SPLIT && at.lane == 0) {
-      let to = ((first_head + h) * params.splits + split) * (params.head_dim + 2) + params.head_dim;
-      out[to] = peak[h];
-      out[to + 1] = total[h];
-    }
-    workgroupBarrier();
   }
 }

@@ -29,7 +29,7 @@ KERNEL_TEST(residual) {
   every({.a = outlier, .b = outlier, .y = lab.output({301}), .scale = -1});
 
   // A tail beside other memory, which stays as it is: 5 elements of a buffer of 8.
-  const AddResidual part{.b = lab.random({5}),
+  const AddResidual part{.b = lab.random({8}).slice(0, {5}),
                          .y = lab.values({8}, [](size_t i) { return float(i); }).slice(0, {5})};
   lab.device.submit(lab.device.record(residual(lab.caps(), part, {.use_vec4 = true})));
   const auto after = lab.read(gpu::View{.buffer = part.y.buffer, .shape = {8}});

@@ -142,6 +142,17 @@ KERNEL_TEST(rope_init) {
   for (uint32_t start : {0u, 0xfff0u, (1u << 20) - 20, 0xffffffffu - 40})
     every(table(upload(lab, words), 40, start));
 
+  // Position p times (k 2^64 / p, rounded up) passes a whole turn by next to nothing: a lost carry
+  // would show.
+  constexpr uint32_t p = 1'000'003;
+  std::vector<uint32_t> whole;
+  for (uint64_t k = 1; k < p; k += 7919) {
+    const uint64_t quotient = ~0ull / p, remainder = ~0ull % p + 1;  // of 2^64
+    const uint64_t frequency = k * quotient + (k * remainder + p - 1) / p;
+    whole.insert(whole.end(), {uint32_t(frequency >> 32), uint32_t(frequency)});
+  }
+  lab.check(rope_init(lab.caps(), table(upload(lab, whole), 1, p)), {1e-9, 0});
+
   // Beyond 65,535 workgroups of 64.
   lab.check(rope_init(lab.caps(), table(upload(lab, rope_frequencies({}, 64, 1e4)), 131'073),
                       {.workgroup_size = 64}),

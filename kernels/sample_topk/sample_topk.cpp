@@ -13,9 +13,8 @@ const gpu::Kernel sample_topk_kernel =
 
 namespace {
 
-constexpr uint32_t span = 64;            // of the kernel: logits that a summary covers
-constexpr uint32_t longest_list = 256;   // half of what the kernel ranks
-constexpr uint32_t most_ids = 1u << 24;  // counts are exact in f32
+constexpr uint32_t longest_list = 256;
+constexpr uint32_t most_ids = 1u << 28;  // products with the workgroup size stay within 32 bits
 
 // What both wrappers bind; `a` is either's arguments.
 void check(const char* name, const auto& a) {
@@ -29,18 +28,20 @@ void check(const char* name, const auto& a) {
   require(a.logit_softcap >= 0, "{}: a logit_softcap of {}", name, a.logit_softcap);
 }
 
-SampleTopk::Overrides choose(const gpu::Caps&) { return {}; }
+// A CPU likes few lanes with much to do: lavapipe takes 2 us for a workgroup, and more for large ones.
+SampleTopk::Overrides choose(const gpu::Caps& caps) { return {.workgroup_size = caps.cpu ? 64u : 256u}; }
+uint32_t span_of(const gpu::Caps& caps) { return caps.cpu ? 32 : 16; }
 
-uint32_t summaries_of_a_row(uint32_t vocab, SampleTopk::Overrides over) {
+uint64_t chunks_of_a_row(uint32_t vocab, uint32_t span, SampleTopk::Overrides over) {
   const uint32_t chunk = over.workgroup_size * span;
-  return (vocab + chunk - 1) / chunk * over.workgroup_size;
+  return (vocab + chunk - 1) / chunk;
 }
 
 }  // namespace
 
 gpu::Work sample_topk(const gpu::Caps& caps, const SampleTopk& a) { return sample_topk(caps, a, choose(caps)); }
 
-gpu::Work sample_topk(const gpu::Caps&, const SampleTopk& a, SampleTopk::Overrides over) {
+gpu::Work sample_topk(const gpu::Caps& caps, const SampleTopk& a, SampleTopk::Overrides over) {
   check("sample_topk", a);
   const uint32_t rows = a.logits.rows(), vocab = a.logits.cols();
   const uint32_t capacity = a.history ? a.history.cols() : 0, biases = a.bias && a.bias.shape.rank == 3 ? a.bias.shape[1] : 0;
@@ -52,27 +53,28 @@ gpu::Work sample_topk(const gpu::Caps&, const SampleTopk& a, SampleTopk::Overrid
           a.bias, a.logits, rows);
 
   gpu::Work work;
-  const uint32_t summaries = summaries_of_a_row(vocab, over);
-  const gpu::View scratch = work.add_scratch({rows, summaries, 3}, gpu::Type::u32);
+  const uint32_t span = span_of(caps);
+  const uint64_t chunks = chunks_of_a_row(vocab, span, over);
+  const gpu::View scratch = work.add_scratch({rows, chunks * over.workgroup_size, 3}, gpu::Type::u32);
   const auto dispatch = [&](SampleTopk::Phase phase, uint64_t groups) {
     work.dispatches.push_back(
         {.kernel = &sample_topk_kernel,
          .constants = gpu::constants(over),
          .bindings = {a.slots, a.history, a.bias, a.mask, a.logits, scratch, a.sampled, {}},
-         .params = gpu::bytes(SampleTopk::Params{phase, rows, vocab, 0, a.pad_token_id, a.logit_softcap, true, bool(a.mask),
-                                                 capacity, span, biases}),
+         .params = gpu::bytes(SampleTopk::Params{phase, span, rows, vocab, 0, a.pad_token_id, a.logit_softcap, true, bool(a.mask),
+                                                 capacity, biases}),
          .grid = gpu::fold(groups)});
   };
   const uint64_t subjects = uint64_t(capacity) + biases;
   if (subjects) dispatch(SampleTopk::penalties, rows * ((subjects + over.workgroup_size - 1) / over.workgroup_size));
-  dispatch(SampleTopk::summaries, uint64_t(rows) * (summaries / over.workgroup_size));
+  dispatch(SampleTopk::summaries, rows * chunks);
   dispatch(SampleTopk::draw, rows);
   return work;
 }
 
 gpu::Work topk_lists(const gpu::Caps& caps, const TopkLists& a) { return topk_lists(caps, a, choose(caps)); }
 
-gpu::Work topk_lists(const gpu::Caps&, const TopkLists& a, SampleTopk::Overrides over) {
+gpu::Work topk_lists(const gpu::Caps& caps, const TopkLists& a, SampleTopk::Overrides over) {
   check("topk_lists", a);
   const uint32_t rows = a.logits.rows(), vocab = a.logits.cols(), k = a.topk_indices.cols();
   require(k > 0 && k <= longest_list, "topk_lists: lists of {}, at most {}; topk_indices is {}", k, longest_list, a.topk_indices);
@@ -81,17 +83,18 @@ gpu::Work topk_lists(const gpu::Caps&, const TopkLists& a, SampleTopk::Overrides
           a.topk_indices);
 
   gpu::Work work;
-  const uint32_t summaries = summaries_of_a_row(vocab, over);
-  const gpu::View scratch = work.add_scratch({rows, summaries, 3}, gpu::Type::u32);
+  const uint32_t span = span_of(caps);
+  const uint64_t chunks = chunks_of_a_row(vocab, span, over);
+  const gpu::View scratch = work.add_scratch({rows, chunks * over.workgroup_size, 3}, gpu::Type::u32);
   const auto dispatch = [&](SampleTopk::Phase phase, uint64_t groups) {
     work.dispatches.push_back({.kernel = &sample_topk_kernel,
                                .constants = gpu::constants(over),
                                .bindings = {a.slots, {}, {}, a.mask, a.logits, scratch, a.topk_indices, a.topk_logits},
-                               .params = gpu::bytes(SampleTopk::Params{phase, rows, vocab, k, a.pad_token_id, a.logit_softcap,
-                                                                       bool(a.slots), bool(a.mask), 0, span, 0}),
+                               .params = gpu::bytes(SampleTopk::Params{phase, span, rows, vocab, k, a.pad_token_id, a.logit_softcap,
+                                                                       bool(a.slots), bool(a.mask), 0, 0}),
                                .grid = gpu::fold(groups)});
   };
-  dispatch(SampleTopk::summaries, uint64_t(rows) * (summaries / over.workgroup_size));
+  dispatch(SampleTopk::summaries, rows * chunks);
   dispatch(SampleTopk::lists, rows);
   return work;
 }

@@ -28,9 +28,9 @@ struct SampleTopk {
   };
   enum Phase : uint32_t { summaries, lists, draw, penalties };
   struct Params {
-    uint32_t phase, rows, vocab_size, top_k, pad_token_id;
+    uint32_t phase, span, rows, vocab_size, top_k, pad_token_id;
     float logit_softcap;
-    uint32_t has_slots, has_mask, capacity, span, biases;
+    uint32_t has_slots, has_mask, capacity, biases;
   };
 };
 

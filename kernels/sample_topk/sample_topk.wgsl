@@ -25,12 +25,12 @@ const LISTS = 1;
 const DRAW = 2;
 const PENALTIES = 3;
 
-const SPANX = 16u;        // logits that a summary covers, WORKGROUP_SIZE apart
-const LIST_SIZE = 512u;  // logits that are ranked at most
+const LIST_SIZE = 512u;  // logits that are ranked; at least two lists of the longest
 const NO_ID = 0xffffffffu;
 
 struct Params {
   phase: u32,
+  span: u32,           // logits that a summary covers
   rows: u32,
   vocab_size: u32,
   top_k: u32,          // of the lists
@@ -39,11 +39,10 @@ struct Params {
   has_slots: u32,      // 0: every row runs
   has_mask: u32,
   capacity: u32,       // of the history; 0: there is none
-  span: u32,
   biases: u32,         // pairs a row
 }
 
-// Of params.span logits: the largest key; where the draw needs them, their mass and their best of the race, both
+// Of params.span logits, WORKGROUP_SIZE apart: the largest key; where the draw needs them, their mass and their best of the race, both
 // relative to that key.
 struct Summary { key: u32, mass: f32, race: f32 }
 
@@ -82,7 +81,7 @@ fn level(key: u32) -> f32 {
   return clamp(softcap(logit_of(key), params.logit_softcap), -1e38, 1e38);
 }
 
-// How a row's logits become probabilities: those of falling depth below the largest, `top`.
+// How a row's logits become probabilities, relative to that of the level `top`, and what its noise depends on.
 struct Scale { top: f32, temperature: f32, noise: vec2u }
 
 fn scale_of(row: u32, top_key: u32) -> Scale {
@@ -92,12 +91,10 @@ fn scale_of(row: u32, top_key: u32) -> Scale {
                vec2u(mix(seed + mix(position)), mix(position + mix(~seed))));
 }
 
-// (logit - top) / temperature, at most 0; -100 for all that has no mass in f32.
-fn depth(key: u32, scale: Scale) -> f32 {
-  return max(level(key) - scale.top, -100 * scale.temperature) / scale.temperature;
+// 1 for the top. exp(-100) is 0 in f32, and no larger difference overflows.
+fn weight_of(key: u32, scale: Scale) -> f32 {
+  return exp(max(level(key) - scale.top, -100 * scale.temperature) / scale.temperature);
 }
-
-fn weight(key: u32, scale: Scale) -> f32 { return exp(depth(key, scale)); }
 
 // A bijection of u32 whose output bits depend on all input bits (multiply and xor-shift).
 fn mix(value: u32) -> u32 {
@@ -107,12 +104,10 @@ fn mix(value: u32) -> u32 {
   return x ^ (x >> 16);
 }
 
-// weight / e, e exponential noise -ln(1 - u), u uniform of 32 bits: the largest of a row is a draw. The rare
-// winners have a small u, where -ln(1 - u) is a series.
-fn race(key: u32, id: u32, scale: Scale) -> f32 {
+// Exponential noise -ln(1 - u), u uniform of 32 bits. The rare winners have a small u, where it is a series.
+fn noise(id: u32, scale: Scale) -> f32 {
   let u = min((f32(mix(mix(id + scale.noise.x) ^ scale.noise.y)) + 0.5) / 4294967296.0, 0.99999994);
-  let e = select(-log(1 - u), u * (1 + u * (0.5 + u * (0.33333333 + u * 0.25))), u < 0.03);
-  return weight(key, scale) / e;
+  return select(-log(1 - u), u * (1 + u * (0.5 + u * (0.33333333 + u * 0.25))), u < 0.03);
 }
 
 // --- summaries
@@ -147,8 +142,9 @@ fn summarise(row: u32, summary: u32) {
       let id = id_of(summary, i);
       let key = key_at(row, id);
       if (key == 0) { continue; }
-      if (mass) { result.mass += weight(key, scale); }
-      if (racing) { result.race = max(result.race, race(key, id, scale)); }
+      let weight = weight_of(key, scale);
+      if (mass) { result.mass += weight; }
+      if (racing) { result.race = max(result.race, weight / noise(id, scale)); }
     }
   }
   summaries[row * summary_count() + summary] = result;
@@ -163,18 +159,77 @@ fn is_kept(key: u32, id: u32, keep: Threshold) -> bool {
   return key > keep.key || (key == keep.key && id <= keep.id);
 }
 
-fn mass_of(row: u32, keep: Threshold, scale: Scale, at: Lane) -> f32 {
+// The mass of what is kept, from the logits or, where all is kept, from the summaries.
+fn mass_of(row: u32, keep: Threshold, summarised: bool, scale: Scale, at: Lane) -> f32 {
   let count = summary_count();
   var mass = 0.0;
   for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
-    if (summaries[row * count + s].key < keep.key) { continue; }
+    let summary = summaries[row * count + s];
+    if (summary.key < keep.key) { continue; }
+    if (summarised) {
+      mass += summary.mass * weight_of(summary.key, scale);
+      continue;
+    }
     for (var i = 0u; i < params.span; i++) {
       let id = id_of(s, i);
       let key = key_at(row, id);
-      if (is_kept(key, id, keep)) { mass += weight(key, scale); }
+      if (is_kept(key, id, keep)) { mass += weight_of(key, scale); }
     }
   }
   return workgroup_sum(mass, at);
+}
+
+// The threshold of a row's k best logits, or of its k best summaries, from one key down to another; ALL if
+// there are fewer. A radix search: first by ~key, then by id among the logits of one key.
+fn search(row: u32, k: u32, in_summaries: bool, highest: u32, lowest: u32, at: Lane) -> Threshold {
+  let count = summary_count();
+  let span = select(params.span, 1, in_summaries);
+  let bin_bits = firstLeadingBit(WORKGROUP_SIZE);
+  var by_id = false;
+  var first = ~highest;
+  var last = ~lowest;
+  var above = 0u;  // number before the range from first to last
+  var found = 0u;  // key, when by_id
+  while (true) {
+    let shift = max(32 - countLeadingZeros(last - first), bin_bits) - bin_bits;
+    atomicStore(&histogram[at.lane], 0);
+    workgroupBarrier();
+    let reach = select(~last, found, by_id);
+    for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
+      let best = summaries[row * count + s].key;
+      if (best < reach) { continue; }
+      for (var i = 0u; i < span; i++) {
+        let id = id_of(s, i);
+        var key = best;
+        if (!in_summaries) { key = key_at(row, id); }
+        let value = select(~key, id, by_id);
+        if (value >= first && value <= last && (!by_id || key == found)) {
+          atomicAdd(&histogram[(value - first) >> shift], 1);
+        }
+      }
+    }
+    workgroupBarrier();
+    lanes[at.lane] = atomicLoad(&histogram[at.lane]);
+    workgroupBarrier();
+    var reached = above;
+    for (var i = 0u; i <= at.lane; i++) { reached += lanes[i]; }
+    // The first bin with which k are reached, and whether just k are.
+    let pick = workgroup_largest(select(0, (WORKGROUP_SIZE - at.lane) * 2 + u32(reached == k), reached >= k), at);
+    if (pick == 0) { return ALL; }
+    let bin = WORKGROUP_SIZE - pick / 2;
+    for (var i = 0u; i < bin; i++) { above += lanes[i]; }
+    first += bin << shift;
+    last = first + min(last - first, (1u << shift) - 1);
+    if (by_id && (shift == 0 || pick % 2 == 1)) { return Threshold(found, last); }
+    if (pick % 2 == 1 || (shift == 0 && in_summaries)) { return Threshold(~last, NO_ID); }
+    if (shift == 0) {
+      by_id = true;
+      found = ~first;
+      first = 0;
+      last = params.vocab_size - 1;
+    }
+  }
+  return ALL;
 }
 
 // Lists what is kept, in no order; returns its number, of which LIST_SIZE are listed.
@@ -200,9 +255,31 @@ fn list(row: u32, keep: Threshold, at: Lane) -> u32 {
   return workgroupUniformLoad(&shared_u32);
 }
 
-// Orders the first n of the list, best first.
-fn rank_list(n: u32, at: Lane) {
-  for (var i = at.lane; i < n; i += WORKGROUP_SIZE) {
+// A row's k best logits: orders a list of at least those, best first, and returns its length; or, for k beyond
+// LIST_SIZE, returns more than that, and `keep` is their threshold. `best` is the largest key of this lane's
+// summaries, `top_key` of all.
+struct Best { listed: u32, keep: Threshold }
+
+fn find_best(row: u32, k: u32, best: u32, top_key: u32, at: Lane) -> Best {
+  // First by a bound that k logits reach, and few more: the k-th best of lanes, or of summaries.
+  let few = k <= WORKGROUP_SIZE / 4 * 3;
+  var keep = ALL;
+  if (few) {
+    lanes[at.lane] = best;
+    workgroupBarrier();
+    var rank = 0u;
+    for (var i = 0u; i < WORKGROUP_SIZE; i++) { rank += u32(lanes[i] > best || (lanes[i] == best && i < at.lane)); }
+    if (rank == k - 1) { shared_u32 = max(best, 1); }
+    keep.key = workgroupUniformLoad(&shared_u32);
+  }
+  var n = LIST_SIZE + 1;
+  for (var exact = false; ; exact = true) {
+    if (exact || !few) { keep = search(row, k, !exact, top_key, keep.key, at); }
+    if (k <= LIST_SIZE) { n = list(row, keep, at); }
+    if (exact || n <= LIST_SIZE) { break; }
+  }
+
+  for (var i = at.lane; i < min(n, LIST_SIZE); i += WORKGROUP_SIZE) {
     let key = list_key[i];
     let id = list_id[i];
     var rank = 0u;
@@ -210,177 +287,41 @@ fn rank_list(n: u32, at: Lane) {
     order[rank] = i;
   }
   workgroupBarrier();
-}
-
-// The threshold of a row's k best logits, or of its k best summaries, between two keys; ALL if there are fewer.
-fn search(row: u32, k: u32, in_summaries: bool, highest: u32, lowest: u32, at: Lane) -> Threshold {
-  let count = summary_count();
-  let span = select(params.span, 1, in_summaries);
-  let bin_bits = firstLeadingBit(WORKGROUP_SIZE);
-  var above = 0u;  // number before the range that is looked at
-  var found = Threshold(highest, NO_ID);
-  for (var stage = 0; stage < 2; stage++) {
-    // First by ~key, then by id among those of the found key.
-    let by_id = stage == 1;
-    var first = select(~highest, 0, by_id);
-    var last = select(~lowest, params.vocab_size - 1, by_id);
-    while (true) {
-      let shift = max(32 - countLeadingZeros(last - first), bin_bits) - bin_bits;
-      atomicStore(&histogram[at.lane], 0);
-      workgroupBarrier();
-      let reach = select(~last, found.key, by_id);
-      for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
-        let best = summaries[row * count + s].key;
-        if (best < reach) { continue; }
-        for (var i = 0u; i < span; i++) {
-          let id = id_of(s, i);
-          var key = best;
-          if (!in_summaries) { key = key_at(row, id); }
-          let value = select(~key, id, by_id);
-          if (value >= first && value <= last && (!by_id || key == found.key)) {
-            atomicAdd(&histogram[(value - first) >> shift], 1);
-          }
-        }
-      }
-      workgroupBarrier();
-      lanes[at.lane] = atomicLoad(&histogram[at.lane]);
-      workgroupBarrier();
-      var before = above;
-      for (var i = 0u; i < at.lane; i++) { before += lanes[i]; }
-      // The first bin with which k are reached.
-      let reached = workgroup_largest(select(0, WORKGROUP_SIZE - at.lane, before + lanes[at.lane] >= k), at);
-      if (reached == 0) { return ALL; }
-      let bin = WORKGROUP_SIZE - reached;
-      if (at.lane == bin) { shared_u32 = before; }
-      above = workgroupUniformLoad(&shared_u32);
-      first += bin << shift;
-      last = first + min(last - first, (1u << shift) - 1);
-      if (shift == 0) {
-        if (by_id) { return Threshold(found.key, first); }
-        found.key = ~first;
-        if (in_summaries || above + workgroupUniformLoad(&lanes[bin]) == k) { return found; }  // with all ties
-        break;
-      }
-    }
-  }
-  return found;
-}
-
-struct Best { listed: u32, keep: Threshold }
-
-// A row's k best logits: at least those, as the list; or, when the list does not hold them, just those by the
-// threshold. `best` is the largest key of this lane's summaries, `top_key` that of all.
-fn find_best(row: u32, k: u32, best: u32, top_key: u32, at: Lane) -> Best {
-  // A key that k logits reach, and few more: the k-th best of lanes, or of summaries.
-  var bound = 1u;
-  if (k <= WORKGROUP_SIZE / 4 * 3) {
-    lanes[at.lane] = best;
-    workgroupBarrier();
-    var rank = 0u;
-    for (var i = 0u; i < WORKGROUP_SIZE; i++) { rank += u32(lanes[i] > best || (lanes[i] == best && i < at.lane)); }
-    if (rank == k - 1) { shared_u32 = max(best, 1); }
-    bound = workgroupUniformLoad(&shared_u32);
-  } else {
-    bound = search(row, k, true, top_key, 1, at).key;
-  }
-  if (k <= LIST_SIZE) {
-    let n = list(row, Threshold(bound, NO_ID), at);
-    if (n <= LIST_SIZE) { return Best(n, ALL); }
-  }
-  return Best(LIST_SIZE + 1, search(row, k, false, top_key, bound, at));
-}
-
-// What is kept: by the threshold, and with less than `goal` of mass before it.
-struct Kept { keep: Threshold, goal: f32 }
-const NO_GOAL = 3.4e38;
-
-// Top-p of a mass. The best logit's weight is 1, so a goal of 0.5 keeps just that.
-fn goal_of(top_p: f32, mass: f32) -> f32 { return select(NO_GOAL, max(top_p * mass, 0.5), top_p < 1); }
-
-fn sum_before(n: u32) -> f32 {
-  var sum = 0.0;
-  for (var i = 0u; i < n; i++) { sum += masses[i]; }
-  return sum;
-}
-
-// What top-k, and top-p over it, keep of a row.
-fn keep_best(row: u32, k: u32, best: u32, top_key: u32, scale: Scale, at: Lane) -> Kept {
-  let top_p = slots[row].top_p;
-  let found = find_best(row, k, best, top_key, at);
-  if (found.listed > LIST_SIZE) {
-    var goal = NO_GOAL;
-    if (top_p < 1) { goal = goal_of(top_p, mass_of(row, found.keep, scale, at)); }
-    return Kept(found.keep, goal);
-  }
-  let n = found.listed;
-  rank_list(n, at);
-  for (var i = at.lane; i < n; i += WORKGROUP_SIZE) { masses[i] = weight(list_key[order[i]], scale); }
-  workgroupBarrier();
-  let goal = goal_of(top_p, sum_before(min(k, n)));
-  var kept = 0u;
-  for (var i = at.lane; i < min(k, n); i += WORKGROUP_SIZE) {
-    if (sum_before(i) < goal) { kept = i + 1; }
-  }
-  let last = workgroupUniformLoad(&order[workgroup_largest(kept, at) - 1]);
-  return Kept(Threshold(workgroupUniformLoad(&list_key[last]), workgroupUniformLoad(&list_id[last])), NO_GOAL);
+  return Best(n, keep);
 }
 
 // --- the phases
 
-// The largest key of this lane's summaries of a row.
-fn lane_best(row: u32, at: Lane) -> u32 {
-  let count = summary_count();
-  var best = 0u;
-  for (var s = at.lane; s < count; s += WORKGROUP_SIZE) { best = max(best, summaries[row * count + s].key); }
-  return best;
-}
-
-fn lists(row: u32, at: Lane) {
-  let best = lane_best(row, at);
-  let found = find_best(row, params.top_k, best, workgroup_largest(best, at), at);
-  var n = found.listed;
-  if (n > LIST_SIZE) { n = list(row, found.keep, at); }
-  rank_list(n, at);
-  for (var i = at.lane; i < params.top_k; i += WORKGROUP_SIZE) {
-    var id = NO_ID;
-    var logit = -3.4e38;
-    if (i < n) {
-      id = list_id[order[i]];
-      logit = softcap(logit_of(list_key[order[i]]), params.logit_softcap);
-    }
-    ids[row * params.top_k + i] = id;
-    topk_logits[row * params.top_k + i] = logit;
-  }
-}
-
-// The winner of the race among what the threshold and min-p keep; at temperature 0 the best. With `summarised`
-// everything is kept, and the summaries name the winner's.
+// The winner of the race among what the threshold and min-p keep; at temperature 0 the best. Where all is kept
+// the summaries name the winner's.
 fn winner(row: u32, keep: Threshold, summarised: bool, scale: Scale, at: Lane) -> u32 {
   let count = summary_count();
   let greedy = slots[row].temperature <= 0;
   var lowest = -3.4e38;  // level that min-p keeps
   if (slots[row].min_p > 0) { lowest = scale.top + scale.temperature * log(min(slots[row].min_p, 1)); }
-  var bar = 0.0;
+  var chosen = count;  // the lane's only summary to be looked at
   if (summarised) {
+    var best = 0.0;
     for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
       let summary = summaries[row * count + s];
-      if (summary.key != 0) { bar = max(bar, summary.race * weight(summary.key, scale)); }
+      let race = summary.race * weight_of(summary.key, scale);
+      if (race > best) {
+        best = race;
+        chosen = s;
+      }
     }
-    bar = workgroup_max(bar, at);
   }
 
   var won = vec2u(0);  // rank, id
-  for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
-    let summary = summaries[row * count + s];
-    if (summary.key < keep.key || level(summary.key) < lowest) { continue; }
-    // Rounding, which may differ from that above, must not exclude the best.
-    if (summarised && summary.race * weight(summary.key, scale) < 0.99999 * bar) { continue; }
+  for (var s = select(at.lane, chosen, summarised); s < count; s += select(WORKGROUP_SIZE, count, summarised)) {
+    let best = summaries[row * count + s].key;
+    if (best < keep.key || level(best) < lowest) { continue; }
     for (var i = 0u; i < params.span; i++) {
       let id = id_of(s, i);
       let key = key_at(row, id);
       if (!is_kept(key, id, keep) || level(key) < lowest) { continue; }
       var rank = key;
-      if (!greedy) { rank = bitcast<u32>(race(key, id, scale)); }  // not negative: its bits are in its order
+      if (!greedy) { rank = bitcast<u32>(weight_of(key, scale) / noise(id, scale)); }  // bits of positives keep the order
       if (rank > won.x) { won = vec2u(rank, id); }  // a lane's ids grow: of equals the lowest stays
     }
   }
@@ -388,37 +329,82 @@ fn winner(row: u32, keep: Threshold, summarised: bool, scale: Scale, at: Lane) -
   return ~workgroup_largest(select(0, ~won.y, won.x == rank), at);
 }
 
-fn draw(row: u32, at: Lane) {
-  let best = lane_best(row, at);
-  let top_key = workgroup_largest(best, at);
-  if (top_key == 0) {
-    if (at.lane == 0) { ids[row] = 0; }
-    return;
-  }
-  let scale = scale_of(row, top_key);
-  let k = top_k_of(row);
-  var kept = Kept(ALL, NO_GOAL);
-  if (slots[row].temperature <= 0) {
-    kept.keep.key = top_key;
-  } else if (k != 0) {
-    kept = keep_best(row, k, best, top_key, scale, at);
-  } else if (slots[row].top_p < 1) {
-    let count = summary_count();
-    var mass = 0.0;
-    for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
-      let summary = summaries[row * count + s];
-      if (summary.key != 0) { mass += summary.mass * weight(summary.key, scale); }
-    }
-    kept.goal = goal_of(slots[row].top_p, workgroup_sum(mass, at));
-  }
+fn sum_before(n: u32) -> f32 {
+  var sum = 0.0;
+  for (var i = 0u; i < n; i++) { sum += masses[i]; }
+  return sum;
+}
 
-  var id = winner(row, kept.keep, needs_race(row), scale, at);
-  while (kept.goal < NO_GOAL) {
-    let before = Threshold(key_at(row, id) + u32(id == 0), id - 1);
-    if (mass_of(row, before, scale, at) < kept.goal) { break; }
-    id = winner(row, before, false, scale, at);
+// The mass after which top-p keeps nothing. The best logit's weight is 1, so 0.5 keeps just that.
+fn goal_of(row: u32, mass: f32) -> f32 { return max(slots[row].top_p * mass, 0.5); }
+
+// What top-p keeps of the first n of the list.
+fn limit(row: u32, n: u32, scale: Scale, at: Lane) -> Threshold {
+  for (var i = at.lane; i < n; i += WORKGROUP_SIZE) { masses[i] = weight_of(list_key[order[i]], scale); }
+  workgroupBarrier();
+  let goal = select(3.4e38, goal_of(row, sum_before(n)), slots[row].top_p < 1);
+  var kept = 0u;
+  for (var i = at.lane; i < n; i += WORKGROUP_SIZE) {
+    if (sum_before(i) < goal) { kept = i + 1; }
+  }
+  let last = order[workgroup_largest(kept, at) - 1];
+  return Threshold(list_key[last], list_id[last]);
+}
+
+fn draw(row: u32, k: u32, found: Best, top_key: u32, at: Lane) {
+  let scale = scale_of(row, top_key);
+  let all = k == 0 && found.keep.key == 1;  // is kept but for min-p
+  var keep = found.keep;
+  var limited = slots[row].top_p < 1 && (all || k > LIST_SIZE);  // by top-p, but the threshold is not known
+  if (k != 0 && k <= LIST_SIZE) { keep = limit(row, min(k, found.listed), scale, at); }
+
+  // A winner with the goal or more before it is beyond top-p, and so is all after it.
+  var id = 0u;
+  var goal = 0.0;
+  for (var turn = u32(!limited); ; turn++) {
+    if (turn > 0) {
+      id = winner(row, keep, all && turn == 1 && needs_race(row), scale, at);
+      if (!limited) { break; }
+      keep = Threshold(key_at(row, id) + u32(id == 0), id - 1);
+    }
+    let mass = mass_of(row, keep, all && turn == 0, scale, at);
+    if (turn == 0) { goal = goal_of(row, mass); } else if (mass < goal) { break; }
   }
   if (at.lane == 0) { ids[row] = id; }
+}
+
+// Lists the best, or draws from them.
+fn choose(row: u32, at: Lane) {
+  let count = summary_count();
+  var best = 0u;  // of this lane
+  for (var s = at.lane; s < count; s += WORKGROUP_SIZE) { best = max(best, summaries[row * count + s].key); }
+  let top_key = workgroup_largest(best, at);
+
+  let listing = params.phase == LISTS;
+  var k = params.top_k;
+  var found = Best(0, ALL);
+  if (!listing) {
+    k = top_k_of(row);
+    if (slots[row].temperature <= 0) {
+      k = 0;
+      found.keep.key = max(top_key, 1);
+    }
+  }
+  if (k != 0) { found = find_best(row, k, best, top_key, at); }
+  if (!listing) {
+    if (top_key != 0) { draw(row, k, found, top_key, at); } else if (at.lane == 0) { ids[row] = 0; }
+    return;
+  }
+  for (var i = at.lane; i < k; i += WORKGROUP_SIZE) {
+    var id = NO_ID;
+    var logit = -3.4e38;
+    if (i < found.listed) {
+      id = list_id[order[i]];
+      logit = softcap(logit_of(list_key[order[i]]), params.logit_softcap);
+    }
+    ids[row * k + i] = id;
+    topk_logits[row * k + i] = logit;
+  }
 }
 
 // Each token of the recent history and each biased id is some lane's; of equal ones the last does the work.
@@ -465,8 +451,7 @@ fn main(group: Group, at: Lane) {
   let lane = index % parts * WORKGROUP_SIZE + at.lane;
   switch (params.phase) {
     case SUMMARIES: { summarise(row, lane); }
-    case LISTS: { lists(row, at); }
-    case DRAW: { draw(row, at); }
-    default: { penalise(row, lane); }
+    case PENALTIES: { penalise(row, lane); }
+    default: { choose(row, at); }
   }
 }

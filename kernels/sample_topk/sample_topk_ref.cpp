@@ -138,7 +138,7 @@ void penalise(const Row& row, std::span<const uint32_t> history, std::span<const
 
 void sample_topk_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<Params>();
-  const uint32_t lanes = d.overrides<SampleTopk::Overrides>().workgroup_size, span = 16, chunk = lanes * span;
+  const uint32_t lanes = d.overrides<SampleTopk::Overrides>().workgroup_size, chunk = lanes * p.span;
   const auto slots = d.get<Slot>(0);
   const auto history = d.get<uint32_t>(1), bias = d.get<uint32_t>(2), mask = d.get<uint32_t>(3);
   const auto logits = d.get<float>(4), topk_logits = d.get<float>(7);
@@ -149,7 +149,7 @@ void sample_topk_ref(const gpu::HostDispatch& d) {
                   p.has_mask ? mask.subspan(i * words, words) : mask};
     if (row.slot.stopped != Stopped::running) continue;
     switch (p.phase) {
-      case SampleTopk::summaries: summarise(row, lanes, span, summaries.subspan(i * summary_words, summary_words)); break;
+      case SampleTopk::summaries: summarise(row, lanes, p.span, summaries.subspan(i * summary_words, summary_words)); break;
       case SampleTopk::lists: list(row, ids.subspan(i * p.top_k, p.top_k), topk_logits.subspan(i * p.top_k, p.top_k)); break;
       case SampleTopk::draw: ids[i] = draw(row); break;
       default: penalise(row, history.subspan(i * p.capacity, p.capacity), bias.subspan(i * p.biases * 2, p.biases * 2));

@@ -1,15 +1,27 @@
-// kv.wgsl: where the key and value of a position lie in a cache of [kv_rows, kv_heads, head_dim].
+// kv.wgsl: where positions lie in a KV cache of [kv_rows, kv_heads, head_dim].
 //
-// layout 0, contiguous: slot after slot, `capacity` rows each. 1, ring: the same, position modulo capacity.
+// Needs: params with kv_layout, capacity, page_size (a power of two); binding block_table: array<u32>.
+// kv_layout 0, contiguous: slot after slot, `capacity` rows each. 1, ring: the same, position modulo capacity.
 // 2, paged: blocks of page_size rows, named by block_table[slot, position / page_size].
 const KV_CONTIGUOUS = 0;
 const KV_RING = 1;
 const KV_PAGED = 2;
 
-// The cache row of a position. `block` is block_table[slot * (capacity / page_size) + position / page_size],
-// read by the caller when paged, anything otherwise.
-fn kv_row(kv_layout: u32, slot: u32, position: u32, capacity: u32, page_size: u32, block: u32) -> u32 {
-  if (kv_layout == KV_PAGED) { return block * page_size + position % page_size; }
-  if (kv_layout == KV_RING) { return slot * capacity + position % capacity; }
-  return slot * capacity + position;
+// Positions first, first + 1, … of a slot, at most `capacity` of them.
+struct KvRun { slot: u32, first: u32, start: u32 }  // start: `first` as a row of the slot
+
+fn kv_run(slot: u32, first: u32) -> KvRun {
+  return KvRun(slot, first, select(first, first % params.capacity, params.kv_layout == KV_RING));
+}
+
+// The cache row of the run's position i. No division: it is asked for every key.
+fn kv_row(run: KvRun, i: u32) -> u32 {
+  if (params.kv_layout == KV_PAGED) {
+    let shift = countTrailingZeros(params.page_size);
+    let position = run.first + i;
+    let block = block_table[run.slot * (params.capacity >> shift) + (position >> shift)];
+    return (block << shift) + (position & (params.page_size - 1));
+  }
+  let row = run.start + i;
+  return run.slot * params.capacity + row - select(0, params.capacity, params.kv_layout == KV_RING && row >= params.capacity);
 }

@@ -23,5 +23,4 @@ fn subgroup_min_u32(value: u32) -> u32 { return subgroupMin(value); }
 fn subgroup_max_u32(value: u32) -> u32 { return subgroupMax(value); }
 fn subgroup_broadcast_first_f32(value: f32) -> f32 { return subgroupBroadcastFirst(value); }
 fn subgroup_max_vec4f(value: vec4f) -> vec4f { return subgroupMax(value); }
-fn subgroup_xor_f32(value: f32, mask: u32) -> f32 { return subgroupShuffleXor(value, mask); }    // mask: a constant
-fn subgroup_xor_vec2f(value: vec2f, mask: u32) -> vec2f { return subgroupShuffleXor(value, mask); }
+fn subgroup_xor_vec4f(value: vec4f, mask: u32) -> vec4f { return subgroupShuffleXor(value, mask); }

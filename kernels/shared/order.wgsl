@@ -28,11 +28,9 @@ var<workgroup> largest_result: u32;
 
 // Returned to every lane. Call in uniform control flow only; may be called again.
 fn workgroup_largest(value: u32, at: Lane) -> u32 {
-  if (at.lane == 0) { atomicStore(&largest_found, 0); }
-  workgroupBarrier();
   let partial = subgroup_max_u32(value);
   if (sublane(at) == 0) { atomicMax(&largest_found, partial); }
   workgroupBarrier();
-  if (at.lane == 0) { largest_result = atomicLoad(&largest_found); }
+  if (at.lane == 0) { largest_result = atomicExchange(&largest_found, 0); }  // 0 for the next call, as at first
   return workgroupUniformLoad(&largest_result);
 }

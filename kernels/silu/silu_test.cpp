@@ -39,6 +39,14 @@ KERNEL_TEST(silu) {
   every({.input = lab.output({0}), .y = lab.output({0})});
   every({.input = lab.output({0, 8}), .y = lab.output({3, 0}), .layout = Layout::row_split});
 
+  // A tail beside other memory, which stays as it is: 5 elements of a buffer of 8.
+  const gpu::View whole = lab.values({8}, [](size_t i) { return float(i); });
+  lab.device.submit(
+      lab.device.record(silu(lab.caps(), {.y = whole.slice(0, {5})}, {.use_vec4 = true})));
+  const auto after = lab.read(whole);
+  for (uint32_t i = 5; i < 8; ++i)
+    if (after[i] != float(i)) fail("silu: element {} beyond y became {}", i, after[i]);
+
   // Where exp(-x) overflows, underflows or vanishes beside 1; zeros of both signs.
   const float edges[] = {-3.4e38f, -1e5f, -104,  -103, -89, -88, -87, -17,  -1e-6f,
                          -0.0f,    0,     1e-6f, 17,   88,  89,  104, 1e5f, 3.4e38f};

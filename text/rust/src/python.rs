@@ -1,4 +1,4 @@
-//! Values as Python writes them: str() and json.dumps(), which chat templates are written for.
+//! Values as Python writes them, and the filters of Jinja2 and transformers that differ from minijinja's.
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
@@ -11,6 +11,37 @@ pub fn text(value: &Value) -> Result<String, Error> {
     }
     let mut out = String::new();
     write_repr(&mut out, value, 0)?;
+    Ok(out)
+}
+
+/// str(value).strip(chars), Jinja2's trim.
+pub fn trim(value: &Value, chars: Option<&str>) -> Result<String, Error> {
+    let text = text(value)?;
+    Ok(match chars {
+        Some(chars) => text.trim_matches(|char| chars.contains(char)).to_string(),
+        None => text.trim().to_string(),
+    })
+}
+
+/// Jinja2's indent; minijinja's drops a line feed at the end.
+pub fn indent(
+    value: &Value,
+    width: Option<usize>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    options: Kwargs,
+) -> Result<String, Error> {
+    let indent = " ".repeat(width.or(options.get("width")?).unwrap_or(4));
+    let first = first.or(options.get("first")?).unwrap_or(false);
+    let blank = blank.or(options.get("blank")?).unwrap_or(false);
+    options.assert_all_used()?;
+    let mut out = String::new();
+    for (i, line) in text(value)?.split('\n').enumerate() {
+        let indented = if i == 0 { first } else { blank || !line.is_empty() };
+        out.push_str(if i > 0 { "\n" } else { "" });
+        out.push_str(if indented { &indent } else { "" });
+        out.push_str(line);
+    }
     Ok(out)
 }
 

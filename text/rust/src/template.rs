@@ -75,7 +75,8 @@ fn environment() -> Environment<'static> {
     environment.set_formatter(|out, _, value| out.write_str(&python::text(value)?).map_err(Error::from));
     environment.add_filter("tojson", python::json);
     environment.add_filter("string", python::text);
-    environment.add_filter("trim", trim);
+    environment.add_filter("trim", python::trim);
+    environment.add_filter("indent", python::indent);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment
@@ -113,15 +114,6 @@ fn python_method(state: &State, value: &Value, method: &str, args: &[Value]) -> 
         }
     }
     unknown_method_callback(state, value, method, args)
-}
-
-/// The builtin, but of whatever value as Python writes it.
-fn trim(value: &Value, chars: Option<&str>) -> Result<String, Error> {
-    let text = python::text(value)?;
-    Ok(match chars {
-        Some(chars) => text.trim_matches(|char| chars.contains(char)).to_string(),
-        None => text.trim().to_string(),
-    })
 }
 
 fn raise_exception(message: String) -> Result<Value, Error> {

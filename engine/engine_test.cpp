@@ -1,0 +1,373 @@
+// engine_test.cpp: generation on this machine's device: stopping, streaming, limits, repeatability,
+// and what a step costs the host. Most of it with a scripted model.
+#include "engine/engine.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "base/test_files.hpp"
+#include "engine/scripted_model.hpp"
+#include "engine/stop.hpp"
+
+namespace ms {
+namespace {
+
+using Tokens = std::vector<uint32_t>;
+using Texts = std::vector<std::string>;
+
+constexpr const char* smiley = "\xF0\x9F\x98\x80";
+
+// An engine that follows a script.
+struct Scripted {
+  TemporaryFile file;
+  Engine engine;
+
+  explicit Scripted(const Script& script)
+      : file(scripted_model(script)), engine(EngineOptions{.model = file.path()}) {}
+
+  // Greedily, with the texts as they came.
+  Generation generate(std::string_view prompt, Request request = {}, Texts* texts = nullptr) {
+    request.sampling.temperature = 0;
+    return engine.generate(script_tokens(prompt), request, [&](std::string_view text) {
+      if (texts) texts->emplace_back(text);
+      return true;
+    });
+  }
+};
+
+// The message of the exception of type E that `run` throws.
+template <class E>
+std::string message_of(const std::function<void()>& run) {
+  try {
+    run();
+  } catch (const E& error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return "";
+}
+#define EXPECT_SAYS(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
+
+TEST(StopMatcher, text_that_may_become_a_stop_string_is_held_back) {
+  StopMatcher matcher({"END", "dot"});
+  EXPECT_EQ(matcher.push("one E"), "one ");
+  EXPECT_EQ(matcher.push("N"), "");
+  EXPECT_EQ(matcher.push("E"), "EN");
+  EXPECT_EQ(matcher.push("ND and more"), "");
+  EXPECT_TRUE(matcher.stopped());
+  EXPECT_EQ(matcher.push("more"), "");
+  EXPECT_EQ(matcher.finish(), "");
+}
+
+TEST(StopMatcher, the_end_of_the_stream_shows_what_was_held_back) {
+  StopMatcher matcher({"abc", ""});
+  EXPECT_EQ(matcher.push("xab"), "x");
+  EXPECT_EQ(matcher.finish(), "ab");
+  EXPECT_FALSE(matcher.stopped());
+}
+
+TEST(StopMatcher, the_first_stop_string_in_the_text_counts) {
+  StopMatcher matcher({"three", "two", "aab"});
+  EXPECT_EQ(matcher.push("one two three"), "one ");
+  StopMatcher overlapping({"aab"});
+  EXPECT_EQ(overlapping.push("aa") + overlapping.push("a") + overlapping.push("b"), "a");
+  EXPECT_TRUE(overlapping.stopped());
+}
+
+TEST(Engine, a_stop_token_ends_the_text) {
+  Scripted scripted({.chain = std::string(">Helo wrd.") + script_eos});
+  const Generation g = scripted.generate(">");
+  EXPECT_EQ(g.text, "Helo wrd.");
+  EXPECT_EQ(g.finish, Finish::stop_token);
+  EXPECT_EQ(g.tokens, script_tokens(std::string("Helo wrd.") + script_eos));
+  EXPECT_EQ(g.prompt_tokens, 1u);
+}
+
+TEST(Engine, ignore_eos_goes_on_after_a_stop_token) {
+  Scripted scripted({.chain = std::string(">ab") + script_eos + "cd"});
+  const Generation g = scripted.generate(">", {.max_tokens = 5, .ignore_eos = true});
+  EXPECT_EQ(g.text, "abcd");
+  EXPECT_EQ(g.finish, Finish::max_tokens);
+}
+
+TEST(Engine, a_stop_string_may_span_tokens_and_none_of_it_is_shown) {
+  Scripted scripted({.chain = ">abcdEFGh"});
+  Texts texts;
+  const Generation g = scripted.generate(">", {.stop = {"EFX", "cdEF"}}, &texts);
+  EXPECT_EQ(g.text, "ab");
+  EXPECT_EQ(texts, (Texts{"a", "b"}));
+  EXPECT_EQ(g.finish, Finish::stop_string);
+  EXPECT_EQ(g.tokens, script_tokens("abcdEF"));
+}
+
+TEST(Engine, what_turns_out_to_be_no_stop_string_is_shown) {
+  Scripted scripted({.chain = ">abcdEFGh"});
+  Texts texts;
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 7, .stop = {"cdX"}}, &texts).text, "abcdEFG");
+  EXPECT_EQ(texts, (Texts{"a", "b", "cdE", "F", "G"}));
+  // The end comes while it may still become one.
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 4, .stop = {"cdX"}}).text, "abcd");
+}
+
+TEST(Engine, a_character_of_four_tokens_is_shown_whole) {
+  Scripted scripted({.chain = std::string(">a") + smiley + "b" + script_eos});
+  Texts texts;
+  EXPECT_EQ(scripted.generate(">", {}, &texts).text, std::string("a") + smiley + "b");
+  EXPECT_EQ(texts, (Texts{"a", smiley, "b"}));
+  // Cut in the middle of it.
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 3}).text, "a\uFFFD");
+}
+
+TEST(Engine, a_row_of_the_embedding_that_is_no_token_has_no_text) {
+  Scripted scripted({.chain = std::string(">a") + script_unnamed + "b" + script_eos});
+  EXPECT_EQ(scripted.generate(">").text, "ab");
+  EXPECT_EQ(scripted.generate(std::string(">a") + script_unnamed).text, "b");
+}
+
+TEST(Engine, a_full_context_ends_the_text) {
+  Scripted scripted({.chain = ">abcdefghijklmnopqrstuvwxyz", .context = 16});
+  const Generation g = scripted.generate("12>");
+  EXPECT_EQ(g.finish, Finish::context_full);
+  EXPECT_EQ(g.text, "abcdefghijklmn");  // the last one stands at no position
+  EXPECT_EQ(scripted.generate("12>", {.max_tokens = 14}).finish, Finish::max_tokens);
+  EXPECT_EQ(scripted.generate("12>", {.max_tokens = 15}).finish, Finish::context_full);
+  EXPECT_EQ(scripted.generate("123456789012345>").text, "a");
+}
+
+TEST(Engine, a_prompt_longer_than_the_context_is_refused) {
+  Scripted scripted({.chain = ">a", .context = 16});
+  const std::string message = message_of<Error>([&] { scripted.generate("1234567890123456>"); });
+  EXPECT_SAYS(message, "17 tokens");
+  EXPECT_SAYS(message, "holds 16");
+}
+
+TEST(Engine, no_tokens_wanted_evaluates_the_prompt_alone) {
+  Scripted scripted({.chain = ">abc"});
+  Texts texts;
+  const Generation g = scripted.generate("12>", {.max_tokens = 0}, &texts);
+  EXPECT_EQ(g.prompt_tokens, 3u);
+  EXPECT_TRUE(g.tokens.empty());
+  EXPECT_TRUE(texts.empty());
+  EXPECT_EQ(g.finish, Finish::max_tokens);
+}
+
+TEST(Engine, an_empty_prompt_is_refused_unless_the_model_begins_texts_itself) {
+  const std::string chain = std::string(1, script_bos) + "ab" + script_eos;
+  Scripted without({.chain = chain}), with({.chain = chain, .add_bos = true});
+  EXPECT_SAYS(message_of<Error>([&] { without.generate(""); }), "empty");
+  EXPECT_TRUE(without.engine.encode("").empty());
+  EXPECT_EQ(with.engine.generate(with.engine.encode(""), {.sampling = {.temperature = 0}}).text,
+            "ab");
+}
+
+TEST(Engine, what_makes_no_sense_is_refused) {
+  Scripted scripted({.chain = ">a"});
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float infinity = std::numeric_limits<float>::infinity();
+  const Sampling senseless[] = {{.temperature = -1},
+                                {.temperature = nan},
+                                {.temperature = infinity},
+                                {.top_p = 0},
+                                {.top_p = 1.5f},
+                                {.top_p = nan},
+                                {.min_p = -0.1f},
+                                {.min_p = 2},
+                                {.min_p = nan},
+                                {.repeat_penalty = 0},
+                                {.repeat_penalty = nan},
+                                {.presence_penalty = nan},
+                                {.frequency_penalty = infinity}};
+  for (const Sampling& sampling : senseless)
+    EXPECT_THROW(scripted.engine.generate(script_tokens(">"), {.sampling = sampling}),
+                 std::invalid_argument)
+        << "number " << &sampling - senseless;
+  EXPECT_THROW(scripted.generate(">", {.max_tokens = -2}), std::invalid_argument);
+  const std::string message = message_of<std::invalid_argument>([&] {
+    scripted.engine.generate(Tokens{1, 103}, {});
+  });
+  EXPECT_SAYS(message, "token 1 is 103");
+  EXPECT_THROW(scripted.engine.logits(Tokens{103}, Tokens{0}, 1), std::invalid_argument);
+  EXPECT_THROW(scripted.engine.logits(Tokens{1}, Tokens{1}, 1), std::invalid_argument);
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 1}).text, "a");  // none of it did harm
+}
+
+TEST(Engine, a_conversation_goes_through_the_models_template) {
+  Scripted scripted({.chain = std::string(":yes") + script_eos,
+                     .chat_template = "{% for m in messages %}[{{ m.content }}]{% endfor %}:"});
+  const auto messages = ChatTemplate::Json::parse(R"([{"role": "user", "content": "ab"}])");
+  const Tokens tokens = scripted.engine.encode_chat(messages);
+  EXPECT_EQ(tokens, script_tokens("[ab]:"));
+  EXPECT_EQ(scripted.engine.generate(tokens, {.sampling = {.temperature = 0}}).text, "yes");
+  Scripted plain({.chain = ">a"});
+  EXPECT_SAYS(message_of<Error>([&] { plain.engine.encode_chat(messages); }), "no chat template");
+}
+
+TEST(Engine, an_exception_of_the_callers_ends_one_generation_only) {
+  Scripted scripted({.chain = std::string(">abcdef") + script_eos});
+  const auto interrupt = [](std::string_view) -> bool { throw std::runtime_error("mine"); };
+  EXPECT_EQ(message_of<std::runtime_error>([&] {
+              scripted.engine.generate(script_tokens(">"), {.sampling = {.temperature = 0}},
+                                       interrupt);
+            }),
+            "mine");
+  EXPECT_EQ(scripted.generate(">").text, "abcdef");
+}
+
+TEST(Engine, the_same_seed_draws_the_same_tokens_and_another_seed_others) {
+  Scripted scripted({.chain = ">abc", .confidence = 2});
+  const auto draw = [&](uint32_t seed) {
+    const Request request{
+        .sampling = {.top_k = 0, .min_p = 0, .seed = seed}, .max_tokens = 40, .ignore_eos = true};
+    return scripted.engine.generate(script_tokens(">"), request).tokens;
+  };
+  const Tokens seven = draw(7);
+  EXPECT_EQ(draw(7), seven);
+  EXPECT_NE(draw(8), seven);
+  EXPECT_EQ(draw(7), seven);
+}
+
+TEST(Engine, a_lost_device_in_mid_stream_is_one_error) {
+  Scripted scripted({.chain = ">a"});
+  size_t tokens = 0;
+  const auto lose = [&](uint32_t) {
+    if (++tokens == 5) scripted.engine.device().destroy();
+    return true;
+  };
+  const std::string message = message_of<Error>([&] {
+    scripted.engine.generate(script_tokens(">"), {.sampling = {.temperature = 0}}, {}, lose);
+  });
+  EXPECT_SAYS(message, "lost");
+  EXPECT_EQ(tokens, 5u);
+  EXPECT_THROW(scripted.generate(">"), Error);
+}
+
+TEST(Engine, a_missing_or_foreign_file_is_an_error_that_names_it) {
+  EXPECT_SAYS(message_of<Error>([] { Engine(EngineOptions{.model = "no/such.gguf"}); }),
+              "no/such.gguf");
+  const TemporaryFile file("not a model");
+  EXPECT_SAYS(message_of<Error>([&] { Engine(EngineOptions{.model = file.path()}); }),
+              file.path().string());
+}
+
+// The built-in model, or nothing where it isn't.
+std::filesystem::path tales() {
+  const auto built_in = std::filesystem::path(MS_SOURCE_DIR) / "models/tales-31m-q8_0.gguf";
+  const auto shared = shared_folder() / "models/tales-31m/tales-31m-q8_0.gguf";
+  return exists(built_in) ? built_in : exists(shared) ? shared : "";
+}
+
+class RealModel : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (tales().empty())
+      GTEST_SKIP() << "there is no tales-31m-q8_0.gguf in models/ or " << shared_folder();
+    load({});
+  }
+  void load(const ModelOptions& options) {
+    engine_ = std::make_unique<Engine>(EngineOptions{.model = tales(), .options = options});
+    prompt_ = engine_->encode("Once upon a time there was a little fox who");
+  }
+  Tokens draw(const Sampling& sampling, int64_t count = 24) {
+    return engine_
+        ->generate(prompt_, {.sampling = sampling, .max_tokens = count, .ignore_eos = true})
+        .tokens;
+  }
+
+  std::unique_ptr<Engine> engine_;
+  Tokens prompt_;
+};
+
+TEST_F(RealModel, greedy_tokens_are_the_likeliest_however_they_are_drawn) {
+  const Tokens greedy = draw({.temperature = 0});
+  EXPECT_EQ(draw({.temperature = 0, .presence_penalty = 1e-30f}), greedy);  // through sample_topk
+  EXPECT_EQ(draw({.temperature = 1, .top_k = 1}), greedy);
+
+  Tokens sequence = prompt_;
+  sequence.insert(sequence.end(), greedy.begin(), greedy.end() - 1);
+  Tokens rows(greedy.size());
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = uint32_t(prompt_.size() - 1 + i);
+  const std::vector<float> logits = engine_->logits(sequence, rows, 1);
+  const size_t vocab = logits.size() / rows.size();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto row = logits.begin() + std::ptrdiff_t(i * vocab);
+    EXPECT_EQ(greedy[i], uint32_t(std::max_element(row, row + std::ptrdiff_t(vocab)) - row))
+        << "token " << i;
+  }
+}
+
+TEST_F(RealModel, seeds_repeat_and_differ) {
+  const Tokens seven = draw({.seed = 7});
+  EXPECT_EQ(draw({.seed = 7}), seven);
+  EXPECT_NE(draw({.seed = 8}), seven);
+}
+
+TEST_F(RealModel, a_generation_after_a_cancelled_one_is_as_a_fresh_one) {
+  const Tokens fresh = draw({.repeat_penalty = 1.1f, .seed = 3});
+  size_t count = 0;
+  const Request other{.sampling = {.seed = 9}, .ignore_eos = true};
+  const Generation cancelled = engine_->generate(engine_->encode("The ship sailed"), other, {},
+                                                 [&](uint32_t) { return ++count < 9; });
+  EXPECT_EQ(cancelled.finish, Finish::cancelled);
+  EXPECT_EQ(cancelled.tokens.size(), 9u);
+  EXPECT_EQ(draw({.repeat_penalty = 1.1f, .seed = 3}), fresh);
+}
+
+TEST_F(RealModel, a_prompt_in_small_batches_continues_as_in_one) {
+  const Tokens whole = draw({.temperature = 0});
+  load({.batch = 4});
+  EXPECT_EQ(draw({.temperature = 0}), whole);
+}
+
+TEST_F(RealModel, a_step_makes_no_buffer_or_bind_group_and_waits_for_its_token_alone) {
+  std::vector<gpu::Counts> counts;
+  const auto keep = [&](uint32_t) {
+    counts.push_back(engine_->device().counts());
+    return true;
+  };
+  for (const float temperature : {0.0f, 0.8f}) {
+    counts.clear();
+    engine_->generate(
+        prompt_, {.sampling = {.temperature = temperature}, .max_tokens = 32, .ignore_eos = true},
+        {}, keep);
+    ASSERT_EQ(counts.size(), 32u);
+    const gpu::Counts &before = counts[8], &after = counts[24];  // beyond the first steps ahead
+    EXPECT_EQ(after.buffers, before.buffers);
+    EXPECT_EQ(after.bind_groups, before.bind_groups);
+    EXPECT_EQ(after.buffer_writes, before.buffer_writes);
+    EXPECT_EQ(after.pipelines, before.pipelines);
+    EXPECT_EQ(after.submits - before.submits, 16u);
+    EXPECT_EQ(after.waits - before.waits, 16u);
+  }
+}
+
+// The public interface.
+TEST(Library, generates_chats_and_converts_between_text_and_tokens) {
+  const TemporaryFile file(scripted_model(
+      {.chain = std::string(":yes") + script_eos,
+       .context = 32,
+       .chat_template = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}{% endfor %}:"}));
+  Model model = Model::load({.model = file.path()});
+  EXPECT_EQ(model.context(), 32u);
+  EXPECT_EQ(model.tokenize("ab :"), script_tokens("ab :"));
+  EXPECT_EQ(model.detokenize(script_tokens(std::string("ab :") + script_eos)), "ab :");
+  const Request greedy{.sampling = {.temperature = 0}};
+  std::string shown;
+  const Generation g = model.generate("no:", greedy, [&](std::string_view text) {
+    shown += text;
+    return true;
+  });
+  EXPECT_EQ(shown, "yes");
+  EXPECT_EQ(g.text, "yes");
+  ASSERT_TRUE(model.has_chat_template());
+  const Generation reply = model.chat({{"system", "a"}, {"user", "b"}}, greedy);
+  EXPECT_EQ(reply.text, "yes");
+  EXPECT_EQ(reply.prompt_tokens, 5u);  // "saub:"
+  Model moved = std::move(model);
+  EXPECT_EQ(moved.generate("no:", greedy).text, "yes");
+  EXPECT_THROW(Model::load({.model = "no/such.gguf"}), std::runtime_error);
+}
+
+}  // namespace
+}  // namespace ms

@@ -1,0 +1,119 @@
+// golden_test.cpp: whole models against the exact logits of an independent implementation, whole
+// and through the decode step, with both types of KV cache and of activations.
+//
+// Bounds as in the golden folder's README. Real models and the presets between portable and best
+// take long: they run where MAINSPRING_FULL is set, but for the real ones' default configuration.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <numeric>
+
+#include "engine/engine.hpp"
+#include "text/test_data.hpp"
+
+namespace ms {
+namespace {
+
+struct Golden {
+  std::string name;   // of the files in the golden folder
+  std::string model;  // of model_file(), or the file in the golden folder or in models/
+  bool greedy = false;  // its 48 greedy tokens are the exact model's own
+  bool real = false;
+  bool step = true;  // else the whole batch alone: too long
+};
+
+std::filesystem::path path_of(const Golden& golden) {
+  if (golden.real) return model_file(golden.model);
+  if (golden.name.starts_with("tiny")) return shared_folder() / "golden" / golden.model;
+  return shared_folder() / "models" / golden.model;
+}
+
+struct Case {
+  Golden golden;
+  gpu::Tier tier;
+  bool f32_kv = false, int8_activations = false;
+};
+
+std::vector<Case> cases() {
+  std::vector<Golden> goldens = {
+      {.name = "stories260K", .model = "stories260K/stories260K.f32.gguf", .greedy = true},
+      {.name = "tales-31m-q8_0", .model = "tales-31m/tales-31m-q8_0.gguf"},
+      {.name = "tales-31m-q4_k_m", .model = "tales-31m/tales-31m-q4_k_m.gguf"}};
+  for (const std::string type : {"f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k_m", "q6_k"})
+    goldens.push_back({.name = "tiny-" + type, .model = "tiny-" + type + ".gguf"});
+  goldens.push_back({.name = "smollm2-135m", .model = "smollm2-135m", .greedy = true, .real = true});
+  goldens.push_back({.name = "smollm2-135m-chat", .model = "smollm2-135m", .greedy = true, .real = true});
+  goldens.push_back({.name = "smollm2-135m-long", .model = "smollm2-135m", .real = true, .step = false});
+
+  const bool full = std::getenv("MAINSPRING_FULL") != nullptr;
+  std::vector<Case> result;
+  for (const Golden& golden : goldens)
+    for (const auto tier : {gpu::Tier::best, gpu::Tier::portable, gpu::Tier::subgroups, gpu::Tier::f16}) {
+      if (!full && (tier > gpu::Tier::portable || (golden.real && tier != gpu::Tier::best))) continue;
+      result.push_back({golden, tier, true});
+      result.push_back({golden, tier, false});
+      result.push_back({golden, tier, true, true});
+    }
+  return result;
+}
+
+std::string name_of(const testing::TestParamInfo<Case>& info) {
+  const Case& c = info.param;
+  constexpr const char* tiers[] = {"best", "portable", "subgroups", "f16", "matrix"};
+  std::string name = fmt::format("{}_{}_{}{}", c.golden.name, tiers[int(c.tier)], c.f32_kv ? "f32" : "f16",
+                                 c.int8_activations ? "_int8" : "");
+  std::ranges::replace(name, '-', '_');
+  std::erase(name, '.');
+  return name;
+}
+
+std::vector<float> read_floats(const std::filesystem::path& path) {
+  const std::string bytes = read_file(path);
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+  return values;
+}
+
+double nmse(std::span<const float> values, std::span<const float> exact) {
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    const double difference = double(values[i]) - exact[i];
+    error += difference * difference;
+    norm += double(exact[i]) * exact[i];
+  }
+  return error / norm;
+}
+
+class GoldenLogits : public testing::TestWithParam<Case> {};
+
+TEST_P(GoldenLogits, are_met_whole_and_step_by_step) {
+  const auto& [golden, tier, f32_kv, int8] = GetParam();
+  const auto folder = shared_folder() / "golden";
+  if (!exists(folder)) GTEST_SKIP() << folder << " is not there";
+  if (!exists(path_of(golden))) GTEST_SKIP() << path_of(golden) << " is not there (tools/get-model fetches it)";
+
+  const auto json = read_json(folder / (golden.name + ".json"));
+  const std::vector<uint32_t> tokens = json["tokens"];
+  std::vector<uint32_t> rows(tokens.size());
+  std::iota(rows.begin(), rows.end(), 0u);
+  if (json.contains("rows")) rows = json["rows"].get<std::vector<uint32_t>>();
+  const std::vector<float> exact = read_floats(folder / (golden.name + ".exact.f32"));
+
+  Engine engine({.model = path_of(golden),
+                 .device = {.tier = tier, .cache = MS_BINARY_DIR "/pipelines"},
+                 .options = {.context = uint32_t(tokens.size()) + 48, .f32_kv = f32_kv, .int8_activations = int8}});
+  ASSERT_EQ(exact.size(), rows.size() * engine.model().config().vocab);
+  const double limit = int8 ? 1e-3 : f32_kv ? 1e-6 : 1e-5;
+  EXPECT_LT(nmse(engine.logits(tokens, rows, uint32_t(tokens.size())), exact), limit) << "whole";
+  if (golden.step) EXPECT_LT(nmse(engine.logits(tokens, rows, 1), exact), limit) << "step by step";
+
+  if (golden.greedy && f32_kv && !int8) {
+    const Request request{.sampling = {.temperature = 0}, .max_tokens = 48, .ignore_eos = true};
+    EXPECT_EQ(engine.generate(tokens, request).tokens, json["greedy"].get<std::vector<uint32_t>>());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenLogits, testing::ValuesIn(cases()), name_of);
+
+}  // namespace
+}  // namespace ms
