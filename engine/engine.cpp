@@ -14,18 +14,24 @@ namespace ms {
 
 namespace {
 
-constexpr size_t steps_ahead = 4;          // encoded before the host reads the first one's token
-constexpr size_t kept_prefills = 4;        // recordings of prompt lengths seen before
+constexpr size_t steps_ahead = 4;    // encoded before the host reads the first one's token
+constexpr size_t kept_prefills = 4;  // recordings of prompt lengths seen before
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 void check(const Sampling& s) {
-  require(std::isfinite(s.temperature) && s.temperature >= 0, "temperature is {}, want 0 or more", s.temperature);
+  require(std::isfinite(s.temperature) && s.temperature >= 0, "temperature is {}, want 0 or more",
+          s.temperature);
   require(s.top_p > 0 && s.top_p <= 1, "top-p is {}, want more than 0, at most 1", s.top_p);
   require(s.min_p >= 0 && s.min_p <= 1, "min-p is {}, want 0 to 1", s.min_p);
-  require(std::isfinite(s.repeat_penalty) && s.repeat_penalty > 0, "repeat penalty is {}, want more than 0", s.repeat_penalty);
-  require(std::isfinite(s.presence_penalty) && std::isfinite(s.frequency_penalty), "presence and frequency penalties are {} and {}, want numbers", s.presence_penalty, s.frequency_penalty);
+  require(std::isfinite(s.repeat_penalty) && s.repeat_penalty > 0,
+          "repeat penalty is {}, want more than 0", s.repeat_penalty);
+  require(std::isfinite(s.presence_penalty) && std::isfinite(s.frequency_penalty),
+          "presence and frequency penalties are {} and {}, want numbers", s.presence_penalty,
+          s.frequency_penalty);
 }
 
 // Steps on their way, oldest first. Whatever ends the generation, none is left behind.
@@ -34,12 +40,14 @@ class StepsAhead {
   explicit StepsAhead(gpu::Device& device) : device_(device) {}
   ~StepsAhead() {
     while (!tickets_.empty()) try {
-      next();
-    } catch (const std::exception&) {  // a lost device: said already, or by the next call
-    }
+        next();
+      } catch (const std::exception&) {  // a lost device: said already, or by the next call
+      }
   }
   size_t size() const { return tickets_.size(); }
-  void submit(const gpu::Recording& step, const gpu::View& back) { tickets_.push_back(device_.submit(step, back)); }
+  void submit(const gpu::Recording& step, const gpu::View& back) {
+    tickets_.push_back(device_.submit(step, back));
+  }
   std::vector<std::byte> next() {
     const gpu::Ticket ticket = tickets_.front();
     tickets_.pop_front();
@@ -66,34 +74,43 @@ Engine::Engine(const EngineOptions& options) : Engine(options, true) {
   const auto vocabulary = file.find_string("tokenizer.ggml.model").value_or("none");
   if (vocabulary != "none" && vocabulary != "no_vocab") tokenizer_ = Tokenizer::from_gguf(file);
   if (tokenizer_ && tokenizer_->vocab_size() > config.vocab)
-    fail("{}: the tokenizer has {} tokens, the embedding {} rows", options.model.string(), tokenizer_->vocab_size(), config.vocab);
+    fail("{}: the tokenizer has {} tokens, the embedding {} rows", options.model.string(),
+         tokenizer_->vocab_size(), config.vocab);
   if (tokenizer_) template_ = ChatTemplate::from_gguf(file);
-  model_ = std::make_unique<Llama>(*device_, config, Catalog::of(file), options.options, [&](uint64_t done, uint64_t all) {
-    if (progress_) progress_("weights", done, all);
-  });
+  model_ = std::make_unique<Llama>(*device_, config, Catalog::of(file), options.options,
+                                   [&](uint64_t done, uint64_t all) {
+                                     if (progress_) progress_("weights", done, all);
+                                   });
 }
 
-Engine::Engine(const EngineOptions& options, const Config& config, TensorType type, bool tied) : Engine(options, true) {
-  model_ = std::make_unique<Llama>(*device_, config, Catalog::synthetic(config, type, tied), options.options, [&](uint64_t done, uint64_t all) {
-    if (progress_) progress_("weights", done, all);
-  });
+Engine::Engine(const EngineOptions& options, const Config& config, TensorType type, bool tied)
+    : Engine(options, true) {
+  model_ = std::make_unique<Llama>(*device_, config, Catalog::synthetic(config, type, tied),
+                                   options.options, [&](uint64_t done, uint64_t all) {
+                                     if (progress_) progress_("weights", done, all);
+                                   });
 }
 
 const Tokenizer& Engine::tokenizer() const {
-  if (!tokenizer_) fail("the model file has no tokenizer (tokenizer.ggml.model): give token ids instead of text");
+  if (!tokenizer_)
+    fail("the model file has no tokenizer (tokenizer.ggml.model): give token ids instead of text");
   return *tokenizer_;
 }
 
-std::vector<uint32_t> Engine::encode(std::string_view text) const { return tokenizer().encode(text, {.add_special = true, .parse_special = false}); }
+std::vector<uint32_t> Engine::encode(std::string_view text) const {
+  return tokenizer().encode(text, {.add_special = true, .parse_special = false});
+}
 
 std::vector<uint32_t> Engine::encode_chat(const ChatTemplate::Json& messages) const {
   if (!template_) fail("the model file has no chat template (tokenizer.chat_template): use --raw");
-  return tokenizer().encode(template_->render(messages, {}), {.add_special = false, .parse_special = true});
+  return tokenizer().encode(template_->render(messages, {}),
+                            {.add_special = false, .parse_special = true});
 }
 
 void Engine::check_tokens(std::span<const uint32_t> tokens) const {
   for (size_t i = 0; i < tokens.size(); ++i)
-    require(tokens[i] < model_->config().vocab, "token {} is {}; the vocabulary has {}", i, tokens[i], model_->config().vocab);
+    require(tokens[i] < model_->config().vocab, "token {} is {}; the vocabulary has {}", i,
+            tokens[i], model_->config().vocab);
 }
 
 gpu::Recording Engine::record(gpu::Work work) {
@@ -115,11 +132,16 @@ const gpu::Recording& Engine::step(bool greedy) {
 const gpu::Recording& Engine::prefill_recording(uint32_t rows, bool want_logits) {
   const auto found = prefills_.find({rows, want_logits});
   if (found != prefills_.end()) return found->second;
-  if (prefills_.size() >= kept_prefills) prefills_.erase(prefills_.begin());  // the shortest: whole batches stay
-  return prefills_.emplace(std::pair(rows, want_logits), record(model_->prefill(rows, 0, want_logits))).first->second;
+  if (prefills_.size() >= kept_prefills)
+    prefills_.erase(prefills_.begin());  // the shortest: whole batches stay
+  return prefills_
+      .emplace(std::pair(rows, want_logits), record(model_->prefill(rows, 0, want_logits)))
+      .first->second;
 }
 
-void Engine::write_slot(const Slot& slot) { device_->write(*model_->slots().buffer, 0, std::as_bytes(std::span(&slot, 1))); }
+void Engine::write_slot(const Slot& slot) {
+  device_->write(*model_->slots().buffer, 0, std::as_bytes(std::span(&slot, 1)));
+}
 
 void Engine::prefill(std::span<const uint32_t> tokens, uint32_t start) {
   while (!tokens.empty()) {
@@ -132,19 +154,26 @@ void Engine::prefill(std::span<const uint32_t> tokens, uint32_t start) {
   }
 }
 
-Generation Engine::generate(std::span<const uint32_t> prompt, const Request& request, const OnText& on_text, const std::function<bool(uint32_t)>& on_token) {
+Generation Engine::generate(std::span<const uint32_t> prompt, const Request& request,
+                            const OnText& on_text, const std::function<bool(uint32_t)>& on_token) {
   const uint32_t context = model_->context();
   const Sampling& s = request.sampling;
   check(s);
   check_tokens(prompt);
-  require(request.max_tokens >= -1, "max tokens is {}, want -1 (no limit) or more", request.max_tokens);
-  if (prompt.empty()) fail("the prompt is empty, and the model has no beginning-of-text token to start from");
-  if (prompt.size() > context) fail("the prompt has {} tokens, the context holds {}: shorten it, or raise the context (-c)", prompt.size(), context);
+  require(request.max_tokens >= -1, "max tokens is {}, want -1 (no limit) or more",
+          request.max_tokens);
+  if (prompt.empty())
+    fail("the prompt is empty, and the model has no beginning-of-text token to start from");
+  if (prompt.size() > context)
+    fail("the prompt has {} tokens, the context holds {}: shorten it, or raise the context (-c)",
+         prompt.size(), context);
 
   Generation result;
   result.prompt_tokens = uint32_t(prompt.size());
   auto start = Clock::now();
-  const bool greedy = s.temperature == 0 && (s.repeat_last_n == 0 || (s.repeat_penalty == 1 && s.presence_penalty == 0 && s.frequency_penalty == 0));
+  const bool greedy = s.temperature == 0 &&
+                      (s.repeat_last_n == 0 || (s.repeat_penalty == 1 && s.presence_penalty == 0 &&
+                                                s.frequency_penalty == 0));
   const gpu::Recording& recording = step(greedy);
   const uint32_t filled = uint32_t(prompt.size()) - 1, batch = model_->options().batch;
   if (filled >= batch) prefill_recording(batch, false);
@@ -161,7 +190,8 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
   }
 
   // The slot's limit ends the generation on the GPU: positions that may be filled.
-  const uint64_t wanted = request.max_tokens < 0 ? context : prompt.size() + uint64_t(request.max_tokens) - 1;
+  const uint64_t wanted =
+      request.max_tokens < 0 ? context : prompt.size() + uint64_t(request.max_tokens) - 1;
   Slot slot{.token = prompt.back(),
             .position = filled,
             .limit = uint32_t(std::min<uint64_t>(context, wanted)),
@@ -177,7 +207,9 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
             .penalty_last_n = s.repeat_last_n};
   if (!request.ignore_eos && tokenizer_) {
     const auto stops = tokenizer_->stop_tokens();
-    if (stops.size() > std::size(slot.stop_tokens)) fail("the vocabulary has {} tokens that end a turn; at most {} are handled", stops.size(), std::size(slot.stop_tokens));
+    if (stops.size() > std::size(slot.stop_tokens))
+      fail("the vocabulary has {} tokens that end a turn; at most {} are handled", stops.size(),
+           std::size(slot.stop_tokens));
     slot.stop_count = uint32_t(stops.size());
     std::ranges::copy(stops, slot.stop_tokens);
   }
@@ -189,7 +221,9 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
   StopMatcher matcher(request.stop);
   Utf8Stream utf8;
   // An embedding may have more rows than the vocabulary has tokens: those have no text.
-  const auto is_control = [&](uint32_t token) { return token >= tokenizer_->vocab_size() || tokenizer_->is_control(token); };
+  const auto is_control = [&](uint32_t token) {
+    return token >= tokenizer_->vocab_size() || tokenizer_->is_control(token);
+  };
   bool after_special = tokenizer_ && is_control(prompt.back());
   const auto show = [&](const std::string& text) {
     result.text += text;
@@ -211,7 +245,8 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     if (on_token) wanted_more = on_token(token);
     if (stopped == Stopped::token || !tokenizer_) continue;
     std::string_view piece = is_control(token) ? std::string_view() : tokenizer_->piece(token);
-    if (after_special && tokenizer_->space_prefix() && piece.starts_with(' ')) piece.remove_prefix(1);
+    if (after_special && tokenizer_->space_prefix() && piece.starts_with(' '))
+      piece.remove_prefix(1);
     after_special = is_control(token);
     if (!show(matcher.push(utf8.push(piece)))) wanted_more = false;
     if (matcher.stopped()) break;
@@ -221,37 +256,51 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     std::string rest = matcher.push(utf8.finish());
     show(rest + matcher.finish());
   }
-  if (matcher.stopped()) result.finish = Finish::stop_string;
-  else if (!wanted_more) result.finish = Finish::cancelled;
-  else if (stopped == Stopped::token) result.finish = Finish::stop_token;
-  else result.finish = wanted <= context ? Finish::max_tokens : Finish::context_full;
-  if (request.max_tokens < 0 && result.finish == Finish::max_tokens) result.finish = Finish::context_full;
+  if (matcher.stopped())
+    result.finish = Finish::stop_string;
+  else if (!wanted_more)
+    result.finish = Finish::cancelled;
+  else if (stopped == Stopped::token)
+    result.finish = Finish::stop_token;
+  else
+    result.finish = wanted <= context ? Finish::max_tokens : Finish::context_full;
+  if (request.max_tokens < 0 && result.finish == Finish::max_tokens)
+    result.finish = Finish::context_full;
   return result;
 }
 
-std::vector<float> Engine::logits(std::span<const uint32_t> tokens, std::span<const uint32_t> rows, uint32_t batch) {
+std::vector<float> Engine::logits(std::span<const uint32_t> tokens, std::span<const uint32_t> rows,
+                                  uint32_t batch) {
   check_tokens(tokens);
   require(!tokens.empty(), "logits: no tokens");
   require(batch >= 1, "logits: a batch of 0 tokens");
-  if (tokens.size() > model_->context()) fail("{} tokens; the context holds {}: raise it (-c)", tokens.size(), model_->context());
-  for (uint32_t row : rows) require(row < tokens.size(), "logits: row {} of {} tokens", row, tokens.size());
+  if (tokens.size() > model_->context())
+    fail("{} tokens; the context holds {}: raise it (-c)", tokens.size(), model_->context());
+  for (uint32_t row : rows)
+    require(row < tokens.size(), "logits: row {} of {} tokens", row, tokens.size());
   const uint32_t vocab = model_->config().vocab;
   std::vector<float> all(rows.size() * size_t(vocab));
   const auto keep = [&](const gpu::View& logits, uint32_t first, uint32_t count) {
     for (size_t i = 0; i < rows.size(); ++i) {
       if (rows[i] < first || rows[i] >= first + count) continue;
-      const auto bytes = device_->read(*logits.buffer, logits.offset + (rows[i] - first) * uint64_t(vocab) * 4, vocab * 4ull);
+      const auto bytes = device_->read(
+          *logits.buffer, logits.offset + (rows[i] - first) * uint64_t(vocab) * 4, vocab * 4ull);
       std::memcpy(all.data() + i * vocab, bytes.data(), bytes.size());
     }
   };
-  const auto wanted = [&](uint32_t first, uint32_t count) { return std::ranges::any_of(rows, [&](uint32_t r) { return r >= first && r < first + count; }); };
+  const auto wanted = [&](uint32_t first, uint32_t count) {
+    return std::ranges::any_of(rows, [&](uint32_t r) { return r >= first && r < first + count; });
+  };
 
   batch = std::min(batch, model_->options().batch);
   for (uint32_t first = 0; first < tokens.size();) {
     uint32_t count = std::min<uint32_t>(batch, uint32_t(tokens.size()) - first);
     if (batch == 1) {
       if (!decode_) decode_ = record(model_->decode());
-      write_slot({.token = tokens[first], .position = first, .limit = model_->context(), .stopped = Stopped::running});
+      write_slot({.token = tokens[first],
+                  .position = first,
+                  .limit = model_->context(),
+                  .stopped = Stopped::running});
       device_->submit(*decode_);
       if (wanted(first, 1)) keep(model_->logits(), first, 1);
     } else {

@@ -1,7 +1,8 @@
-// engine.hpp: a model on a device, from tokens to tokens and text: loading, prefill, the decode loop, stopping.
+// engine.hpp: a model on a device, from tokens to tokens and text: loading, prefill, the decode
+// loop, stopping.
 //
-// One generation at a time, by one thread. A lost device is an Error, after which the Engine is of no use.
-// Sampling, Request and Generation are those of mainspring.hpp.
+// One generation at a time, by one thread. A lost device is an Error, after which the Engine is of
+// no use. Sampling, Request and Generation are those of mainspring.hpp.
 #pragma once
 #include <filesystem>
 #include <functional>
@@ -21,7 +22,7 @@
 namespace ms {
 
 struct EngineOptions {
-  std::filesystem::path model;  // a GGUF file
+  std::filesystem::path model;     // a GGUF file
   gpu::DeviceOptions device = {};  // sources are the engine's own
   ModelOptions options = {};
   // What is being done, how much of it, of how much: "weights" in bytes, "pipelines" in number.
@@ -30,28 +31,34 @@ struct EngineOptions {
 
 class Engine {
  public:
-  // Loads a model. Throws Error: no device, file missing, broken or not supported, device memory short.
+  // Loads a model. Throws Error: no device, file missing, broken or not supported, device memory
+  // short.
   explicit Engine(const EngineOptions& options);
   // A model of random weights: no tokenizer. For benchmarks.
   Engine(const EngineOptions& options, const Config& config, TensorType type, bool tied);
 
   gpu::Device& device() { return *device_; }
   Llama& model() { return *model_; }
-  const Tokenizer& tokenizer() const;                         // throws Error without one
+  const Tokenizer& tokenizer() const;  // throws Error without one
   const ChatTemplate* chat_template() const { return template_ ? &*template_ : nullptr; }
 
-  // The tokens of a prompt: as it is, or as one user turn (after an optional system turn) by the chat template.
+  // The tokens of a prompt: as it is, or as one user turn (after an optional system turn) by the
+  // chat template.
   std::vector<uint32_t> encode(std::string_view text) const;
   std::vector<uint32_t> encode_chat(const ChatTemplate::Json& messages) const;
 
-  // Continues a prompt. on_token(id) for each token, then on_text(piece) with text that is whole characters and no
-  // part of a stop string; either may return false to end the generation. Throws Error when the prompt is empty or
-  // does not fit the context; std::invalid_argument for a token outside the vocabulary or a senseless parameter.
-  Generation generate(std::span<const uint32_t> prompt, const Request& request, const OnText& on_text = {}, const std::function<bool(uint32_t)>& on_token = {});
+  // Continues a prompt. on_token(id) for each token, then on_text(piece) with text that is whole
+  // characters and no part of a stop string; either may return false to end the generation. Throws
+  // Error when the prompt is empty or does not fit the context; std::invalid_argument for a token
+  // outside the vocabulary or a senseless parameter.
+  Generation generate(std::span<const uint32_t> prompt, const Request& request,
+                      const OnText& on_text = {},
+                      const std::function<bool(uint32_t)>& on_token = {});
 
-  // Logits [rows.size(), vocab] at these positions of a sequence, evaluated `batch` tokens at a time; 1 goes through the
-  // decode step.
-  std::vector<float> logits(std::span<const uint32_t> tokens, std::span<const uint32_t> rows, uint32_t batch);
+  // Logits [rows.size(), vocab] at these positions of a sequence, evaluated `batch` tokens at a
+  // time; 1 goes through the decode step.
+  std::vector<float> logits(std::span<const uint32_t> tokens, std::span<const uint32_t> rows,
+                            uint32_t batch);
 
   // Evaluates tokens from position `start` of slot 0 on, into the KV cache. Does not wait.
   void prefill(std::span<const uint32_t> tokens, uint32_t start);
@@ -70,8 +77,9 @@ class Engine {
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> template_;
   std::unique_ptr<Llama> model_;
-  std::map<std::pair<uint32_t, bool>, gpu::Recording> prefills_;  // by rows and whether logits are wanted
-  std::optional<gpu::Recording> steps_[2], decode_;               // steps_[greedy]
+  std::map<std::pair<uint32_t, bool>, gpu::Recording>
+      prefills_;                                     // by rows and whether logits are wanted
+  std::optional<gpu::Recording> steps_[2], decode_;  // steps_[greedy]
 };
 
 }  // namespace ms

@@ -13,7 +13,8 @@ class StopMatcher {
   // Empty strings are ignored.
   explicit StopMatcher(std::vector<std::string> stops);
 
-  // What may be shown of the text so far. After a stop: what stood before it, then nothing ever more.
+  // What may be shown of the text so far. After a stop: what stood before it, then nothing ever
+  // more.
   std::string push(std::string_view text);
   // The end of the stream: what was held back.
   std::string finish();

@@ -47,9 +47,10 @@ std::vector<uint8_t> BlobCache::load(std::span<const uint8_t> key) const {
   const uint64_t size = uint64_t(in.tellg());
   in.seekg(0);
   Header header;
-  if (size < sizeof(header) || !in.read(reinterpret_cast<char*>(&header), sizeof(header))) return {};
-  if (std::memcmp(header.magic, Header().magic, 8) != 0 || header.key_hash != hash(key, check_seed) ||
-      header.value_bytes != size - sizeof(header))
+  if (size < sizeof(header) || !in.read(reinterpret_cast<char*>(&header), sizeof(header)))
+    return {};
+  if (std::memcmp(header.magic, Header().magic, 8) != 0 ||
+      header.key_hash != hash(key, check_seed) || header.value_bytes != size - sizeof(header))
     return {};
   std::vector<uint8_t> value(header.value_bytes);
   if (!in.read(reinterpret_cast<char*>(value.data()), std::streamsize(value.size()))) return {};
@@ -61,7 +62,8 @@ void BlobCache::store(std::span<const uint8_t> key, std::span<const uint8_t> val
   if (folder_.empty()) return;
   static std::atomic<uint32_t> serial = 0;
   const auto path = file(key);
-  const auto part = folder_ / fmt::format("{}.{}.{}.part", path.filename().string(), getpid(), serial++);
+  const auto part =
+      folder_ / fmt::format("{}.{}.{}.part", path.filename().string(), getpid(), serial++);
   Header header;
   header.key_hash = hash(key, check_seed);
   header.value_bytes = value.size();

@@ -1,7 +1,8 @@
 // blob_cache.hpp: a folder of compiled pipelines, kept between runs for Dawn. For gpu/ only.
 //
-// One file a blob, named by a hash of Dawn's key; written aside and renamed, so readers never see half a
-// file. A file whose key or checksum does not match is ignored: the cache may be shared, cut or stale.
+// One file a blob, named by a hash of Dawn's key; written aside and renamed, so readers never see
+// half a file. A file whose key or checksum does not match is ignored: the cache may be shared, cut
+// or stale.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -14,7 +15,8 @@ namespace ms::gpu {
 
 class BlobCache {
  public:
-  // Creates the folder; a folder that cannot be made leaves a cache that holds nothing. Empty: no cache.
+  // Creates the folder; a folder that cannot be made leaves a cache that holds nothing. Empty: no
+  // cache.
   explicit BlobCache(std::filesystem::path folder);
 
   std::vector<uint8_t> load(std::span<const uint8_t> key) const;  // empty when absent

@@ -1,4 +1,5 @@
-// caps.hpp: what a device can do, as plain data. Wrappers choose overrides from it; no device is touched.
+// caps.hpp: what a device can do, as plain data. Wrappers choose overrides from it; no device is
+// touched.
 #pragma once
 #include <compare>
 #include <cstdint>
@@ -35,11 +36,11 @@ struct Caps {
   uint32_t min_subgroup_size = 1;
   uint32_t max_subgroup_size = 1;
 
-  uint32_t max_storage_buffers = 8;               // a stage
-  uint32_t max_workgroup_bytes = 16384;           // of var<workgroup>
-  uint32_t max_invocations = 256;                 // a workgroup
-  uint32_t max_workgroups = 65535;                // a dimension
-  uint64_t max_binding_bytes = 128ull << 20;      // one storage binding
+  uint32_t max_storage_buffers = 8;           // a stage
+  uint32_t max_workgroup_bytes = 16384;       // of var<workgroup>
+  uint32_t max_invocations = 256;             // a workgroup
+  uint32_t max_workgroups = 65535;            // a dimension
+  uint64_t max_binding_bytes = 128ull << 20;  // one storage binding
   uint64_t max_buffer_bytes = 256ull << 20;
 };
 

@@ -19,22 +19,29 @@ namespace ms::gpu {
 
 namespace {
 
-constexpr uint64_t view_alignment = 256;   // minStorageBufferOffsetAlignment, minUniformBufferOffsetAlignment
-constexpr uint64_t binding_alignment = 16; // so that arrays of vec4 reach the last element
-constexpr uint32_t stand_ins = 16;         // a place each, since writable ranges must not overlap
+constexpr uint64_t view_alignment =
+    256;  // minStorageBufferOffsetAlignment, minUniformBufferOffsetAlignment
+constexpr uint64_t binding_alignment = 16;  // so that arrays of vec4 reach the last element
+constexpr uint32_t stand_ins = 16;          // a place each, since writable ranges must not overlap
 
 uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
 
 // Where what is bound for a view ends, in bytes of its buffer.
-uint64_t bound_end(const View& view) { return view.offset + std::max(binding_alignment, round_up(view.bytes(), binding_alignment)); }
+uint64_t bound_end(const View& view) {
+  return view.offset + std::max(binding_alignment, round_up(view.bytes(), binding_alignment));
+}
 
 void require_within(const Buffer& buffer, uint64_t offset, uint64_t bytes, const char* what) {
-  require(offset % 4 == 0 && offset <= buffer.bytes && bytes <= buffer.bytes - offset, "{}: a {} of {} bytes at {} exceeds its {}, or is not of whole words", buffer.label, what, bytes, offset, buffer.bytes);
+  require(offset % 4 == 0 && offset <= buffer.bytes && bytes <= buffer.bytes - offset,
+          "{}: a {} of {} bytes at {} exceeds its {}, or is not of whole words", buffer.label, what,
+          bytes, offset, buffer.bytes);
 }
 
 constexpr const char* no_adapter =
-    "no WebGPU adapter: the Vulkan loader found no driver. Install one (Debian, without a GPU: mesa-vulkan-drivers "
-    "25 or newer, in bookworm-backports on Debian 12; with NVIDIA: its driver package with Vulkan) and libvulkan1";
+    "no WebGPU adapter: the Vulkan loader found no driver. Install one (Debian, without a GPU: "
+    "mesa-vulkan-drivers "
+    "25 or newer, in bookworm-backports on Debian 12; with NVIDIA: its driver package with Vulkan) "
+    "and libvulkan1";
 
 // The instance outlives every adapter and device of the process.
 dawn::native::Instance& instance() {
@@ -96,7 +103,9 @@ Caps caps_of(WGPUAdapter adapter) {
                  : info.backendType == WGPUBackendType_Metal ? "Metal"
                                                              : "D3D12";
   caps.cpu = info.adapterType == WGPUAdapterType_CPU;
-  const auto has = [&](WGPUFeatureName feature) { return wgpuAdapterHasFeature(adapter, feature) != 0; };
+  const auto has = [&](WGPUFeatureName feature) {
+    return wgpuAdapterHasFeature(adapter, feature) != 0;
+  };
   caps.variant = {.subgroups = has(WGPUFeatureName_Subgroups),
                   .f16 = has(WGPUFeatureName_ShaderF16),
                   .matrix = has(WGPUFeatureName_ChromiumExperimentalSubgroupMatrix)};
@@ -111,7 +120,8 @@ Caps caps_of(WGPUAdapter adapter) {
   wgpuAdapterGetLimits(adapter, &limits);
   caps.max_storage_buffers = std::min(limits.maxStorageBuffersPerShaderStage, stand_ins);
   caps.max_workgroup_bytes = limits.maxComputeWorkgroupStorageSize;
-  caps.max_invocations = std::min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
+  caps.max_invocations =
+      std::min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
   caps.max_workgroups = limits.maxComputeWorkgroupsPerDimension;
   caps.max_binding_bytes = limits.maxStorageBufferBindingSize;
   caps.max_buffer_bytes = limits.maxBufferSize;
@@ -123,18 +133,26 @@ Caps restrict_to(Caps caps, Tier tier) {
   const Caps device = caps;
   Variant& v = caps.variant;
   switch (tier) {
-    case Tier::best: break;
+    case Tier::best:
+      break;
     case Tier::portable:
       v = {};
       caps.max_storage_buffers = 8, caps.max_workgroup_bytes = 16384, caps.max_invocations = 256;
       caps.max_binding_bytes = std::min<uint64_t>(caps.max_binding_bytes, 128ull << 20);
       break;
-    case Tier::subgroups: v = {.subgroups = true}; break;
-    case Tier::f16: v = {.subgroups = true, .f16 = true}; break;
-    case Tier::matrix: v = {.subgroups = true, .f16 = true, .matrix = true}; break;
+    case Tier::subgroups:
+      v = {.subgroups = true};
+      break;
+    case Tier::f16:
+      v = {.subgroups = true, .f16 = true};
+      break;
+    case Tier::matrix:
+      v = {.subgroups = true, .f16 = true, .matrix = true};
+      break;
   }
   const auto need = [&](bool wanted, bool there, const char* name) {
-    if (wanted && !there) fail("{} ({}) has no {}; try --tier portable", device.name, device.driver, name);
+    if (wanted && !there)
+      fail("{} ({}) has no {}; try --tier portable", device.name, device.driver, name);
   };
   need(v.subgroups, device.variant.subgroups, "subgroups");
   need(v.f16, device.variant.f16, "shader-f16");
@@ -154,7 +172,8 @@ size_t choose(const std::vector<dawn::native::Adapter>& adapters, const std::str
     if (caps.name.find(wanted) != std::string::npos) return i;
     names += fmt::format("\n  {}: {}", i, caps.name);
   }
-  if (error == std::errc{} && end == wanted.data() + wanted.size() && index < adapters.size()) return index;
+  if (error == std::errc{} && end == wanted.data() + wanted.size() && index < adapters.size())
+    return index;
   fail("no device \"{}\"; there are:{}", wanted, names);
 }
 
@@ -235,8 +254,11 @@ struct Device::Impl {
   }
 
   void validate(const Dispatch& d) {
-    require(d.bindings.size() == d.kernel->bindings.size(), "{}: {} bindings given, the kernel has {}", d.kernel->name, d.bindings.size(), d.kernel->bindings.size());
-    require(d.params.size() == d.kernel->params_bytes, "{}: {} bytes of params, the kernel has {}", d.kernel->name, d.params.size(), d.kernel->params_bytes);
+    require(d.bindings.size() == d.kernel->bindings.size(),
+            "{}: {} bindings given, the kernel has {}", d.kernel->name, d.bindings.size(),
+            d.kernel->bindings.size());
+    require(d.params.size() == d.kernel->params_bytes, "{}: {} bytes of params, the kernel has {}",
+            d.kernel->name, d.params.size(), d.kernel->params_bytes);
     const std::string_view refusal = d.kernel->refusal(d.constants);
     require(refusal.empty(), "{}: {}: {}", d.kernel->name, to_string(d.constants), refusal);
     uint32_t storage = 0;
@@ -245,19 +267,33 @@ struct Device::Impl {
       ++storage;
       if (!view) continue;
       const uint64_t end = bound_end(view);
-      require(view.offset % view_alignment == 0, "{}: binding {} starts at byte {} of {}, not a multiple of {}", d.kernel->name, i + 1, view.offset, view.buffer->label, view_alignment);
-      require(end <= view.buffer->bytes, "{}: binding {}, {}, ends at byte {} of {}, which has {}", d.kernel->name, i + 1, view, end, view.buffer->label, view.buffer->bytes);
-      require(end - view.offset <= caps.max_binding_bytes, "{}: binding {}, {}, has {} bytes; a binding of this device holds {}", d.kernel->name, i + 1, view, view.bytes(), caps.max_binding_bytes);
+      require(view.offset % view_alignment == 0,
+              "{}: binding {} starts at byte {} of {}, not a multiple of {}", d.kernel->name, i + 1,
+              view.offset, view.buffer->label, view_alignment);
+      require(end <= view.buffer->bytes, "{}: binding {}, {}, ends at byte {} of {}, which has {}",
+              d.kernel->name, i + 1, view, end, view.buffer->label, view.buffer->bytes);
+      require(end - view.offset <= caps.max_binding_bytes,
+              "{}: binding {}, {}, has {} bytes; a binding of this device holds {}", d.kernel->name,
+              i + 1, view, view.bytes(), caps.max_binding_bytes);
       for (size_t j = 0; j < i; ++j) {
         const View& other = d.bindings[j];
         if (other.buffer != view.buffer) continue;
-        // The usage scope is per buffer, not per range; of ranges that are written, none may overlap another.
-        require(d.kernel->bindings[i] == d.kernel->bindings[j], "{}: bindings {} and {} read and write one buffer, {}", d.kernel->name, j + 1, i + 1, view.buffer->label);
-        require(d.kernel->bindings[i] == in || end <= other.offset || bound_end(other) <= view.offset, "{}: bindings {} and {} write the same bytes of {}", d.kernel->name, j + 1, i + 1, view.buffer->label);
+        // The usage scope is per buffer, not per range; of ranges that are written, none may
+        // overlap another.
+        require(d.kernel->bindings[i] == d.kernel->bindings[j],
+                "{}: bindings {} and {} read and write one buffer, {}", d.kernel->name, j + 1,
+                i + 1, view.buffer->label);
+        require(
+            d.kernel->bindings[i] == in || end <= other.offset || bound_end(other) <= view.offset,
+            "{}: bindings {} and {} write the same bytes of {}", d.kernel->name, j + 1, i + 1,
+            view.buffer->label);
       }
     }
-    require(storage <= caps.max_storage_buffers, "{}: {} storage buffers; this device allows {}", d.kernel->name, storage, caps.max_storage_buffers);
-    for (uint32_t n : d.grid) require(n <= caps.max_workgroups, "{}: {} workgroups in a dimension; this device allows {}", d.kernel->name, n, caps.max_workgroups);
+    require(storage <= caps.max_storage_buffers, "{}: {} storage buffers; this device allows {}",
+            d.kernel->name, storage, caps.max_storage_buffers);
+    for (uint32_t n : d.grid)
+      require(n <= caps.max_workgroups, "{}: {} workgroups in a dimension; this device allows {}",
+              d.kernel->name, n, caps.max_workgroups);
   }
 
   void encode(WGPUComputePassEncoder pass, const Recording::Step& step) {
@@ -281,7 +317,8 @@ struct Device::Impl {
   }
 
   // A host-visible copy of a range, to be mapped once the commands before it are done.
-  std::unique_ptr<Back> copy_back(WGPUCommandEncoder encoder, WGPUBuffer from, uint64_t offset, uint64_t bytes) {
+  std::unique_ptr<Back> copy_back(WGPUCommandEncoder encoder, WGPUBuffer from, uint64_t offset,
+                                  uint64_t bytes) {
     const uint64_t room = round_up(std::max<uint64_t>(bytes, 4), 4);
     std::unique_ptr<Back> back;
     for (auto& old : spare)
@@ -293,7 +330,8 @@ struct Device::Impl {
     }
     back->bytes = bytes;
     back->mapped = false;
-    if (bytes) wgpuCommandEncoderCopyBufferToBuffer(encoder, from, offset, back->buffer.get(), 0, room);
+    if (bytes)
+      wgpuCommandEncoderCopyBufferToBuffer(encoder, from, offset, back->buffer.get(), 0, room);
     return back;
   }
 
@@ -306,7 +344,8 @@ struct Device::Impl {
       back.mapped = status == WGPUMapAsyncStatus_Success;
       if (!back.mapped) back.error = text(message);
     };
-    back.future = wgpuBufferMapAsync(back.buffer.get(), WGPUMapMode_Read, 0, wgpuBufferGetSize(back.buffer.get()), info);
+    back.future = wgpuBufferMapAsync(back.buffer.get(), WGPUMapMode_Read, 0,
+                                     wgpuBufferGetSize(back.buffer.get()), info);
   }
 
   std::vector<std::byte> take(std::unique_ptr<Back> back) {
@@ -314,7 +353,10 @@ struct Device::Impl {
     check();
     if (!back->mapped) fail("cannot read memory of {} back: {}", caps.name, back->error);
     std::vector<std::byte> result(back->bytes);
-    std::memcpy(result.data(), wgpuBufferGetConstMappedRange(back->buffer.get(), 0, wgpuBufferGetSize(back->buffer.get())), result.size());
+    std::memcpy(
+        result.data(),
+        wgpuBufferGetConstMappedRange(back->buffer.get(), 0, wgpuBufferGetSize(back->buffer.get())),
+        result.size());
     wgpuBufferUnmap(back->buffer.get());
     if (spare.size() < 16) spare.push_back(std::move(back));
     return result;
@@ -338,8 +380,8 @@ std::unique_ptr<Device> Device::open(const DeviceOptions& options) {
   impl->caps.robust = !options.fast;
 
 #ifdef __GLIBC__
-  // lavapipe allocates the frames of every workgroup anew; beyond glibc's threshold of 128 KiB each would be a mmap and a
-  // munmap, which made kernels up to 25 times slower.
+  // lavapipe allocates the frames of every workgroup anew; beyond glibc's threshold of 128 KiB each
+  // would be a mmap and a munmap, which made kernels up to 25 times slower.
   if (impl->caps.cpu) mallopt(M_MMAP_THRESHOLD, 1 << 30), mallopt(M_TRIM_THRESHOLD, 1 << 30);
 #endif
 
@@ -353,20 +395,25 @@ std::unique_ptr<Device> Device::open(const DeviceOptions& options) {
   WGPULimits limits = WGPU_LIMITS_INIT;  // those not named keep WebGPU's defaults
   limits.maxStorageBuffersPerShaderStage = impl->caps.max_storage_buffers;
   limits.maxComputeWorkgroupStorageSize = impl->caps.max_workgroup_bytes;
-  limits.maxComputeInvocationsPerWorkgroup = limits.maxComputeWorkgroupSizeX = impl->caps.max_invocations;
+  limits.maxComputeInvocationsPerWorkgroup = limits.maxComputeWorkgroupSizeX =
+      impl->caps.max_invocations;
   limits.maxStorageBufferBindingSize = impl->caps.max_binding_bytes;
   limits.maxBufferSize = impl->caps.max_buffer_bytes;
 
   WGPUDawnCacheDeviceDescriptor cache = WGPU_DAWN_CACHE_DEVICE_DESCRIPTOR_INIT;
   cache.isolationKey = text(std::string_view("mainspring"));
   cache.dawnLoadCacheDataCallbackInfo.userdata1 = &impl->blobs;
-  cache.dawnLoadCacheDataCallbackInfo.callback = [](size_t key_size, const uint8_t* key, size_t size, uint8_t* value, void* user, void*) -> size_t {
+  cache.dawnLoadCacheDataCallbackInfo.callback = [](size_t key_size, const uint8_t* key,
+                                                    size_t size, uint8_t* value, void* user,
+                                                    void*) -> size_t {
     const auto blob = static_cast<BlobCache*>(user)->load({key, key_size});
     if (value && blob.size() <= size) std::ranges::copy(blob, value);
     return blob.size();
   };
   cache.dawnStoreCacheDataCallbackInfo.userdata1 = &impl->blobs;
-  cache.dawnStoreCacheDataCallbackInfo.callback = [](size_t key_size, const uint8_t* key, size_t size, const uint8_t* value, void* user, void*) {
+  cache.dawnStoreCacheDataCallbackInfo.callback = [](size_t key_size, const uint8_t* key,
+                                                     size_t size, const uint8_t* value, void* user,
+                                                     void*) {
     static_cast<BlobCache*>(user)->store({key, key_size}, {value, size});
   };
   WGPUDawnTogglesDescriptor device_toggles = toggles.descriptor;
@@ -380,17 +427,20 @@ std::unique_ptr<Device> Device::open(const DeviceOptions& options) {
   descriptor.requiredLimits = &limits;
   descriptor.deviceLostCallbackInfo.mode = WGPUCallbackMode_AllowSpontaneous;
   descriptor.deviceLostCallbackInfo.userdata1 = impl.get();
-  descriptor.deviceLostCallbackInfo.callback = [](const WGPUDevice*, WGPUDeviceLostReason reason, WGPUStringView message, void* user, void*) {
+  descriptor.deviceLostCallbackInfo.callback = [](const WGPUDevice*, WGPUDeviceLostReason reason,
+                                                  WGPUStringView message, void* user, void*) {
     auto& impl = *static_cast<Impl*>(user);
     const std::lock_guard lock(impl.mutex);
     impl.lost = reason == WGPUDeviceLostReason_Destroyed ? "it was destroyed" : text(message);
   };
   descriptor.uncapturedErrorCallbackInfo.userdata1 = impl.get();
-  descriptor.uncapturedErrorCallbackInfo.callback = [](const WGPUDevice*, WGPUErrorType type, WGPUStringView message, void* user, void*) {
+  descriptor.uncapturedErrorCallbackInfo.callback = [](const WGPUDevice*, WGPUErrorType type,
+                                                       WGPUStringView message, void* user, void*) {
     auto& impl = *static_cast<Impl*>(user);
     const std::lock_guard lock(impl.mutex);
     if (!impl.error.empty()) return;  // the first one is the cause
-    impl.error = type == WGPUErrorType_OutOfMemory ? "out of memory: " + text(message) : text(message);
+    impl.error =
+        type == WGPUErrorType_OutOfMemory ? "out of memory: " + text(message) : text(message);
   };
 
   struct Answer {
@@ -400,14 +450,16 @@ std::unique_ptr<Device> Device::open(const DeviceOptions& options) {
   WGPURequestDeviceCallbackInfo info = WGPU_REQUEST_DEVICE_CALLBACK_INFO_INIT;
   info.mode = WGPUCallbackMode_WaitAnyOnly;
   info.userdata1 = &answer;
-  info.callback = [](WGPURequestDeviceStatus, WGPUDevice device, WGPUStringView message, void* user, void*) {
+  info.callback = [](WGPURequestDeviceStatus, WGPUDevice device, WGPUStringView message, void* user,
+                     void*) {
     *static_cast<Answer*>(user) = {device, text(message)};
   };
   impl->wait_for(wgpuAdapterRequestDevice(chosen, &descriptor, info));
   if (!answer.device) fail("cannot open {}: {}", impl->caps.name, answer.message);
   impl->device.reset(answer.device);
   impl->queue.reset(wgpuDeviceGetQueue(answer.device));
-  impl->pipelines = std::make_unique<PipelineCache>(instance().Get(), answer.device, variant, options.sources);
+  impl->pipelines =
+      std::make_unique<PipelineCache>(instance().Get(), answer.device, variant, options.sources);
 
   std::unique_ptr<Device> device(new Device(std::move(impl)));
   device->impl_->zeros = device->buffer(view_alignment, "stand-in, read");
@@ -437,8 +489,10 @@ BufferPtr Device::buffer(uint64_t bytes, std::string label) {
   impl_->check();
   const uint64_t rounded = std::max(view_alignment, round_up(bytes, view_alignment));
   if (bytes > impl_->caps.max_buffer_bytes || rounded > impl_->caps.max_buffer_bytes)
-    fail("{}: {} bytes; a buffer of {} holds at most {}", label, bytes, impl_->caps.name, impl_->caps.max_buffer_bytes);
-  const WGPUBufferUsage usage = WGPUBufferUsage_Storage | WGPUBufferUsage_Uniform | WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst;
+    fail("{}: {} bytes; a buffer of {} holds at most {}", label, bytes, impl_->caps.name,
+         impl_->caps.max_buffer_bytes);
+  const WGPUBufferUsage usage = WGPUBufferUsage_Storage | WGPUBufferUsage_Uniform |
+                                WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst;
   RawBuffer raw = impl_->make(rounded, usage, label);
   if (!raw) fail("{}: cannot allocate {} bytes on {}", label, rounded, impl_->caps.name);
   impl_->check();
@@ -447,7 +501,8 @@ BufferPtr Device::buffer(uint64_t bytes, std::string label) {
 
 void Device::write(Buffer& buffer, uint64_t offset, std::span<const std::byte> bytes) {
   impl_->check();
-  require(bytes.size() % 4 == 0, "{}: a write of {} bytes is not of whole words", buffer.label, bytes.size());
+  require(bytes.size() % 4 == 0, "{}: a write of {} bytes is not of whole words", buffer.label,
+          bytes.size());
   require_within(buffer, offset, bytes.size(), "write");
   ++impl_->counts.buffer_writes;
   wgpuQueueWriteBuffer(impl_->queue.get(), buffer.raw, offset, bytes.data(), bytes.size());
@@ -492,14 +547,18 @@ Recording Device::record(Work work, const std::function<void(size_t, size_t)>& p
     entries[0].buffer = params.raw;
     entries[0].offset = at;
     entries[0].size = round_up(d.params.size(), 16);
-    for (uint32_t j = 0; j < d.bindings.size(); ++j) entries.push_back(impl_->entry(j + 1, d.bindings[j], d.kernel->bindings[j]));
+    for (uint32_t j = 0; j < d.bindings.size(); ++j)
+      entries.push_back(impl_->entry(j + 1, d.bindings[j], d.kernel->bindings[j]));
     WGPUBindGroupDescriptor descriptor = WGPU_BIND_GROUP_DESCRIPTOR_INIT;
     descriptor.label = text(d.kernel->name);
     descriptor.layout = impl_->pipelines->layout(*d.kernel);
     descriptor.entryCount = entries.size();
     descriptor.entries = entries.data();
     ++impl_->counts.bind_groups;
-    recording.steps_.push_back({pipelines[i], std::unique_ptr<WGPUBindGroupImpl, Recording::Release>(wgpuDeviceCreateBindGroup(impl_->device.get(), &descriptor)), d.grid});
+    recording.steps_.push_back({pipelines[i],
+                                std::unique_ptr<WGPUBindGroupImpl, Recording::Release>(
+                                    wgpuDeviceCreateBindGroup(impl_->device.get(), &descriptor)),
+                                d.grid});
     at += round_up(d.params.size(), view_alignment);
   }
   if (!all.empty()) write(params, 0, all);
@@ -559,7 +618,8 @@ std::vector<double> Device::time(const Recording& recording, uint32_t repeats) {
       query.type = WGPUQueryType_Timestamp;
       query.count = 2 * count;
       const QuerySet set(wgpuDeviceCreateQuerySet(impl_->device.get(), &query));
-      const RawBuffer resolved = impl_->make(16 * count, WGPUBufferUsage_QueryResolve | WGPUBufferUsage_CopySrc, "timestamps");
+      const RawBuffer resolved = impl_->make(
+          16 * count, WGPUBufferUsage_QueryResolve | WGPUBufferUsage_CopySrc, "timestamps");
       const CommandEncoder encoder(wgpuDeviceCreateCommandEncoder(impl_->device.get(), nullptr));
       for (uint32_t i = 0; i < count; ++i) {
         WGPUPassTimestampWrites writes = WGPU_PASS_TIMESTAMP_WRITES_INIT;
@@ -579,7 +639,8 @@ std::vector<double> Device::time(const Recording& recording, uint32_t repeats) {
       const auto bytes = impl_->take(std::move(back));
       std::vector<uint64_t> ns(2 * count);
       std::memcpy(ns.data(), bytes.data(), bytes.size());
-      for (uint32_t i = 0; i < count; ++i) samples[first + i].push_back(double(ns[2 * i + 1] - ns[2 * i]) / 1000);
+      for (uint32_t i = 0; i < count; ++i)
+        samples[first + i].push_back(double(ns[2 * i + 1] - ns[2 * i]) / 1000);
     }
   }
   std::vector<double> medians;
@@ -594,12 +655,14 @@ void Device::run_twin(const Dispatch& dispatch) {
   std::vector<std::vector<std::byte>> memory;
   std::vector<std::span<std::byte>> spans;
   for (const View& view : dispatch.bindings) {
-    memory.push_back(view ? read(*view.buffer, view.offset, round_up(view.bytes(), 4)) : std::vector<std::byte>());
+    memory.push_back(view ? read(*view.buffer, view.offset, round_up(view.bytes(), 4))
+                          : std::vector<std::byte>());
     spans.push_back(memory.back());
   }
   dispatch.kernel->twin(HostDispatch(dispatch, std::move(spans)));
   for (size_t i = 0; i < memory.size(); ++i)
-    if (dispatch.bindings[i] && dispatch.kernel->bindings[i] == out) write(*dispatch.bindings[i].buffer, dispatch.bindings[i].offset, memory[i]);
+    if (dispatch.bindings[i] && dispatch.kernel->bindings[i] == out)
+      write(*dispatch.bindings[i].buffer, dispatch.bindings[i].offset, memory[i]);
 }
 
 std::optional<std::string> Device::compile_error(const Dispatch& dispatch) {

@@ -1,8 +1,8 @@
 // device.hpp: a WebGPU device: buffers, pipelines, recordings of work, submission, timing.
 //
-// The only face of webgpu.h that other layers see, and none of its types. One thread at a time may use a
-// Device; the pipeline cache inside it is thread-safe. A lost device or an error that Dawn reported
-// asynchronously is thrown (ms::Error) by the next call.
+// The only face of webgpu.h that other layers see, and none of its types. One thread at a time may
+// use a Device; the pipeline cache inside it is thread-safe. A lost device or an error that Dawn
+// reported asynchronously is thrown (ms::Error) by the next call.
 #pragma once
 #include <filesystem>
 #include <functional>
@@ -26,7 +26,8 @@ struct Buffer {
   uint64_t bytes = 0;  // a multiple of 256, zero at first
   std::string label;
 
-  Buffer(WGPUBufferImpl* raw, uint64_t bytes, std::string label) : raw(raw), bytes(bytes), label(std::move(label)) {}
+  Buffer(WGPUBufferImpl* raw, uint64_t bytes, std::string label)
+      : raw(raw), bytes(bytes), label(std::move(label)) {}
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer();
@@ -41,8 +42,8 @@ inline View view(const BufferPtr& buffer, Shape shape, Type type = Type::f32) {
 struct DeviceOptions {
   std::string device = {};  // an index of adapters(), or part of a name; empty takes the first
   Tier tier = Tier::best;
-  bool fast = false;                    // no bounds checks in shaders
-  std::filesystem::path cache = {};     // folder of compiled pipelines; empty: none are kept
+  bool fast = false;                         // no bounds checks in shaders
+  std::filesystem::path cache = {};          // folder of compiled pipelines; empty: none are kept
   std::span<const WgslSource> sources = {};  // of every kernel
 };
 
@@ -90,7 +91,8 @@ class Device {
   const Caps& caps() const;
   const Counts& counts() const;
 
-  // Zeroed memory; bytes are rounded up to a multiple of 256. Throws Error beyond the device's limit or memory.
+  // Zeroed memory; bytes are rounded up to a multiple of 256. Throws Error beyond the device's
+  // limit or memory.
   BufferPtr buffer(uint64_t bytes, std::string label);
   // Copies to byte `offset` of a buffer (multiples of 4). Queued: ordered with submissions.
   void write(Buffer& buffer, uint64_t offset, std::span<const std::byte> bytes);
@@ -107,13 +109,14 @@ class Device {
   // Waits for everything submitted.
   void finish();
 
-  // Runs the recording `repeats` times, each dispatch in a pass of its own; median microseconds each.
-  // Throws Error on a device without timestamps.
+  // Runs the recording `repeats` times, each dispatch in a pass of its own; median microseconds
+  // each. Throws Error on a device without timestamps.
   std::vector<double> time(const Recording& recording, uint32_t repeats);
   // Runs the dispatch's CPU twin on copies of its buffers and writes the results back.
   void run_twin(const Dispatch& dispatch);
 
-  // Whether this pipeline can be built; the compiler's words otherwise. For tests and `kernels --check`.
+  // Whether this pipeline can be built; the compiler's words otherwise. For tests and `kernels
+  // --check`.
   std::optional<std::string> compile_error(const Dispatch& dispatch);
   // The cached pipeline of a dispatch, compiled now if it must be.
   WGPUComputePipelineImpl* pipeline(const Dispatch& dispatch);

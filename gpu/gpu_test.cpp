@@ -1,4 +1,5 @@
-// gpu_test.cpp: shapes, module texts, the pipeline cache, the recorder and a device's failures, on small kernels of its own.
+// gpu_test.cpp: shapes, module texts, the pipeline cache, the recorder and a device's failures, on
+// small kernels of its own.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -77,8 +78,11 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }
 )";
 
-constexpr WgslSource sources[] = {{"add", add_wgsl},       {"broken", broken_wgsl}, {"interface", interface_wgsl},
-                                  {"multiply", multiply_wgsl}, {"slow", slow_wgsl}};
+constexpr WgslSource sources[] = {{"add", add_wgsl},
+                                  {"broken", broken_wgsl},
+                                  {"interface", interface_wgsl},
+                                  {"multiply", multiply_wgsl},
+                                  {"slow", slow_wgsl}};
 
 void no_twin(const HostDispatch&) {}
 
@@ -102,7 +106,10 @@ Dispatch dispatch(const Kernel& kernel, View x, View y, Add::Overrides over = {}
 
 // A dispatch that is compiled only.
 Dispatch compiled(const Kernel& kernel, Add::Overrides over = {}) {
-  return {.kernel = &kernel, .constants = constants(over), .bindings = {}, .params = bytes(Add::Params{})};
+  return {.kernel = &kernel,
+          .constants = constants(over),
+          .bindings = {},
+          .params = bytes(Add::Params{})};
 }
 
 std::vector<std::byte> words(std::vector<uint32_t> values) {
@@ -121,7 +128,9 @@ std::string message_of(const std::function<void()>& run) {
   ADD_FAILURE() << "nothing was thrown";
   return "";
 }
-std::string refusal_of(const std::function<void()>& run) { return message_of<std::invalid_argument>(run); }
+std::string refusal_of(const std::function<void()>& run) {
+  return message_of<std::invalid_argument>(run);
+}
 
 #define EXPECT_SAYS(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
 
@@ -136,7 +145,8 @@ struct Folder {
   ~Folder() { std::filesystem::remove_all(path); }
   std::vector<std::filesystem::path> files() const {
     std::vector<std::filesystem::path> result;
-    for (const auto& entry : std::filesystem::directory_iterator(path)) result.push_back(entry.path());
+    for (const auto& entry : std::filesystem::directory_iterator(path))
+      result.push_back(entry.path());
     return result;
   }
 };
@@ -147,7 +157,8 @@ std::string content(const std::filesystem::path& path) {
 }
 
 void overwrite(const std::filesystem::path& path, std::string_view text) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc).write(text.data(), std::streamsize(text.size()));
+  std::ofstream(path, std::ios::binary | std::ios::trunc)
+      .write(text.data(), std::streamsize(text.size()));
 }
 
 }  // namespace
@@ -172,7 +183,10 @@ TEST(Shape, more_than_four_extents_are_refused) {
 
 TEST(Shape, a_size_that_would_wrap_is_refused) {
   const uint64_t most = UINT32_MAX;
-  EXPECT_SAYS(refusal_of([=] { Shape({most, most, most}); }), "[4294967295, 4294967295, 4294967295]");
+  EXPECT_SAYS(refusal_of([=] {
+                Shape({most, most, most});
+              }),
+              "[4294967295, 4294967295, 4294967295]");
 }
 
 TEST(View, rows_are_the_product_of_the_outer_extents) {
@@ -181,7 +195,8 @@ TEST(View, rows_are_the_product_of_the_outer_extents) {
   EXPECT_EQ(view.cols(), 5u);
   EXPECT_EQ(view.bytes(), 120u);
   EXPECT_EQ((View{.scratch = 1, .shape = {2, 3}, .type = Type::f16}.bytes()), 12u);
-  EXPECT_THROW((View{.scratch = 1, .shape = {1u << 20, 1u << 20, 1}}.rows()), std::invalid_argument);
+  EXPECT_THROW((View{.scratch = 1, .shape = {1u << 20, 1u << 20, 1}}.rows()),
+               std::invalid_argument);
 }
 
 TEST(View, another_shape_must_have_as_many_elements) {
@@ -198,7 +213,8 @@ TEST(View, a_slice_lies_within_its_view) {
 }
 
 TEST(Fold, every_group_is_there_and_no_dimension_is_too_wide) {
-  for (const uint64_t groups : {0ull, 1ull, 65535ull, 65536ull, 65537ull, 131071ull, 4'000'000'000ull, 65535ull * 65535}) {
+  for (const uint64_t groups :
+       {0ull, 1ull, 65535ull, 65536ull, 65537ull, 131071ull, 4'000'000'000ull, 65535ull * 65535}) {
     const Grid grid = fold(groups);
     EXPECT_LE(grid[0], 65535u) << groups;
     EXPECT_LE(grid[1], 65535u) << groups;
@@ -240,40 +256,53 @@ TEST(Constants, every_gives_all_combinations_but_the_refused) {
   EXPECT_LT(some.size(), 12u);
   for (size_t i = 0; i < 3; ++i)
     for (const double value : three.constants[i].values)
-      EXPECT_TRUE(std::any_of(some.begin(), some.end(), [&](const Constants& c) { return c[i].value == value; })) << i << " " << value;
+      EXPECT_TRUE(std::any_of(some.begin(), some.end(),
+                              [&](const Constants& c) { return c[i].value == value; }))
+          << i << " " << value;
   EXPECT_EQ(to_string(some.front()), "A=false B=false SIZE=1");
 }
 
 // Module texts.
 
 TEST(Compose, what_is_imported_is_pasted_once_behind_the_file) {
-  const WgslSource texts[] = {{"a", "// file\n#import b\n#import c\nfn a() {}\n"}, {"b", "#import c\nfn b() {}\n"}, {"c", "fn c() {}"}};
+  const WgslSource texts[] = {{"a", "// file\n#import b\n#import c\nfn a() {}\n"},
+                              {"b", "#import c\nfn b() {}\n"},
+                              {"c", "fn c() {}"}};
   EXPECT_EQ(compose(texts, "a", {}, {}), "// file\n\n\nfn a() {}\n\nfn b() {}\nfn c() {}\n");
 }
 
 TEST(Compose, an_import_that_imports_its_importer_ends) {
-  const WgslSource texts[] = {{"a", "#import b\n"}, {"b", "#import c\nfn b() {}\n"}, {"c", "#import b\nfn c() {}\n"}};
+  const WgslSource texts[] = {
+      {"a", "#import b\n"}, {"b", "#import c\nfn b() {}\n"}, {"c", "#import b\nfn c() {}\n"}};
   EXPECT_EQ(compose(texts, "a", {}, {}), "\n\nfn b() {}\n\nfn c() {}\n");
 }
 
 TEST(Compose, an_import_has_the_form_of_the_variant) {
-  const WgslSource texts[] = {{"a", "#import b\n"}, {"b.portable", "fn portable() {}\n"}, {"b.subgroups", "fn native() {}\n"}};
+  const WgslSource texts[] = {{"a", "#import b\n"},
+                              {"b.portable", "fn portable() {}\n"},
+                              {"b.subgroups", "fn native() {}\n"}};
   EXPECT_SAYS(compose(texts, "a", {}, {}), "fn portable");
   EXPECT_SAYS(compose(texts, "a", {.subgroups = true}, {}), "fn native");
 }
 
 TEST(Compose, a_missing_text_is_named) {
   const WgslSource texts[] = {{"a", "#import b\n"}};
-  EXPECT_SAYS(refusal_of([&] { compose(texts, "a", {}, {}); }), "neither b.wgsl nor b.portable.wgsl");
+  EXPECT_SAYS(refusal_of([&] { compose(texts, "a", {}, {}); }),
+              "neither b.wgsl nor b.portable.wgsl");
   EXPECT_SAYS(refusal_of([&] { compose(texts, "x", {}, {}); }), "no kernel x.wgsl");
 }
 
 TEST(Compose, directives_and_constants_come_first) {
   const WgslSource texts[] = {{"a", "fn a() {}\n"}};
-  const Constants constants = {{"FLAG", 1, 'b', true}, {"SIZE", 4, 'u', true}, {"SHIFT", -2, 'i', true}, {"RATIO", 1, 'f', true}, {"LATER", 7, 'u', false}};
+  const Constants constants = {{"FLAG", 1, 'b', true},
+                               {"SIZE", 4, 'u', true},
+                               {"SHIFT", -2, 'i', true},
+                               {"RATIO", 1, 'f', true},
+                               {"LATER", 7, 'u', false}};
   EXPECT_EQ(compose(texts, "a", {.subgroups = true, .f16 = true}, constants),
             "enable subgroups;\nenable f16;\ndiagnostic(off, subgroup_uniformity);\n"
-            "const FLAG: bool = true;\nconst SIZE: u32 = 4;\nconst SHIFT: i32 = -2;\nconst RATIO: f32 = 1.0;\nfn a() {}\n");
+            "const FLAG: bool = true;\nconst SIZE: u32 = 4;\nconst SHIFT: i32 = -2;\nconst RATIO: "
+            "f32 = 1.0;\nfn a() {}\n");
   EXPECT_EQ(compose(texts, "a", {}, {}), "fn a() {}\n");
 }
 
@@ -296,8 +325,11 @@ TEST(Pipelines, any_part_of_the_key_that_differs_gives_another) {
   const auto device = open();
   Dispatch zero = compiled(add_kernel);
   zero.entry = "zero";
-  const std::vector<Dispatch> dispatches = {compiled(add_kernel), compiled(multiply_kernel), zero,
-                                            compiled(add_kernel, {.workgroup_size = 32}), compiled(add_kernel, {.plus = 2}),
+  const std::vector<Dispatch> dispatches = {compiled(add_kernel),
+                                            compiled(multiply_kernel),
+                                            zero,
+                                            compiled(add_kernel, {.workgroup_size = 32}),
+                                            compiled(add_kernel, {.plus = 2}),
                                             compiled(add_kernel, {.times = 2})};
   std::set<WGPUComputePipelineImpl*> pipelines;
   for (const Dispatch& d : dispatches) pipelines.insert(device->pipeline(d));
@@ -310,7 +342,8 @@ TEST(Pipelines, threads_that_ask_at_once_wait_for_one_compile) {
   std::vector<WGPUComputePipelineImpl*> got(8);
   {
     std::vector<std::jthread> threads;
-    for (auto& pipeline : got) threads.emplace_back([&] { pipeline = device->pipeline(compiled(add_kernel)); });
+    for (auto& pipeline : got)
+      threads.emplace_back([&] { pipeline = device->pipeline(compiled(add_kernel)); });
   }
   for (auto* pipeline : got) EXPECT_EQ(pipeline, got[0]);
   EXPECT_EQ(device->counts().pipelines, 1u);
@@ -321,7 +354,10 @@ TEST(Pipelines, threads_may_compile_different_kernels_at_once) {
   std::vector<std::jthread> threads;
   for (uint32_t plus = 100; plus < 104; ++plus)
     threads.emplace_back([&, plus] {
-      for (uint32_t i = 0; i < 4; ++i) EXPECT_NE(device->pipeline(compiled(i % 2 ? add_kernel : multiply_kernel, {.plus = plus + i})), nullptr);
+      for (uint32_t i = 0; i < 4; ++i)
+        EXPECT_NE(
+            device->pipeline(compiled(i % 2 ? add_kernel : multiply_kernel, {.plus = plus + i})),
+            nullptr);
     });
   threads.clear();
   EXPECT_EQ(device->counts().pipelines, 12u);  // multiply with 100 to 105, add with 101 to 106
@@ -347,7 +383,8 @@ TEST(Pipelines, constants_that_do_not_compile_are_told_with_the_kernel) {
 
 TEST(Pipelines, a_failed_compile_is_not_cached) {
   const auto device = open();
-  for (const Dispatch& d : {compiled(broken_kernel), compiled(add_kernel, {.workgroup_size = 1 << 20})}) {
+  for (const Dispatch& d :
+       {compiled(broken_kernel), compiled(add_kernel, {.workgroup_size = 1 << 20})}) {
     const auto first = device->compile_error(d);
     const uint64_t before = device->counts().pipelines;
     EXPECT_EQ(device->compile_error(d), first);
@@ -374,7 +411,8 @@ TEST(Pipelines, progress_counts_to_all) {
   const auto device = open();
   const BufferPtr x = device->buffer(256, "x"), y = device->buffer(256, "y");
   Work work;
-  for (uint32_t plus = 1; plus <= 3; ++plus) work += dispatch(add_kernel, view(x, {4}, Type::u32), view(y, {4}, Type::u32), {.plus = plus});
+  for (uint32_t plus = 1; plus <= 3; ++plus)
+    work += dispatch(add_kernel, view(x, {4}, Type::u32), view(y, {4}, Type::u32), {.plus = plus});
   std::vector<size_t> told;
   device->record(work, [&](size_t done, size_t all) {
     EXPECT_EQ(all, 3u);
@@ -407,7 +445,8 @@ TEST(BlobCache, a_damaged_or_foreign_file_is_ignored) {
     overwrite(path, bad);
     ASSERT_TRUE(cache.load(key).empty()) << "byte " << i;
   }
-  for (const size_t length : {size_t(0), size_t(7), size_t(31), size_t(32), size_t(33), good.size() - 1}) {
+  for (const size_t length :
+       {size_t(0), size_t(7), size_t(31), size_t(32), size_t(33), good.size() - 1}) {
     overwrite(path, good.substr(0, length));
     EXPECT_TRUE(cache.load(key).empty()) << length << " bytes";
   }
@@ -416,7 +455,8 @@ TEST(BlobCache, a_damaged_or_foreign_file_is_ignored) {
   // A whole blob, of another key: as if two keys had one name.
   cache.store(other_key, value);
   for (const auto& file : folder.files())
-    if (file != path) std::filesystem::copy_file(file, path, std::filesystem::copy_options::overwrite_existing);
+    if (file != path)
+      std::filesystem::copy_file(file, path, std::filesystem::copy_options::overwrite_existing);
   EXPECT_TRUE(cache.load(key).empty());
   overwrite(path, good);
   EXPECT_EQ(cache.load(key), value);
@@ -425,7 +465,8 @@ TEST(BlobCache, a_damaged_or_foreign_file_is_ignored) {
 TEST(BlobCache, a_folder_that_cannot_be_is_no_cache) {
   const Folder folder;
   overwrite(folder.path / "file", "x");
-  for (const auto& path : {folder.path / "file", folder.path / "file" / "below", std::filesystem::path()}) {
+  for (const auto& path :
+       {folder.path / "file", folder.path / "file" / "below", std::filesystem::path()}) {
     const BlobCache cache(path);
     const std::vector<uint8_t> key = {1}, value = {2};
     cache.store(key, value);
@@ -440,12 +481,14 @@ TEST(BlobCache, the_second_start_loads_and_a_spoilt_cache_does_no_harm) {
     const auto device = open(folder.path);
     const BufferPtr x = device->buffer(256, "x"), y = device->buffer(256, "y");
     device->write(*x, 0, words({1, 2, 3, 4}));
-    device->submit(device->record(dispatch(add_kernel, view(x, {4}, Type::u32), view(y, {4}, Type::u32), {.plus = 10})));
+    device->submit(device->record(
+        dispatch(add_kernel, view(x, {4}, Type::u32), view(y, {4}, Type::u32), {.plus = 10})));
     EXPECT_EQ(device->read(*y, 0, 16), words({11, 12, 13, 14}));
   };
   const auto state = [&] {
     std::map<std::filesystem::path, std::pair<std::string, std::filesystem::file_time_type>> result;
-    for (const auto& file : folder.files()) result[file] = {content(file), std::filesystem::last_write_time(file)};
+    for (const auto& file : folder.files())
+      result[file] = {content(file), std::filesystem::last_write_time(file)};
     return result;
   };
   run();
@@ -465,7 +508,9 @@ TEST(BlobCache, the_second_start_loads_and_a_spoilt_cache_does_no_harm) {
 
 class Recorder : public testing::Test {
  protected:
-  void TearDown() override { EXPECT_NO_THROW(device->finish()); }  // what is refused leaves no error behind
+  void TearDown() override {
+    EXPECT_NO_THROW(device->finish());
+  }  // what is refused leaves no error behind
 
   std::unique_ptr<Device> device = open({}, Tier::portable);
   BufferPtr x = device->buffer(4096, "x"), y = device->buffer(4096, "y");
@@ -480,32 +525,40 @@ TEST_F(Recorder, records_what_is_right) {
 
 TEST_F(Recorder, one_buffer_read_and_written_is_refused) {
   const View behind = view(y, {128}, Type::u32).slice(64, {64});
-  EXPECT_SAYS(refusal_of([&] { device->record(dispatch(add_kernel, behind, out_view)); }), "bindings 1 and 2 read and write one buffer, y");
+  EXPECT_SAYS(refusal_of([&] { device->record(dispatch(add_kernel, behind, out_view)); }),
+              "bindings 1 and 2 read and write one buffer, y");
 }
 
 TEST_F(Recorder, ranges_that_are_written_twice_are_refused) {
   static const Kernel two = kernel<Add>("add", {out, out}, no_twin);
   const View whole = view(y, {128}, Type::u32);
-  EXPECT_SAYS(refusal_of([&] { device->record(dispatch(two, whole, whole.slice(64, {64}))); }), "bindings 1 and 2 write the same bytes of y");
+  EXPECT_SAYS(refusal_of([&] { device->record(dispatch(two, whole, whole.slice(64, {64}))); }),
+              "bindings 1 and 2 write the same bytes of y");
 }
 
 TEST_F(Recorder, a_misaligned_view_is_refused) {
   const View odd = view(x, {128}, Type::u32).slice(3, {64});
-  EXPECT_SAYS(refusal_of([&] { device->record(dispatch(add_kernel, odd, out_view)); }), "starts at byte 12 of x, not a multiple of 256");
+  EXPECT_SAYS(refusal_of([&] { device->record(dispatch(add_kernel, odd, out_view)); }),
+              "starts at byte 12 of x, not a multiple of 256");
 }
 
 TEST_F(Recorder, a_view_beyond_its_buffer_is_refused) {
   View wide = in_view;
   wide.shape = {1025};
-  EXPECT_SAYS(refusal_of([&] { device->record(dispatch(add_kernel, wide, out_view)); }), "ends at byte 4112 of x, which has 4096");
+  EXPECT_SAYS(refusal_of([&] { device->record(dispatch(add_kernel, wide, out_view)); }),
+              "ends at byte 4112 of x, which has 4096");
 }
 
 TEST_F(Recorder, a_binding_beyond_the_limit_is_refused) {
   const uint64_t most = device->caps().max_binding_bytes;
   const BufferPtr large = device->buffer(most + 256, "large");
-  EXPECT_NO_THROW(device->record(dispatch(add_kernel, view(large, {most / 4}, Type::u32), out_view)));
-  EXPECT_SAYS(refusal_of([&] { device->record(dispatch(add_kernel, view(large, {most / 4 + 1}, Type::u32), out_view)); }),
-              fmt::format("a binding of this device holds {}", most));
+  EXPECT_NO_THROW(
+      device->record(dispatch(add_kernel, view(large, {most / 4}, Type::u32), out_view)));
+  EXPECT_SAYS(
+      refusal_of([&] {
+        device->record(dispatch(add_kernel, view(large, {most / 4 + 1}, Type::u32), out_view));
+      }),
+      fmt::format("a binding of this device holds {}", most));
 }
 
 TEST_F(Recorder, more_storage_buffers_than_the_device_has_are_refused) {
@@ -546,7 +599,8 @@ override PLUS: u32 = 1;
   for (const Tier tier : {Tier::portable, Tier::best}) {
     const auto device = Device::open({.tier = tier, .sources = texts});
     // As many as the device has, all of them written: no two may share bytes.
-    const Kernel all = kernel<Add>("unbound", std::vector<Access>(device->caps().max_storage_buffers, out), no_twin);
+    const Kernel all = kernel<Add>(
+        "unbound", std::vector<Access>(device->caps().max_storage_buffers, out), no_twin);
     Dispatch d = compiled(all);
     d.bindings.resize(all.bindings.size());
     EXPECT_NO_THROW(device->submit(device->record(d)));
@@ -562,14 +616,16 @@ TEST_F(Recorder, scratch_is_placed_and_passed_on) {
   Work two = work;
   two += work;  // the second one's scratch is its own
   const Recording recording = device->record(two);
-  EXPECT_NE(recording.dispatches()[0].bindings[1].buffer, recording.dispatches()[2].bindings[1].buffer);
+  EXPECT_NE(recording.dispatches()[0].bindings[1].buffer,
+            recording.dispatches()[2].bindings[1].buffer);
   device->submit(recording);
   EXPECT_EQ(device->read(*y, 0, 4), words({12}));
 }
 
 TEST_F(Recorder, a_step_that_is_submitted_again_costs_no_call_but_the_submit) {
   Work work;
-  for (int i = 0; i < 10; ++i) work += dispatch(add_kernel, i % 2 ? out_view : in_view, i % 2 ? in_view : out_view);
+  for (int i = 0; i < 10; ++i)
+    work += dispatch(add_kernel, i % 2 ? out_view : in_view, i % 2 ? in_view : out_view);
   const Recording step = device->record(work);
   device->submit(step);
   const Counts before = device->counts();
@@ -607,13 +663,16 @@ TEST_F(Recorder, tokens_come_back_while_later_steps_run) {
 }
 
 TEST_F(Recorder, reads_and_writes_keep_within_the_buffer) {
-  for (const uint64_t offset : {uint64_t(4096), UINT64_MAX - 3}) EXPECT_THROW(device->write(*x, offset, words({1})), std::invalid_argument);
+  for (const uint64_t offset : {uint64_t(4096), UINT64_MAX - 3})
+    EXPECT_THROW(device->write(*x, offset, words({1})), std::invalid_argument);
   EXPECT_THROW(device->write(*x, 2, words({1})), std::invalid_argument);
   EXPECT_THROW(device->write(*x, 0, std::vector<std::byte>(3)), std::invalid_argument);
   EXPECT_THROW(device->read(*x, 4096, 1), std::invalid_argument);
   EXPECT_THROW(device->read(*x, UINT64_MAX - 3, 8), std::invalid_argument);
   EXPECT_THROW(device->read(*x, 0, UINT64_MAX), std::invalid_argument);
-  EXPECT_THROW(device->submit(device->record(dispatch(add_kernel, in_view, out_view)), view(x, {2000}, Type::u32)), std::invalid_argument);
+  EXPECT_THROW(device->submit(device->record(dispatch(add_kernel, in_view, out_view)),
+                              view(x, {2000}, Type::u32)),
+               std::invalid_argument);
   EXPECT_EQ(device->read(*x, 4092, 3).size(), 3u);
   EXPECT_TRUE(device->read(*x, 4096, 0).empty());
 }
@@ -652,9 +711,11 @@ TEST(Device, new_memory_is_zero) {
 
 TEST(Device, a_name_or_number_that_is_not_there_is_answered_with_those_that_are) {
   const std::string name = open()->caps().name;
-  for (const char* wanted : {"no such adapter", "99"}) EXPECT_SAYS(message_of<Error>([&] { Device::open({.device = wanted}); }), name);
+  for (const char* wanted : {"no such adapter", "99"})
+    EXPECT_SAYS(message_of<Error>([&] { Device::open({.device = wanted}); }), name);
   EXPECT_EQ(Device::open({.device = "0"})->caps().name, Device::adapters().at(0).name);
-  EXPECT_EQ(Device::open({.device = name.substr(0, 4)})->caps().name.substr(0, 4), name.substr(0, 4));
+  EXPECT_EQ(Device::open({.device = name.substr(0, 4)})->caps().name.substr(0, 4),
+            name.substr(0, 4));
 }
 
 TEST(Device, a_tier_restricts_what_kernels_see) {
@@ -674,10 +735,12 @@ TEST(Device, a_device_that_is_lost_in_the_middle_of_work_is_one_clear_error) {
   const Ticket ticket = device->submit(recording, view(y, {1}, Type::u32));
   device->submit(recording);
   device->destroy();
-  const std::string expected = fmt::format("the device {} was lost: it was destroyed", device->caps().name);
+  const std::string expected =
+      fmt::format("the device {} was lost: it was destroyed", device->caps().name);
   EXPECT_EQ(message_of<Error>([&] { device->wait(ticket); }), expected);
   EXPECT_EQ(message_of<Error>([&] { device->submit(recording); }), expected);
-  EXPECT_EQ(message_of<Error>([&] { device->submit(recording, view(y, {1}, Type::u32)); }), expected);
+  EXPECT_EQ(message_of<Error>([&] { device->submit(recording, view(y, {1}, Type::u32)); }),
+            expected);
   EXPECT_EQ(message_of<Error>([&] { device->buffer(4, "b"); }), expected);
   EXPECT_EQ(message_of<Error>([&] { device->read(*x, 0, 4); }), expected);
   EXPECT_EQ(message_of<Error>([&] { device->write(*x, 0, words({1})); }), expected);
@@ -696,27 +759,34 @@ TEST(Device, an_error_of_the_implementation_surfaces_at_the_next_call) {
   const auto device = open();
   const BufferPtr x = device->buffer(4096, "x");
   BufferPtr y = device->buffer(4096, "y");
-  const Recording recording = device->record(dispatch(add_kernel, view(x, {64}, Type::u32), view(y, {64}, Type::u32)));
+  const Recording recording =
+      device->record(dispatch(add_kernel, view(x, {64}, Type::u32), view(y, {64}, Type::u32)));
   y.reset();  // the recording outlives its memory
   device->submit(recording);
-  EXPECT_SAYS(message_of<Error>([&] { device->buffer(4, "b"); }), "WebGPU error on " + device->caps().name);
+  EXPECT_SAYS(message_of<Error>([&] { device->buffer(4, "b"); }),
+              "WebGPU error on " + device->caps().name);
   EXPECT_NO_THROW(device->buffer(4, "b"));  // told once
 }
 
 TEST(Device, memory_of_another_device_is_an_error) {
   const auto device = open(), other = open();
   const BufferPtr x = device->buffer(4096, "x"), y = other->buffer(4096, "y");
-  EXPECT_THROW(device->record(dispatch(add_kernel, view(x, {64}, Type::u32), view(y, {64}, Type::u32))), Error);
+  EXPECT_THROW(
+      device->record(dispatch(add_kernel, view(x, {64}, Type::u32), view(y, {64}, Type::u32))),
+      Error);
 }
 
 TEST(Device, may_end_before_its_tickets_are_waited_for) {
   const auto device = open();
   const BufferPtr x = device->buffer(4096, "x"), y = device->buffer(4096, "y");
-  device->submit(device->record(dispatch(add_kernel, view(x, {64}, Type::u32), view(y, {64}, Type::u32))), view(y, {1}, Type::u32));
+  device->submit(
+      device->record(dispatch(add_kernel, view(x, {64}, Type::u32), view(y, {64}, Type::u32))),
+      view(y, {1}, Type::u32));
 }
 
 TEST(NoAdapterDeathTest, says_what_to_install) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a process of its own, that has not looked for drivers yet
+  GTEST_FLAG_SET(death_test_style,
+                 "threadsafe");  // a process of its own, that has not looked for drivers yet
   const auto without_drivers = [] {
     setenv("VK_DRIVER_FILES", "/dev/null", 1);
     setenv("VK_ICD_FILENAMES", "/dev/null", 1);
@@ -728,7 +798,8 @@ TEST(NoAdapterDeathTest, says_what_to_install) {
       std::exit(1);
     }
   };
-  EXPECT_EXIT(without_drivers(), testing::ExitedWithCode(1), "no WebGPU adapter.*mesa-vulkan-drivers");
+  EXPECT_EXIT(without_drivers(), testing::ExitedWithCode(1),
+              "no WebGPU adapter.*mesa-vulkan-drivers");
 }
 
 }  // namespace ms::gpu

@@ -22,14 +22,17 @@ std::string module_errors(WGPUInstance instance, WGPUShaderModule module, std::s
   WGPUCompilationInfoCallbackInfo info = WGPU_COMPILATION_INFO_CALLBACK_INFO_INIT;
   info.mode = WGPUCallbackMode_WaitAnyOnly;
   info.userdata1 = &out;
-  info.callback = [](WGPUCompilationInfoRequestStatus, const WGPUCompilationInfo* compilation, void* user, void*) {
+  info.callback = [](WGPUCompilationInfoRequestStatus, const WGPUCompilationInfo* compilation,
+                     void* user, void*) {
     auto& out = *static_cast<Out*>(user);
     for (size_t i = 0; compilation && i < compilation->messageCount; ++i) {
       const WGPUCompilationMessage& message = compilation->messages[i];
       if (message.type != WGPUCompilationMessageType_Error) continue;
       std::string_view rest = out.source;
-      for (uint64_t line = 1; line < message.lineNum && !rest.empty(); ++line) rest.remove_prefix(std::min(rest.find('\n'), rest.size() - 1) + 1);
-      out.errors += fmt::format("\n  line {}: {}\n    {}", message.lineNum, text(message.message), rest.substr(0, rest.find('\n')));
+      for (uint64_t line = 1; line < message.lineNum && !rest.empty(); ++line)
+        rest.remove_prefix(std::min(rest.find('\n'), rest.size() - 1) + 1);
+      out.errors += fmt::format("\n  line {}: {}\n    {}", message.lineNum, text(message.message),
+                                rest.substr(0, rest.find('\n')));
     }
   };
   WGPUFutureWaitInfo wait = WGPU_FUTURE_WAIT_INFO_INIT;
@@ -40,19 +43,21 @@ std::string module_errors(WGPUInstance instance, WGPUShaderModule module, std::s
 
 }  // namespace
 
-PipelineCache::PipelineCache(WGPUInstance instance, WGPUDevice device, Variant variant, std::span<const WgslSource> sources)
+PipelineCache::PipelineCache(WGPUInstance instance, WGPUDevice device, Variant variant,
+                             std::span<const WgslSource> sources)
     : instance_(instance), device_(device), variant_(variant), sources_(sources) {}
 
 const PipelineCache::Layout& PipelineCache::layouts(const Kernel& kernel) {
   auto [found, fresh] = layouts_.try_emplace(&kernel);
   if (!fresh) return found->second;
-  std::vector<WGPUBindGroupLayoutEntry> entries(kernel.bindings.size() + 1, WGPU_BIND_GROUP_LAYOUT_ENTRY_INIT);
+  std::vector<WGPUBindGroupLayoutEntry> entries(kernel.bindings.size() + 1,
+                                                WGPU_BIND_GROUP_LAYOUT_ENTRY_INIT);
   for (uint32_t i = 0; i < entries.size(); ++i) {
     entries[i].binding = i;
     entries[i].visibility = WGPUShaderStage_Compute;
-    entries[i].buffer.type = i == 0                            ? WGPUBufferBindingType_Uniform
+    entries[i].buffer.type = i == 0                         ? WGPUBufferBindingType_Uniform
                              : kernel.bindings[i - 1] == in ? WGPUBufferBindingType_ReadOnlyStorage
-                                                               : WGPUBufferBindingType_Storage;
+                                                            : WGPUBufferBindingType_Storage;
   }
   WGPUBindGroupLayoutDescriptor group = WGPU_BIND_GROUP_LAYOUT_DESCRIPTOR_INIT;
   group.label = text(kernel.name);
@@ -82,7 +87,8 @@ WGPUShaderModule PipelineCache::module(const Key& key) {
   WGPUShaderModuleDescriptor descriptor = WGPU_SHADER_MODULE_DESCRIPTOR_INIT;
   descriptor.nextInChain = &wgsl.chain;
   descriptor.label = text(key.kernel->name);
-  // The error is read from the compilation info, with its line; the scope keeps it from being reported twice.
+  // The error is read from the compilation info, with its line; the scope keeps it from being
+  // reported twice.
   wgpuDevicePushErrorScope(device_, WGPUErrorFilter_Validation);
   ShaderModule made(wgpuDeviceCreateShaderModule(device_, &descriptor));
   WGPUPopErrorScopeCallbackInfo pop = WGPU_POP_ERROR_SCOPE_CALLBACK_INFO_INIT;
@@ -92,7 +98,8 @@ WGPUShaderModule PipelineCache::module(const Key& key) {
   wait.future = wgpuDevicePopErrorScope(device_, pop);
   wgpuInstanceWaitAny(instance_, 1, &wait, UINT64_MAX);
   if (const std::string errors = module_errors(instance_, made.get(), source); !errors.empty())
-    fail("kernel {} does not compile for {} with {}:{}", key.kernel->name, to_string(variant_), to_string(key.constants), errors);
+    fail("kernel {} does not compile for {} with {}:{}", key.kernel->name, to_string(variant_),
+         to_string(key.constants), errors);
   slot = std::move(made);
   return slot.get();
 }
@@ -123,22 +130,25 @@ PipelineCache::Future PipelineCache::start(const Key& key) {
   };
   auto* pending = new Pending{{}, label};
   Future future = pending->promise.get_future().share();
-  WGPUCreateComputePipelineAsyncCallbackInfo info = WGPU_CREATE_COMPUTE_PIPELINE_ASYNC_CALLBACK_INFO_INIT;
+  WGPUCreateComputePipelineAsyncCallbackInfo info =
+      WGPU_CREATE_COMPUTE_PIPELINE_ASYNC_CALLBACK_INFO_INIT;
   info.mode = WGPUCallbackMode_AllowSpontaneous;  // from Dawn's compile threads
   info.userdata1 = pending;
-  info.callback = [](WGPUCreatePipelineAsyncStatus status, WGPUComputePipeline raw, WGPUStringView message, void* user, void*) {
+  info.callback = [](WGPUCreatePipelineAsyncStatus status, WGPUComputePipeline raw,
+                     WGPUStringView message, void* user, void*) {
     const std::unique_ptr<Pending> pending(static_cast<Pending*>(user));
     if (status == WGPUCreatePipelineAsyncStatus_Success)
       pending->promise.set_value(std::make_shared<Pipeline>(raw));
     else
-      pending->promise.set_exception(std::make_exception_ptr(Error(fmt::format("pipeline {}: {}", pending->label, text(message)))));
+      pending->promise.set_exception(std::make_exception_ptr(
+          Error(fmt::format("pipeline {}: {}", pending->label, text(message)))));
   };
   wgpuDeviceCreateComputePipelineAsync(device_, &descriptor, info);
   return future;
 }
 
-std::vector<WGPUComputePipeline> PipelineCache::get(std::span<const Dispatch> dispatches,
-                                                    const std::function<void(size_t, size_t)>& progress) {
+std::vector<WGPUComputePipeline> PipelineCache::get(
+    std::span<const Dispatch> dispatches, const std::function<void(size_t, size_t)>& progress) {
   std::vector<Key> keys;
   std::vector<Future> futures;
   {
@@ -146,21 +156,25 @@ std::vector<WGPUComputePipeline> PipelineCache::get(std::span<const Dispatch> di
     for (const Dispatch& d : dispatches) {
       keys.push_back({d.kernel, d.entry, variant_, d.constants});
       auto found = pipelines_.find(keys.back());
-      if (found == pipelines_.end()) found = pipelines_.emplace(keys.back(), start(keys.back())).first;
+      if (found == pipelines_.end())
+        found = pipelines_.emplace(keys.back(), start(keys.back())).first;
       futures.push_back(found->second);
     }
   }
   std::vector<WGPUComputePipeline> result;
   for (size_t i = 0; i < futures.size(); ++i) {
     // Dawn finishes on its own threads, but hands some results over only when it is asked.
-    while (futures[i].wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) wgpuInstanceProcessEvents(instance_);
+    while (futures[i].wait_for(std::chrono::milliseconds(1)) != std::future_status::ready)
+      wgpuInstanceProcessEvents(instance_);
     try {
       result.push_back(futures[i].get()->get());
     } catch (...) {
       const std::lock_guard lock(mutex_);
       for (const Key& key : keys) {  // every failed one of this request
         const auto found = pipelines_.find(key);
-        if (found == pipelines_.end() || found->second.wait_for(std::chrono::seconds(0)) != std::future_status::ready) continue;
+        if (found == pipelines_.end() ||
+            found->second.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
+          continue;
         try {
           found->second.get();
         } catch (...) {

@@ -1,7 +1,9 @@
-// pipelines.hpp: the pipeline cache: (kernel, entry, variant, constants) -> pipeline, each compiled once.
+// pipelines.hpp: the pipeline cache: (kernel, entry, variant, constants) -> pipeline, each compiled
+// once.
 //
-// Thread-safe. Compiles run on Dawn's threads, all of a request at once. A failed compile leaves nothing
-// behind and is an Error that names the kernel, the constants and the compiler's line. For gpu/ only.
+// Thread-safe. Compiles run on Dawn's threads, all of a request at once. A failed compile leaves
+// nothing behind and is an Error that names the kernel, the constants and the compiler's line. For
+// gpu/ only.
 #pragma once
 #include <functional>
 #include <future>
@@ -17,7 +19,8 @@ namespace ms::gpu {
 
 class PipelineCache {
  public:
-  PipelineCache(WGPUInstance instance, WGPUDevice device, Variant variant, std::span<const WgslSource> sources);
+  PipelineCache(WGPUInstance instance, WGPUDevice device, Variant variant,
+                std::span<const WgslSource> sources);
 
   // The pipelines of these dispatches, in order; equal keys give the same pipeline.
   std::vector<WGPUComputePipeline> get(std::span<const Dispatch> dispatches,
@@ -49,7 +52,8 @@ class PipelineCache {
   std::span<const WgslSource> sources_;
   mutable std::mutex mutex_;
   std::map<const Kernel*, Layout> layouts_;
-  std::map<std::pair<const Kernel*, Constants>, ShaderModule> modules_;  // by the prelude's constants
+  std::map<std::pair<const Kernel*, Constants>, ShaderModule>
+      modules_;  // by the prelude's constants
   std::map<Key, Future> pipelines_;
   size_t started_ = 0;
 };

@@ -9,7 +9,8 @@ namespace {
 
 class Composer {
  public:
-  Composer(std::span<const WgslSource> sources, const Variant& variant) : sources_(sources), variant_(variant) {}
+  Composer(std::span<const WgslSource> sources, const Variant& variant)
+      : sources_(sources), variant_(variant) {}
 
   // Appends a text, an empty line in place of each `#import`, and then what it imports.
   void paste(std::string_view text) {
@@ -56,8 +57,8 @@ class Composer {
 
 }  // namespace
 
-std::string compose(std::span<const WgslSource> sources, std::string_view kernel, const Variant& variant,
-                    const Constants& constants) {
+std::string compose(std::span<const WgslSource> sources, std::string_view kernel,
+                    const Variant& variant, const Constants& constants) {
   Composer composer(sources, variant);
   const std::string_view text = composer.find(kernel);
   require(!text.empty(), "there is no kernel {}.wgsl", kernel);
@@ -70,10 +71,18 @@ std::string compose(std::span<const WgslSource> sources, std::string_view kernel
   for (const Constant& c : constants) {
     if (!c.prelude) continue;
     switch (c.kind) {
-      case 'b': composer.body += fmt::format("const {}: bool = {};\n", c.name, c.value != 0); break;
-      case 'f': composer.body += fmt::format("const {}: f32 = {:#};\n", c.name, c.value); break;
-      case 'i': composer.body += fmt::format("const {}: i32 = {};\n", c.name, int32_t(c.value)); break;
-      default: composer.body += fmt::format("const {}: u32 = {};\n", c.name, uint32_t(c.value)); break;
+      case 'b':
+        composer.body += fmt::format("const {}: bool = {};\n", c.name, c.value != 0);
+        break;
+      case 'f':
+        composer.body += fmt::format("const {}: f32 = {:#};\n", c.name, c.value);
+        break;
+      case 'i':
+        composer.body += fmt::format("const {}: i32 = {};\n", c.name, int32_t(c.value));
+        break;
+      default:
+        composer.body += fmt::format("const {}: u32 = {};\n", c.name, uint32_t(c.value));
+        break;
     }
   }
   composer.paste(text);

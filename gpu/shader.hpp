@@ -1,4 +1,5 @@
-// shader.hpp: from a kernel's WGSL file to the text of a module: imports pasted once, prelude in front.
+// shader.hpp: from a kernel's WGSL file to the text of a module: imports pasted once, prelude in
+// front.
 #pragma once
 #include <span>
 #include <string>
@@ -16,12 +17,13 @@ struct WgslSource {
 
 namespace gpu {
 
-// The module's text for a variant: `enable` lines, the prelude's constants as `const`, the file, and behind it, once
-// each, what `#import name` asks for: name.wgsl, or name.subgroups.wgsl / name.portable.wgsl as the variant has
-// subgroups or not. Behind, since naga wants overrides before arrays that are sized by expressions of them.
-// Throws std::invalid_argument for a name that is not there.
-std::string compose(std::span<const WgslSource> sources, std::string_view kernel, const Variant& variant,
-                    const Constants& constants);
+// The module's text for a variant: `enable` lines, the prelude's constants as `const`, the file,
+// and behind it, once each, what `#import name` asks for: name.wgsl, or name.subgroups.wgsl /
+// name.portable.wgsl as the variant has subgroups or not. Behind, since naga wants overrides before
+// arrays that are sized by expressions of them. Throws std::invalid_argument for a name that is not
+// there.
+std::string compose(std::span<const WgslSource> sources, std::string_view kernel,
+                    const Variant& variant, const Constants& constants);
 
 }  // namespace gpu
 }  // namespace ms

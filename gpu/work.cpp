@@ -18,11 +18,13 @@ uint32_t narrow(uint64_t n) {
 }  // namespace
 
 Shape::Shape(std::initializer_list<uint64_t> extents) {
-  require(extents.size() <= dims.size(), "a shape has at most {} extents, got {}", dims.size(), extents.size());
+  require(extents.size() <= dims.size(), "a shape has at most {} extents, got {}", dims.size(),
+          extents.size());
   uint64_t elements = 1;
   for (uint64_t n : extents) {
     dims[rank++] = narrow(n);
-    require(n == 0 || elements <= most_elements / n, "{} has too many elements", fmt::format("[{}]", fmt::join(extents, ", ")));
+    require(n == 0 || elements <= most_elements / n, "{} has too many elements",
+            fmt::format("[{}]", fmt::join(extents, ", ")));
     elements *= n;
   }
 }
@@ -35,7 +37,8 @@ uint64_t Shape::size() const {
 
 std::string to_string(const Shape& shape) {
   std::string text = "[";
-  for (uint32_t i = 0; i < shape.rank; ++i) text += fmt::format("{}{}", i ? ", " : "", shape.dims[i]);
+  for (uint32_t i = 0; i < shape.rank; ++i)
+    text += fmt::format("{}{}", i ? ", " : "", shape.dims[i]);
   return text + "]";
 }
 
@@ -53,7 +56,8 @@ View View::as(Shape other) const {
 }
 
 View View::slice(uint64_t first, Shape part) const {
-  require(first <= size() && part.size() <= size() - first, "{} elements from {} are outside {}", part.size(), first, *this);
+  require(first <= size() && part.size() <= size() - first, "{} elements from {} are outside {}",
+          part.size(), first, *this);
   View view = *this;
   view.offset += first * bytes_of(type);
   view.shape = part;
@@ -64,7 +68,8 @@ std::string to_string(const Constants& constants) {
   std::string text;
   for (const Constant& c : constants) {
     if (!text.empty()) text += ' ';
-    text += c.kind == 'b' ? fmt::format("{}={}", c.name, c.value != 0) : fmt::format("{}={}", c.name, c.value);
+    text += c.kind == 'b' ? fmt::format("{}={}", c.name, c.value != 0)
+                          : fmt::format("{}={}", c.name, c.value);
   }
   return text;
 }
@@ -97,7 +102,8 @@ Work& Work::operator+=(Work other) {
 }
 
 std::string to_string(const Dispatch& dispatch) {
-  std::string text = fmt::format("{} grid {}x{}x{}", dispatch.kernel->name, dispatch.grid[0], dispatch.grid[1], dispatch.grid[2]);
+  std::string text = fmt::format("{} grid {}x{}x{}", dispatch.kernel->name, dispatch.grid[0],
+                                 dispatch.grid[1], dispatch.grid[2]);
   if (!dispatch.constants.empty()) text += " " + to_string(dispatch.constants);
   for (const View& view : dispatch.bindings) text += fmt::format(" | {}", view);
   return text;
@@ -111,7 +117,8 @@ std::vector<Constants> every(const Kernel& kernel, bool full) {
   const auto add = [&] {
     if (!full)
       for (size_t i = 0; i < now.size(); ++i)
-        if (const auto& info = kernel.constants[i]; info.sizing) now[i].value = info.values[turn % info.values.size()];
+        if (const auto& info = kernel.constants[i]; info.sizing)
+          now[i].value = info.values[turn % info.values.size()];
     if (!kernel.refusal(now).empty()) return;
     result.push_back(now);
     ++turn;
@@ -127,14 +134,17 @@ std::vector<Constants> every(const Kernel& kernel, bool full) {
   walk(walk, 0);
   // A kernel whose other constants have fewer combinations than a sizing one has values.
   size_t most = 1;
-  for (const ConstantInfo& info : kernel.constants) most = std::max(most, info.sizing ? info.values.size() : 1);
+  for (const ConstantInfo& info : kernel.constants)
+    most = std::max(most, info.sizing ? info.values.size() : 1);
   while (!full && turn > 0 && turn < most) walk(walk, 0);
   return result;
 }
 
 std::string to_string(const Variant& variant) {
   std::string text;
-  for (auto [on, name] : {std::pair{variant.subgroups, "subgroups"}, {variant.f16, "f16"}, {variant.matrix, "matrix"}})
+  for (auto [on, name] : {std::pair{variant.subgroups, "subgroups"},
+                          {variant.f16, "f16"},
+                          {variant.matrix, "matrix"}})
     if (on) text += (text.empty() ? "" : "+") + std::string(name);
   return text.empty() ? "portable" : text;
 }
@@ -145,7 +155,8 @@ Tier tier_by_name(std::string_view name) {
   if (name == "subgroups") return Tier::subgroups;
   if (name == "f16") return Tier::f16;
   if (name == "matrix") return Tier::matrix;
-  throw std::invalid_argument(fmt::format("no tier \"{}\": use best, portable, subgroups, f16 or matrix", name));
+  throw std::invalid_argument(
+      fmt::format("no tier \"{}\": use best, portable, subgroups, f16 or matrix", name));
 }
 
 }  // namespace ms::gpu

@@ -1,4 +1,5 @@
-// work.hpp: GPU work as values. A wrapper returns Work; a recorder encodes it, the host runs its twin,
+// work.hpp: GPU work as values. A wrapper returns Work; a recorder encodes it, the host runs its
+// twin,
 // --trace prints it, warm-up compiles it.
 //
 // Nothing here touches a device, and nothing includes webgpu.h.
@@ -36,7 +37,8 @@ struct Shape {
   uint32_t rank = 0;
 
   Shape() = default;
-  Shape(std::initializer_list<uint64_t> extents);  // throws std::invalid_argument beyond 2^32 - 1, 2^60 together
+  Shape(std::initializer_list<uint64_t>
+            extents);  // throws std::invalid_argument beyond 2^32 - 1, 2^60 together
   uint32_t operator[](uint32_t i) const { return dims[i]; }
   uint64_t size() const;  // elements
   bool operator==(const Shape&) const = default;
@@ -47,7 +49,7 @@ std::string to_string(const Shape& shape);  // "[3, 64]"
 struct View {
   Buffer* buffer = nullptr;
   uint32_t scratch = 0;  // else the scratch of its Work with this number, from 1
-  uint64_t offset = 0;  // bytes, a multiple of 256
+  uint64_t offset = 0;   // bytes, a multiple of 256
   Shape shape;
   Type type = Type::f32;
 
@@ -56,8 +58,8 @@ struct View {
   uint32_t rows() const;  // product of the outer extents; throws beyond 2^32 - 1
   uint64_t size() const { return shape.size(); }
   uint64_t bytes() const { return size() * bytes_of(type); }
-  View as(Shape other) const;                       // the same elements, another shape
-  View slice(uint64_t first, Shape part) const;     // part's elements, `first` elements on
+  View as(Shape other) const;                    // the same elements, another shape
+  View slice(uint64_t first, Shape part) const;  // part's elements, `first` elements on
 };
 
 // How a kernel uses a binding: `in` is var<storage, read>, `out` is var<storage, read_write>.
@@ -73,7 +75,7 @@ struct Constant {
   bool operator==(const Constant&) const = default;
   auto operator<=>(const Constant&) const = default;
 };
-using Constants = std::vector<Constant>;         // every one, in declared order
+using Constants = std::vector<Constant>;            // every one, in declared order
 std::string to_string(const Constants& constants);  // "SMALL_SIZE=true CACHE_SIZE=2048"
 
 // visit's marks for constants on which no result depends: `sizing` sizes memory or deals out work;
@@ -97,12 +99,13 @@ using Twin = void (*)(const HostDispatch&);
 
 // A kernel as its room declares it. One object each, of static lifetime.
 struct Kernel {
-  std::string_view name;        // of the WGSL file
-  std::vector<Access> bindings; // after the params at binding 0, in order
+  std::string_view name;         // of the WGSL file
+  std::vector<Access> bindings;  // after the params at binding 0, in order
   Twin twin;
   uint32_t params_bytes;
   std::vector<ConstantInfo> constants;
-  std::string_view (*refusal)(const Constants&);  // why a combination contradicts itself; empty when valid
+  std::string_view (*refusal)(
+      const Constants&);  // why a combination contradicts itself; empty when valid
 };
 
 // One dispatch of one kernel: everything a recorder needs, by value.
@@ -115,7 +118,8 @@ struct Dispatch {
   std::string_view entry = "main";  // another one in moe_gather only
 };
 
-// A short list of dispatches, in order, and the scratch they pass to each other. Most kernels need one.
+// A short list of dispatches, in order, and the scratch they pass to each other. Most kernels need
+// one.
 struct Work {
   std::vector<Dispatch> dispatches;
   std::vector<uint64_t> scratch;  // bytes each; the recorder places them
@@ -138,10 +142,14 @@ std::vector<std::byte> bytes(const T& value) {
 namespace detail {
 template <class T>
 constexpr char kind_of() {
-  if constexpr (std::is_same_v<T, bool>) return 'b';
-  else if constexpr (std::is_floating_point_v<T>) return 'f';
-  else if constexpr (std::is_signed_v<T>) return 'i';
-  else return 'u';
+  if constexpr (std::is_same_v<T, bool>)
+    return 'b';
+  else if constexpr (std::is_floating_point_v<T>)
+    return 'f';
+  else if constexpr (std::is_signed_v<T>)
+    return 'i';
+  else
+    return 'u';
 }
 }  // namespace detail
 
@@ -171,17 +179,24 @@ template <class Args>
 Kernel kernel(std::string_view name, std::vector<Access> bindings, Twin twin) {
   Kernel result{name, std::move(bindings), twin, sizeof(typename Args::Params), {}, nullptr};
   typename Args::Overrides over;
-  over.visit([&]<class T>(std::string_view constant, T& value, std::initializer_list<T> values, auto... mark) {
-    ConstantInfo info{{constant, double(value), detail::kind_of<T>(), ((mark == in_prelude) || ...)}, {}, sizeof...(mark) > 0};
+  over.visit([&]<class T>(std::string_view constant, T& value, std::initializer_list<T> values,
+                          auto... mark) {
+    ConstantInfo info{
+        {constant, double(value), detail::kind_of<T>(), ((mark == in_prelude) || ...)},
+        {},
+        sizeof...(mark) > 0};
     for (T v : values) info.values.push_back(double(v));
     result.constants.push_back(std::move(info));
   });
-  result.refusal = [](const Constants& c) { return overrides<typename Args::Overrides>(c).refusal(); };
+  result.refusal = [](const Constants& c) {
+    return overrides<typename Args::Overrides>(c).refusal();
+  };
   return result;
 }
 
 // Every valid combination of the values that a kernel's constants list. Of the sizing ones, unless
-// `full`, not the product: they take their values in turn, from one combination of the others to the next.
+// `full`, not the product: they take their values in turn, from one combination of the others to
+// the next.
 std::vector<Constants> every(const Kernel& kernel, bool full = false);
 
 // What a twin sees of a dispatch: its params, overrides and bindings in host memory, in WGSL order.
@@ -198,7 +213,9 @@ class HostDispatch {
     return result;
   }
   template <class O>
-  O overrides() const { return gpu::overrides<O>(dispatch_.constants); }
+  O overrides() const {
+    return gpu::overrides<O>(dispatch_.constants);
+  }
   // Binding i (0 is the first after the params) as elements of T; empty for a stand-in.
   template <class T>
   std::span<T> get(size_t i) const {
@@ -217,6 +234,7 @@ template <>
 struct fmt::formatter<ms::gpu::View> : fmt::formatter<std::string> {
   auto format(const ms::gpu::View& view, fmt::format_context& context) const {
     return fmt::formatter<std::string>::format(
-        view ? fmt::format("{} {}", to_string(view.shape), to_string(view.type)) : "absent", context);
+        view ? fmt::format("{} {}", to_string(view.shape), to_string(view.type)) : "absent",
+        context);
   }
 };

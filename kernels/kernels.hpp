@@ -4,6 +4,7 @@
 
 #include "gpu/work.hpp"
 #include "kernels/attention_decode/attention_decode.hpp"
+#include "kernels/attention_prefill/attention_prefill.hpp"
 #include "kernels/check_stop/check_stop.hpp"
 #include "kernels/fused_ffn/fused_ffn.hpp"
 #include "kernels/gather/gather.hpp"

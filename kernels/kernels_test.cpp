@@ -33,14 +33,18 @@ std::vector<Case> cases() {
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
   const char* tiers[] = {"best", "portable", "subgroups", "f16", "matrix"};
-  return std::string(info.param.test->name) + "_" + tiers[int(info.param.tier)] + (info.param.fast ? "_fast" : "");
+  return std::string(info.param.test->name) + "_" + tiers[int(info.param.tier)] +
+         (info.param.fast ? "_fast" : "");
 }
 
 class Kernels : public testing::TestWithParam<Case> {};
 
 TEST_P(Kernels, match_their_twins) {
   const Case& c = GetParam();
-  const auto device = gpu::Device::open({.tier = c.tier, .fast = c.fast, .cache = MS_BINARY_DIR "/pipelines", .sources = wgsl_sources()});
+  const auto device = gpu::Device::open({.tier = c.tier,
+                                         .fast = c.fast,
+                                         .cache = MS_BINARY_DIR "/pipelines",
+                                         .sources = wgsl_sources()});
   try {
     EXPECT_GT(run_kernel_test(*c.test, *device), 0u);
   } catch (const std::exception& error) {
@@ -53,7 +57,8 @@ INSTANTIATE_TEST_SUITE_P(Rooms, Kernels, testing::ValuesIn(cases()), name_of);
 TEST(Rooms, each_kernel_has_cases) {
   std::set<std::string_view> tested;
   for (const KernelTest* test : kernel_tests()) tested.insert(test->name);
-  for (const gpu::Kernel* kernel : all_kernels()) EXPECT_TRUE(tested.contains(kernel->name)) << kernel->name;
+  for (const gpu::Kernel* kernel : all_kernels())
+    EXPECT_TRUE(tested.contains(kernel->name)) << kernel->name;
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // kv.cpp: what every kernel that touches the KV cache requires of it.
 #include "kernels/kv.hpp"
 
+#include <bit>
+
 #include "kernels/slot.hpp"
 
 namespace ms {
@@ -25,11 +27,17 @@ void check_kv(std::string_view kernel, const KvCache& cache, const StepRows& ste
 
   const uint64_t capacity = cache.positions();
   if (cache.layout == KvLayout::paged) {
-    require(cache.page_size && capacity % cache.page_size == 0, "{}: {} positions are not whole pages of {}", kernel, capacity, cache.page_size);
+    require(std::has_single_bit(cache.page_size) && capacity % cache.page_size == 0, "{}: {} positions are not whole pages of {}, a power of two", kernel, capacity, cache.page_size);
     require(cache.block_table.size() * cache.page_size >= slots * capacity, "{}: block_table is {}, want {} slots of {} blocks", kernel, cache.block_table, slots, capacity / cache.page_size);
   } else {
     require(slots * capacity <= cache.rows(), "{}: {} slots of {} positions exceed k, {}", kernel, slots, capacity, k);
   }
+}
+
+void check_window(std::string_view kernel, const KvCache& cache, const StepRows& step, uint32_t rows, uint32_t sliding_window) {
+  const uint64_t of_slot = step.slots && !step.prefill ? 1 : rows;
+  require(cache.layout != KvLayout::ring || !sliding_window || sliding_window + of_slot <= cache.positions() + uint64_t(1),
+          "{}: a ring of {} does not hold a window of {} for {} rows", kernel, cache.positions(), sliding_window, of_slot);
 }
 
 }  // namespace ms

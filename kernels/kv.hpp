@@ -3,6 +3,8 @@
 // Rows of a step, `prefill` = 0: row r belongs to slot r, at that slot's position. 1: all rows belong to one
 // slot, at its position and the ones after it. Which cache row a position has: shared/kv.wgsl.
 #pragma once
+#include <span>
+
 #include "gpu/work.hpp"
 
 namespace ms {
@@ -19,7 +21,7 @@ struct KvCache {
   gpu::View v;  // as k
   KvLayout layout = KvLayout::contiguous;
   uint32_t capacity = 0;       // positions of a slot; 0: all kv_rows, or what a line of the block table names
-  uint32_t page_size = 0;      // positions of a block, when paged; capacity is a multiple of it
+  uint32_t page_size = 0;      // positions of a block, when paged: a power of two that divides capacity
   gpu::View block_table = {};  // [slots, capacity / page_size] u32, when paged
 
   uint32_t rows() const { return k.shape[0]; }
@@ -37,5 +39,19 @@ struct StepRows {
 // slots that `rows` rows belong to.
 void check_kv(std::string_view kernel, const KvCache& cache, const StepRows& step, uint32_t rows,
               uint32_t kv_heads, uint32_t head_dim);
+
+// Throws std::invalid_argument where a ring has lost keys of the window that the first of several rows sees: all
+// rows of a step are written before any is read.
+void check_window(std::string_view kernel, const KvCache& cache, const StepRows& step, uint32_t rows, uint32_t sliding_window);
+
+// For twins: the cache row of a position, as shared/kv.wgsl finds it. Params has kv_layout, kv_rows, capacity, page_size.
+template <class Params>
+size_t kv_row_ref(const Params& p, std::span<const uint32_t> block_table, uint32_t slot, uint32_t position) {
+  size_t row = size_t(slot) * p.capacity + position;
+  if (p.kv_layout == uint32_t(KvLayout::ring)) row = size_t(slot) * p.capacity + position % p.capacity;
+  if (p.kv_layout == uint32_t(KvLayout::paged))
+    row = size_t(block_table[slot * (p.capacity / p.page_size) + position / p.page_size]) * p.page_size + position % p.page_size;
+  return row;
+}
 
 }  // namespace ms

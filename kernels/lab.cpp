@@ -26,15 +26,19 @@ double element(std::span<const std::byte> bytes, gpu::Type type, size_t i) {
   return type == gpu::Type::u32 ? double(bits) : double(std::bit_cast<float>(bits));
 }
 
-// The first differences of two tensors as text; empty when they agree. NaN never does, but where neither wrote.
-std::string differences(std::span<const std::byte> got, std::span<const std::byte> want, std::span<const std::byte> before, const gpu::View& view, Tolerance t) {
+// The first differences of two tensors as text; empty when they agree. NaN never does, but where
+// neither wrote.
+std::string differences(std::span<const std::byte> got, std::span<const std::byte> want,
+                        std::span<const std::byte> before, const gpu::View& view, Tolerance t) {
   const size_t bytes = bytes_of(view.type);
   std::string text;
   size_t wrong = 0;
   for (size_t i = 0; i < view.size(); ++i) {
     const double a = element(got, view.type, i), b = element(want, view.type, i);
     if (std::abs(a - b) <= t.abs + t.rel * std::abs(b) || a == b) continue;
-    const auto same = [&](std::span<const std::byte> x) { return std::memcmp(x.data() + i * bytes, before.data() + i * bytes, bytes) == 0; };
+    const auto same = [&](std::span<const std::byte> x) {
+      return std::memcmp(x.data() + i * bytes, before.data() + i * bytes, bytes) == 0;
+    };
     if (same(got) && same(want)) continue;
     if (++wrong <= 5) text += fmt::format("\n    element {}: got {}, want {}", i, a, b);
   }
@@ -43,7 +47,8 @@ std::string differences(std::span<const std::byte> got, std::span<const std::byt
 
 }  // namespace
 
-gpu::View Lab::place(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes, std::string label) {
+gpu::View Lab::place(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes,
+                     std::string label) {
   memory_.push_back(device.buffer(shape.size() * bytes_of(type), std::move(label)));
   std::vector<std::byte> words(bytes.begin(), bytes.end());
   words.resize((words.size() + 3) / 4 * 4);
@@ -51,19 +56,23 @@ gpu::View Lab::place(gpu::Shape shape, gpu::Type type, std::span<const std::byte
   return gpu::view(memory_.back(), shape, type);
 }
 
-gpu::View Lab::upload(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes) { return place(shape, type, bytes, "input"); }
+gpu::View Lab::upload(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes) {
+  return place(shape, type, bytes, "input");
+}
 
 Weight Lab::weight(WeightType type, uint32_t rows, uint32_t cols) {
   std::uniform_real_distribution<float> uniform(-1, 1);
   std::vector<float> data(size_t(rows) * cols);
   for (float& v : data) v = uniform(rng_);
-  std::vector<uint32_t> quants(quant_words(type, rows, cols)), scales(scale_words(type, rows, cols));
+  std::vector<uint32_t> quants(quant_words(type, rows, cols)),
+      scales(scale_words(type, rows, cols));
   pack_rows(type, rows, cols, quantize(tensor_type(type), data), quants, scales);
   return {.type = type,
           .rows = rows,
           .cols = cols,
           .quants = words({quants.size()}, [&](size_t i) { return quants[i]; }),
-          .scales = scales.empty() ? gpu::View{} : words({scales.size()}, [&](size_t i) { return scales[i]; })};
+          .scales = scales.empty() ? gpu::View{}
+                                   : words({scales.size()}, [&](size_t i) { return scales[i]; })};
 }
 
 gpu::View Lab::values(gpu::Shape shape, const std::function<float(size_t)>& value) {
@@ -92,7 +101,8 @@ gpu::View Lab::words(gpu::Shape shape, const std::function<uint32_t(size_t)>& va
 
 gpu::View Lab::output(gpu::Shape shape, gpu::Type type) {
   // An f16 NaN is 0x7e00: two of them make an f32 NaN as well.
-  const std::vector<uint32_t> poison((shape.size() * bytes_of(type) + 3) / 4, type == gpu::Type::u32 ? 0xdeadbeef : 0x7fc07e00);
+  const std::vector<uint32_t> poison((shape.size() * bytes_of(type) + 3) / 4,
+                                     type == gpu::Type::u32 ? 0xdeadbeef : 0x7fc07e00);
   return place(shape, type, std::as_bytes(std::span(poison)), "output");
 }
 
@@ -109,7 +119,8 @@ void Lab::check(const gpu::Work& work, Tolerance tolerance) {
   std::map<gpu::Buffer*, std::vector<std::byte>> before;
   for (const gpu::Dispatch& d : recording.dispatches())
     for (const gpu::View& view : d.bindings)
-      if (view && !before.contains(view.buffer)) before[view.buffer] = device.read(*view.buffer, 0, view.buffer->bytes);
+      if (view && !before.contains(view.buffer))
+        before[view.buffer] = device.read(*view.buffer, 0, view.buffer->bytes);
 
   device.submit(recording);
   std::map<gpu::Buffer*, std::vector<std::byte>> got;
@@ -125,11 +136,16 @@ void Lab::check(const gpu::Work& work, Tolerance tolerance) {
       const gpu::View& view = d.bindings[i];
       if (!view || d.kernel->bindings[i] != gpu::out || view.buffer->label == "scratch") continue;
       const auto want = device.read(*view.buffer, view.offset, view.bytes());
-      const std::string wrong = differences(std::span(got[view.buffer]).subspan(view.offset), want, std::span(before[view.buffer]).subspan(view.offset), view, tolerance);
-      if (!wrong.empty()) text += fmt::format("\n  {}\n  binding {}: {}", to_string(d), i + 1, wrong);
+      const std::string wrong =
+          differences(std::span(got[view.buffer]).subspan(view.offset), want,
+                      std::span(before[view.buffer]).subspan(view.offset), view, tolerance);
+      if (!wrong.empty())
+        text += fmt::format("\n  {}\n  binding {}: {}", to_string(d), i + 1, wrong);
     }
   for (auto& [buffer, bytes] : before) device.write(*buffer, 0, bytes);
-  if (!text.empty()) fail("{} on {} ({}{}) differs from its twin:{}", recording.dispatches().front().kernel->name, caps().name, to_string(caps().variant), caps().robust ? "" : ", no robustness", text);
+  if (!text.empty())
+    fail("{} on {} ({}{}) differs from its twin:{}", recording.dispatches().front().kernel->name,
+         caps().name, to_string(caps().variant), caps().robust ? "" : ", no robustness", text);
 }
 
 void Lab::refuses(std::string_view what, const std::function<void()>& make) {
@@ -147,14 +163,18 @@ std::vector<gpu::Constants> Lab::missed(const gpu::Kernel& kernel) const {
   const auto ran = ran_.find(&kernel);
   std::vector<gpu::Constants> result;
   for (const gpu::Constants& constants : gpu::every(kernel)) {
-    const bool needs_subgroups = std::ranges::any_of(constants, [](const gpu::Constant& c) { return c.name == "USE_SUBGROUPS" && c.value != 0; });
+    const bool needs_subgroups = std::ranges::any_of(constants, [](const gpu::Constant& c) {
+      return c.name == "USE_SUBGROUPS" && c.value != 0;
+    });
     if (needs_subgroups && !caps().variant.subgroups) continue;
     if (ran == ran_.end() || !ran->second.contains(constants)) result.push_back(constants);
   }
   return result;
 }
 
-KernelTest::KernelTest(const char* name, void (*run)(Lab&)) : name(name), run(run) { registry().push_back(this); }
+KernelTest::KernelTest(const char* name, void (*run)(Lab&)) : name(name), run(run) {
+  registry().push_back(this);
+}
 
 std::vector<const KernelTest*> kernel_tests() {
   auto tests = registry();
@@ -168,7 +188,8 @@ size_t run_kernel_test(const KernelTest& test, gpu::Device& device) {
   for (const gpu::Kernel* kernel : all_kernels())
     if (kernel->name == test.name)
       if (const auto missed = lab.missed(*kernel); !missed.empty())
-        fail("{}: {} valid combinations were run by no case, the first: {}", test.name, missed.size(), to_string(missed.front()));
+        fail("{}: {} valid combinations were run by no case, the first: {}", test.name,
+             missed.size(), to_string(missed.front()));
   return lab.checks;
 }
 

@@ -1,7 +1,8 @@
-// lab.hpp: where kernels are checked against their twins, on a device, over every valid combination.
+// lab.hpp: where kernels are checked against their twins, on a device, over every valid
+// combination.
 //
-// The cases of a room (KERNEL_TEST in its *_test.cpp) run in ./check, in `mainspring kernels --check` and,
-// timed, in `mainspring kernels --time`: one set of shapes for all three.
+// The cases of a room (KERNEL_TEST in its *_test.cpp) run in ./check, in `mainspring kernels
+// --check` and, timed, in `mainspring kernels --time`: one set of shapes for all three.
 #pragma once
 #include <cmath>
 #include <functional>
@@ -44,13 +45,15 @@ class Lab {
   gpu::View output(gpu::Shape shape, gpu::Type type = gpu::Type::f32);
 
   // Runs the work on the device and its twins on the host, from the same memory, and compares every
-  // written binding. Throws Error that lists the first wrong elements. Memory is left as it was before.
+  // written binding. Throws Error that lists the first wrong elements. Memory is left as it was
+  // before.
   void check(const gpu::Work& work, Tolerance tolerance = {});
 
-  // check() for every valid combination of the kernel's overrides. make(over) may refuse one for its
-  // arguments by std::invalid_argument; each must run for some arguments of the room's cases.
+  // check() for every valid combination of the kernel's overrides. make(over) may refuse one for
+  // its arguments by std::invalid_argument; each must run for some arguments of the room's cases.
   template <class Overrides>
-  void every(const gpu::Kernel& kernel, const std::function<gpu::Work(Overrides)>& make, Tolerance tolerance = {}) {
+  void every(const gpu::Kernel& kernel, const std::function<gpu::Work(Overrides)>& make,
+             Tolerance tolerance = {}) {
     for (const gpu::Constants& constants : gpu::every(kernel)) {
       gpu::Work work;
       try {
@@ -77,7 +80,8 @@ class Lab {
   size_t checks = 0;  // done so far
 
  private:
-  gpu::View place(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes, std::string label);
+  gpu::View place(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes,
+                  std::string label);
 
   std::vector<gpu::BufferPtr> memory_;
   std::map<const gpu::Kernel*, std::set<gpu::Constants>> ran_;
@@ -93,14 +97,14 @@ struct KernelTest {
 };
 std::vector<const KernelTest*> kernel_tests();  // sorted by name
 
-// Runs a room's cases on a device. Throws Error at the first that fails, or when a valid combination of the
-// kernel's overrides was run by none of them. Returns the number of checks.
+// Runs a room's cases on a device. Throws Error at the first that fails, or when a valid
+// combination of the kernel's overrides was run by none of them. Returns the number of checks.
 size_t run_kernel_test(const KernelTest& test, gpu::Device& device);
 
 }  // namespace ms
 
 // Defines the cases of a room: KERNEL_TEST(rmsnorm) { … lab.check(…) … }
-#define KERNEL_TEST(room)                                             \
-  static void room##_cases(ms::Lab& lab);                             \
-  static const ms::KernelTest room##_test(#room, room##_cases);       \
+#define KERNEL_TEST(room)                                       \
+  static void room##_cases(ms::Lab& lab);                       \
+  static const ms::KernelTest room##_test(#room, room##_cases); \
   static void room##_cases([[maybe_unused]] ms::Lab& lab)

@@ -1,4 +1,5 @@
-// weight.cpp: packing blocks as files have them into the layout of the kernels, and reading it back.
+// weight.cpp: packing blocks as files have them into the layout of the kernels, and reading it
+// back.
 #include "kernels/weight.hpp"
 
 #include <algorithm>
@@ -19,10 +20,14 @@ struct Layout {
   uint32_t half_scales;  // half words a block, so that two blocks may share one
 };
 constexpr Layout layouts[] = {
-    {WeightType::f32, TensorType::f32, "f32", 32, 0},    {WeightType::f16, TensorType::f16, "f16", 16, 0},
-    {WeightType::bf16, TensorType::bf16, "bf16", 16, 0}, {WeightType::q8_0, TensorType::q8_0, "q8_0", 8, 1},
-    {WeightType::q4_0, TensorType::q4_0, "q4_0", 4, 1},  {WeightType::q4_1, TensorType::q4_1, "q4_1", 4, 2},
-    {WeightType::q4_k, TensorType::q4_k, "q4_k", 4, 1},  {WeightType::q6_k, TensorType::q6_k, "q6_k", 4, 6},
+    {WeightType::f32, TensorType::f32, "f32", 32, 0},
+    {WeightType::f16, TensorType::f16, "f16", 16, 0},
+    {WeightType::bf16, TensorType::bf16, "bf16", 16, 0},
+    {WeightType::q8_0, TensorType::q8_0, "q8_0", 8, 1},
+    {WeightType::q4_0, TensorType::q4_0, "q4_0", 4, 1},
+    {WeightType::q4_1, TensorType::q4_1, "q4_1", 4, 2},
+    {WeightType::q4_k, TensorType::q4_k, "q4_k", 4, 1},
+    {WeightType::q6_k, TensorType::q6_k, "q6_k", 4, 6},
 };
 
 const Layout& layout(WeightType type) {
@@ -34,20 +39,28 @@ const Layout& layout(WeightType type) {
 uint64_t padded_blocks(uint64_t cols) { return (cols + 63) / 64 * 2; }
 
 uint8_t byte_at(std::span<const std::byte> data, size_t i) { return uint8_t(data[i]); }
-uint16_t half_at(std::span<const std::byte> data, size_t i) { return uint16_t(byte_at(data, i) | byte_at(data, i + 1) << 8); }
+uint16_t half_at(std::span<const std::byte> data, size_t i) {
+  return uint16_t(byte_at(data, i) | byte_at(data, i + 1) << 8);
+}
 
-void copy_words(std::span<const std::byte> from, std::span<uint32_t> to) { std::memcpy(to.data(), from.data(), std::min(from.size(), to.size_bytes())); }
+void copy_words(std::span<const std::byte> from, std::span<uint32_t> to) {
+  std::memcpy(to.data(), from.data(), std::min(from.size(), to.size_bytes()));
+}
 
-void put_half(std::span<uint32_t> words, size_t i, uint16_t value) { words[i / 2] |= uint32_t(value) << (i % 2 * 16); }
+void put_half(std::span<uint32_t> words, size_t i, uint16_t value) {
+  words[i / 2] |= uint32_t(value) << (i % 2 * 16);
+}
 
 // 16 bytes whose byte i holds q[i] in its low and q[i + 16] in its high nibble.
 void put_nibbles(std::span<uint32_t> words, const uint8_t (&q)[32]) {
-  for (size_t i = 0; i < 16; ++i) words[i / 4] |= uint32_t((q[i] & 15) | (q[i + 16] & 15) << 4) << (i % 4 * 8);
+  for (size_t i = 0; i < 16; ++i)
+    words[i / 4] |= uint32_t((q[i] & 15) | (q[i + 16] & 15) << 4) << (i % 4 * 8);
 }
 
-// A super-block of 256 as GGML stores q4_k: d, dmin, 12 bytes of scales, then per 64 weights 32 bytes, the low
-// nibbles of which are the first 32.
-void pack_q4_k(std::span<const std::byte> data, std::span<uint32_t> quants, std::span<uint32_t> scales) {
+// A super-block of 256 as GGML stores q4_k: d, dmin, 12 bytes of scales, then per 64 weights 32
+// bytes, the low nibbles of which are the first 32.
+void pack_q4_k(std::span<const std::byte> data, std::span<uint32_t> quants,
+               std::span<uint32_t> scales) {
   copy_words(data.first(16), scales);
   for (size_t b = 0; b < 8; ++b) {
     uint8_t q[32];
@@ -56,8 +69,10 @@ void pack_q4_k(std::span<const std::byte> data, std::span<uint32_t> quants, std:
   }
 }
 
-// A super-block of 256 as GGML stores q6_k: 128 bytes of low nibbles, 64 of high pairs, 16 int8 scales, d.
-void pack_q6_k(std::span<const std::byte> data, std::span<uint32_t> quants, std::span<uint32_t> scales) {
+// A super-block of 256 as GGML stores q6_k: 128 bytes of low nibbles, 64 of high pairs, 16 int8
+// scales, d.
+void pack_q6_k(std::span<const std::byte> data, std::span<uint32_t> quants,
+               std::span<uint32_t> scales) {
   for (size_t b = 0; b < 8; ++b) {
     const size_t half = b / 4, quarter = b % 4;
     uint8_t q[32];
@@ -69,11 +84,13 @@ void pack_q6_k(std::span<const std::byte> data, std::span<uint32_t> quants, std:
       scales[3 * b + i / 16] |= uint32_t(high) << (i % 4 * 8 + i % 16 / 4 * 2);
     }
     put_nibbles(quants.subspan(4 * b, 4), q);
-    scales[3 * b + 2] = byte_at(data, 192 + 2 * b) | byte_at(data, 193 + 2 * b) << 8 | uint32_t(half_at(data, 208)) << 16;
+    scales[3 * b + 2] = byte_at(data, 192 + 2 * b) | byte_at(data, 193 + 2 * b) << 8 |
+                        uint32_t(half_at(data, 208)) << 16;
   }
 }
 
-void pack_row(WeightType type, std::span<const std::byte> data, std::span<uint32_t> quants, std::span<uint32_t> scales) {
+void pack_row(WeightType type, std::span<const std::byte> data, std::span<uint32_t> quants,
+              std::span<uint32_t> scales) {
   const TypeInfo& file = info(tensor_type(type));
   if (is_float(type)) return copy_words(data, quants);
   for (size_t block = 0; block < data.size() / file.block_bytes; ++block) {
@@ -91,8 +108,12 @@ void pack_row(WeightType type, std::span<const std::byte> data, std::span<uint32
         copy_words(raw.first(4), scales.subspan(block, 1));
         copy_words(raw.subspan(4), quants.subspan(4 * block, 4));
         break;
-      case WeightType::q4_k: pack_q4_k(raw, quants.subspan(32 * block, 32), scales.subspan(4 * block, 4)); break;
-      default: pack_q6_k(raw, quants.subspan(32 * block, 32), scales.subspan(24 * block, 24)); break;
+      case WeightType::q4_k:
+        pack_q4_k(raw, quants.subspan(32 * block, 32), scales.subspan(4 * block, 4));
+        break;
+      default:
+        pack_q6_k(raw, quants.subspan(32 * block, 32), scales.subspan(24 * block, 24));
+        break;
     }
   }
 }
@@ -108,35 +129,63 @@ std::optional<WeightType> weight_type(TensorType type) {
 TensorType tensor_type(WeightType type) { return layout(type).file; }
 std::string_view to_string(WeightType type) { return layout(type).name; }
 
-uint64_t quant_words(WeightType type, uint64_t rows, uint64_t cols) { return rows * padded_blocks(cols) * layout(type).quants; }
-uint64_t scale_words(WeightType type, uint64_t rows, uint64_t cols) { return rows * padded_blocks(cols) * layout(type).half_scales / 2; }
+uint64_t quant_words(WeightType type, uint64_t rows, uint64_t cols) {
+  return rows * padded_blocks(cols) * layout(type).quants;
+}
+uint64_t scale_words(WeightType type, uint64_t rows, uint64_t cols) {
+  return rows * padded_blocks(cols) * layout(type).half_scales / 2;
+}
 
-void pack_rows(WeightType type, uint64_t rows, uint64_t cols, std::span<const std::byte> data, std::span<uint32_t> quants, std::span<uint32_t> scales) {
+void pack_rows(WeightType type, uint64_t rows, uint64_t cols, std::span<const std::byte> data,
+               std::span<uint32_t> quants, std::span<uint32_t> scales) {
   const TypeInfo& file = info(tensor_type(type));
-  require(cols % file.block_size == 0, "{} weights need columns in multiples of {}, got {}", file.name, file.block_size, cols);
+  require(cols % file.block_size == 0, "{} weights need columns in multiples of {}, got {}",
+          file.name, file.block_size, cols);
   const uint64_t row_bytes = cols / file.block_size * file.block_bytes;
-  require(data.size() == rows * row_bytes, "{} rows of {} {} weights have {} bytes, got {}", rows, cols, file.name, rows * row_bytes, data.size());
-  require(quants.size() == quant_words(type, rows, cols) && scales.size() == scale_words(type, rows, cols), "packed {} [{}, {}]: wrong room", file.name, rows, cols);
+  require(data.size() == rows * row_bytes, "{} rows of {} {} weights have {} bytes, got {}", rows,
+          cols, file.name, rows * row_bytes, data.size());
+  require(quants.size() == quant_words(type, rows, cols) &&
+              scales.size() == scale_words(type, rows, cols),
+          "packed {} [{}, {}]: wrong room", file.name, rows, cols);
   std::ranges::fill(quants, 0);
   std::ranges::fill(scales, 0);
   const size_t q = quant_words(type, 1, cols), s = scale_words(type, 1, cols);
-  for (uint64_t row = 0; row < rows; ++row) pack_row(type, data.subspan(row * row_bytes, row_bytes), quants.subspan(row * q, q), scales.subspan(row * s, s));
+  for (uint64_t row = 0; row < rows; ++row)
+    pack_row(type, data.subspan(row * row_bytes, row_bytes), quants.subspan(row * q, q),
+             scales.subspan(row * s, s));
 }
 
-void unpack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const uint32_t> quants, std::span<const uint32_t> scales, std::span<float> out) {
+void unpack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const uint32_t> quants,
+                std::span<const uint32_t> scales, std::span<float> out) {
   quants = quants.subspan(quant_words(type, row, cols), quant_words(type, 1, cols));
   scales = scales.subspan(scale_words(type, row, cols), scale_words(type, 1, cols));
-  const auto half = [](uint32_t word, size_t i) { return f16_to_f32(uint16_t(word >> (i % 2 * 16))); };
+  const auto half = [](uint32_t word, size_t i) {
+    return f16_to_f32(uint16_t(word >> (i % 2 * 16)));
+  };
   for (uint64_t col = 0; col < cols; ++col) {
     const size_t b = col / 32, i = col % 32;
-    const auto nibble = [&] { return int(quants[4 * b + i % 16 / 4] >> (i % 4 * 8 + i / 16 * 4) & 15); };
+    const auto nibble = [&] {
+      return int(quants[4 * b + i % 16 / 4] >> (i % 4 * 8 + i / 16 * 4) & 15);
+    };
     switch (type) {
-      case WeightType::f32: out[col] = std::bit_cast<float>(quants[col]); break;
-      case WeightType::f16: out[col] = half(quants[col / 2], col); break;
-      case WeightType::bf16: out[col] = bf16_to_f32(uint16_t(quants[col / 2] >> (col % 2 * 16))); break;
-      case WeightType::q8_0: out[col] = half(scales[b / 2], b) * float(int8_t(quants[col / 4] >> (col % 4 * 8))); break;
-      case WeightType::q4_0: out[col] = half(scales[b / 2], b) * float(nibble() - 8); break;
-      case WeightType::q4_1: out[col] = half(scales[b], 0) * float(nibble()) + half(scales[b], 1); break;
+      case WeightType::f32:
+        out[col] = std::bit_cast<float>(quants[col]);
+        break;
+      case WeightType::f16:
+        out[col] = half(quants[col / 2], col);
+        break;
+      case WeightType::bf16:
+        out[col] = bf16_to_f32(uint16_t(quants[col / 2] >> (col % 2 * 16)));
+        break;
+      case WeightType::q8_0:
+        out[col] = half(scales[b / 2], b) * float(int8_t(quants[col / 4] >> (col % 4 * 8)));
+        break;
+      case WeightType::q4_0:
+        out[col] = half(scales[b / 2], b) * float(nibble() - 8);
+        break;
+      case WeightType::q4_1:
+        out[col] = half(scales[b], 0) * float(nibble()) + half(scales[b], 1);
+        break;
       case WeightType::q4_k: {
         const auto s = scales.subspan(b / 8 * 4, 4);
         const auto byte = [&](size_t k) { return s[1 + k / 4] >> (k % 4 * 8) & 255; };
@@ -149,7 +198,8 @@ void unpack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const ui
       case WeightType::q6_k: {
         const auto s = scales.subspan(3 * b, 3);
         const int high = int(s[i / 16] >> (i % 4 * 8 + i % 16 / 4 * 2) & 3);
-        out[col] = half(s[2], 1) * float(int8_t(s[2] >> (i / 16 * 8))) * float((nibble() | high << 4) - 32);
+        out[col] = half(s[2], 1) * float(int8_t(s[2] >> (i / 16 * 8))) *
+                   float((nibble() | high << 4) - 32);
         break;
       }
     }

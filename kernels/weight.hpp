@@ -1,16 +1,18 @@
-// weight.hpp: the packed layout of weights that matmul, matmul_gemv, matmul_gemv_residual, fused_ffn and
-// gather share, and the host's way to and from it.
+// weight.hpp: the packed layout of weights that matmul, matmul_gemv, matmul_gemv_residual,
+// fused_ffn and gather share, and the host's way to and from it.
 //
-// A tensor [rows, cols] is rows of blocks of 32 weights, padded with zeros to an even number of blocks, so that
-// every row starts on a whole word. `quants` holds what is 16 bytes wide, block after block; `scales` the rest:
+// A tensor [rows, cols] is rows of blocks of 32 weights, padded with zeros to an even number of
+// blocks, so that every row starts on a whole word. `quants` holds what is 16 bytes wide, block
+// after block; `scales` the rest:
 //   type        quants, vec4<u32> a block              scales, u32
 //   f32         8                                      -
 //   f16, bf16   4                                      -
 //   q8_0        2: 32 int8                             f16 scale, two blocks a word
 //   q4_0        1: 16 bytes, low nibbles 0..15, high   the same
-//   q4_1        1                                      a word a block: f16 scale | f16 minimum << 16
-//   q4_k        1                                      4 a super-block of 8: d | dmin << 16, 12 bytes of 6-bit scales
-//   q6_k        1: low nibbles                         3 a block: high bits of 16, of 16 more, int8 x 2 | d << 16
+//   q4_1        1                                      a word a block: f16 scale | f16 minimum <<
+//   16 q4_k        1                                      4 a super-block of 8: d | dmin << 16, 12
+//   bytes of 6-bit scales q6_k        1: low nibbles                         3 a block: high bits
+//   of 16, of 16 more, int8 x 2 | d << 16
 #pragma once
 #include <optional>
 #include <span>
@@ -22,7 +24,16 @@
 namespace ms {
 
 // WEIGHT_TYPE of the kernels. Their numbers are part of the kernels' interface.
-enum class WeightType : uint32_t { f32 = 0, f16 = 1, bf16 = 2, q8_0 = 3, q4_0 = 4, q4_1 = 5, q4_k = 10, q6_k = 12 };
+enum class WeightType : uint32_t {
+  f32 = 0,
+  f16 = 1,
+  bf16 = 2,
+  q8_0 = 3,
+  q4_0 = 4,
+  q4_1 = 5,
+  q4_k = 10,
+  q6_k = 12
+};
 
 // The kernels' type for a file's; nothing when they have none.
 std::optional<WeightType> weight_type(TensorType type);
@@ -45,10 +56,13 @@ struct Weight {
 uint64_t quant_words(WeightType type, uint64_t rows, uint64_t cols);
 uint64_t scale_words(WeightType type, uint64_t rows, uint64_t cols);
 
-// Packs `rows` rows of a file's tensor, given as the file has them; the spans have quant_words and scale_words words.
-void pack_rows(WeightType type, uint64_t rows, uint64_t cols, std::span<const std::byte> data, std::span<uint32_t> quants, std::span<uint32_t> scales);
+// Packs `rows` rows of a file's tensor, given as the file has them; the spans have quant_words and
+// scale_words words.
+void pack_rows(WeightType type, uint64_t rows, uint64_t cols, std::span<const std::byte> data,
+               std::span<uint32_t> quants, std::span<uint32_t> scales);
 
 // Row `row` of a packed tensor as floats, exactly: the reference that the twins use.
-void unpack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const uint32_t> quants, std::span<const uint32_t> scales, std::span<float> out);
+void unpack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const uint32_t> quants,
+                std::span<const uint32_t> scales, std::span<float> out);
 
 }  // namespace ms

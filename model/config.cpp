@@ -7,7 +7,8 @@ namespace {
 
 // A count from the metadata; an Error outside [1, most].
 uint32_t bounded(const Gguf& file, const std::string& key, uint64_t value, uint64_t most) {
-  if (value == 0 || value > most) fail("{}: {} is {}; a model has 1 to {}", file.path().string(), key, value, most);
+  if (value == 0 || value > most)
+    fail("{}: {} is {}; a model has 1 to {}", file.path().string(), key, value, most);
   return uint32_t(value);
 }
 
@@ -15,9 +16,13 @@ RopeScaling scaling(const Gguf& file) {
   RopeScaling s;
   const auto type = file.find_string("llama.rope.scaling.type").value_or("none");
   if (type == "none") return s;
-  if (type == "linear") s.mode = RopeScaling::Mode::linear;
-  else if (type == "yarn") s.mode = RopeScaling::Mode::yarn;
-  else fail("{}: llama.rope.scaling.type \"{}\" is not known here (none, linear, yarn)", file.path().string(), type);
+  if (type == "linear")
+    s.mode = RopeScaling::Mode::linear;
+  else if (type == "yarn")
+    s.mode = RopeScaling::Mode::yarn;
+  else
+    fail("{}: llama.rope.scaling.type \"{}\" is not known here (none, linear, yarn)",
+         file.path().string(), type);
   s.factor = file.get_float("llama.rope.scaling.factor");
   s.original_context = file.find_float("llama.rope.scaling.original_context_length").value_or(0);
   return s;
@@ -27,9 +32,14 @@ RopeScaling scaling(const Gguf& file) {
 
 Config llama_config(const Gguf& file) {
   const std::string_view arch = file.get_string("general.architecture");
-  if (arch != "llama") fail("{}: architecture \"{}\" is not supported; llama is", file.path().string(), arch);
-  const auto count = [&](const std::string& key, uint64_t most) { return bounded(file, key, file.get_uint(key), most); };
-  const auto count_or = [&](const std::string& key, uint64_t otherwise, uint64_t most) { return bounded(file, key, file.find_uint(key).value_or(otherwise), most); };
+  if (arch != "llama")
+    fail("{}: architecture \"{}\" is not supported; llama is", file.path().string(), arch);
+  const auto count = [&](const std::string& key, uint64_t most) {
+    return bounded(file, key, file.get_uint(key), most);
+  };
+  const auto count_or = [&](const std::string& key, uint64_t otherwise, uint64_t most) {
+    return bounded(file, key, file.find_uint(key).value_or(otherwise), most);
+  };
 
   Config c;
   c.name = std::string(file.find_string("general.name").value_or(file.path().stem().string()));
@@ -44,9 +54,13 @@ Config llama_config(const Gguf& file) {
   c.norm_eps = float(file.get_float("llama.attention.layer_norm_rms_epsilon"));
   c.rope_base = file.find_float("llama.rope.freq_base").value_or(10000);
   c.rope_scaling = scaling(file);
-  if (c.heads % c.kv_heads != 0) fail("{}: {} heads do not divide among {} KV heads", file.path().string(), c.heads, c.kv_heads);
-  if (c.rotary_dim > c.head_dim || c.rotary_dim % 2 != 0) fail("{}: RoPE over {} of a head's {} dimensions", file.path().string(), c.rotary_dim, c.head_dim);
-  if (!(c.norm_eps >= 0 && c.norm_eps < 1)) fail("{}: llama.attention.layer_norm_rms_epsilon is {}", file.path().string(), c.norm_eps);
+  if (c.heads % c.kv_heads != 0)
+    fail("{}: {} heads do not divide among {} KV heads", file.path().string(), c.heads, c.kv_heads);
+  if (c.rotary_dim > c.head_dim || c.rotary_dim % 2 != 0)
+    fail("{}: RoPE over {} of a head's {} dimensions", file.path().string(), c.rotary_dim,
+         c.head_dim);
+  if (!(c.norm_eps >= 0 && c.norm_eps < 1))
+    fail("{}: llama.attention.layer_norm_rms_epsilon is {}", file.path().string(), c.norm_eps);
   if (!(c.rope_base > 1)) fail("{}: llama.rope.freq_base is {}", file.path().string(), c.rope_base);
 
   const TensorInfo* embedding = file.find_tensor("token_embd.weight");
@@ -56,10 +70,19 @@ Config llama_config(const Gguf& file) {
 }
 
 Config config_by_name(std::string_view name) {
-  Config c{.name = std::string(name), .vocab = 128256, .head_dim = 128, .rotary_dim = 128, .context = 131072, .rope_base = 500000};
-  if (name == "llama-8b") return c.dim = 4096, c.layers = 32, c.heads = 32, c.kv_heads = 8, c.ffn = 14336, c;
-  if (name == "llama-1b") return c.dim = 2048, c.layers = 16, c.heads = 32, c.kv_heads = 8, c.head_dim = c.rotary_dim = 64, c.ffn = 8192, c;
-  throw std::invalid_argument(fmt::format("no shape \"{}\": there are llama-8b and llama-1b", name));
+  Config c{.name = std::string(name),
+           .vocab = 128256,
+           .head_dim = 128,
+           .rotary_dim = 128,
+           .context = 131072,
+           .rope_base = 500000};
+  if (name == "llama-8b")
+    return c.dim = 4096, c.layers = 32, c.heads = 32, c.kv_heads = 8, c.ffn = 14336, c;
+  if (name == "llama-1b")
+    return c.dim = 2048, c.layers = 16, c.heads = 32, c.kv_heads = 8,
+           c.head_dim = c.rotary_dim = 64, c.ffn = 8192, c;
+  throw std::invalid_argument(
+      fmt::format("no shape \"{}\": there are llama-8b and llama-1b", name));
 }
 
 }  // namespace ms

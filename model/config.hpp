@@ -10,16 +10,16 @@
 namespace ms {
 
 struct Config {
-  std::string name;       // for people
+  std::string name;  // for people
   uint32_t vocab = 0;
-  uint32_t dim = 0;       // of the residual stream
+  uint32_t dim = 0;  // of the residual stream
   uint32_t layers = 0;
   uint32_t heads = 0;
   uint32_t kv_heads = 0;  // divides heads
   uint32_t head_dim = 0;
   uint32_t rotary_dim = 0;  // leading dimensions of a head that RoPE turns
   uint32_t ffn = 0;
-  uint32_t context = 0;   // positions that the model was trained for
+  uint32_t context = 0;  // positions that the model was trained for
   float norm_eps = 1e-5f;
   double rope_base = 10000;
   RopeScaling rope_scaling = {};
@@ -28,10 +28,12 @@ struct Config {
   uint32_t kv_size() const { return kv_heads * head_dim; }
 };
 
-// Of an architecture "llama" file. Throws Error: another architecture, a missing key, a value that no model has.
+// Of an architecture "llama" file. Throws Error: another architecture, a missing key, a value that
+// no model has.
 Config llama_config(const Gguf& file);
 
-// A well-known shape by name: "llama-8b" (Llama 3.1), "llama-1b" (Llama 3.2). Throws std::invalid_argument that lists them.
+// A well-known shape by name: "llama-8b" (Llama 3.1), "llama-1b" (Llama 3.2). Throws
+// std::invalid_argument that lists them.
 Config config_by_name(std::string_view name);
 
 }  // namespace ms

@@ -13,7 +13,9 @@ constexpr uint32_t default_context = 4096;
 // The first `rows` rows of a tensor of more.
 gpu::View head(const gpu::View& view, uint32_t rows) { return view.slice(0, {rows, view.cols()}); }
 
-gpu::View by_head(const gpu::View& view, const Config& c) { return view.as({view.rows(), c.heads, c.head_dim}); }
+gpu::View by_head(const gpu::View& view, const Config& c) {
+  return view.as({view.rows(), c.heads, c.head_dim});
+}
 
 }  // namespace
 
@@ -24,33 +26,74 @@ gpu::Work Llama::decode() const {
   const uint32_t n = options_.slots;
   const StepRows step{.slots = slots_};
   // [slots, …] f32
-  const gpu::View h = head(hidden_, n), h2 = head(hidden2_, n), qkv = head(qkv_, n), q = head(q_, n), attended = head(attended_, n), ffn = head(ffn_, n), gate_up = head(gate_up_, n);
+  const gpu::View h = head(hidden_, n), h2 = head(hidden2_, n), qkv = head(qkv_, n),
+                  q = head(q_, n), attended = head(attended_, n), ffn = head(ffn_, n),
+                  gate_up = head(gate_up_, n);
 
   // embedding: h [slots, dim]
-  gpu::Work work = gather(caps, {.indices = slots_, .table = embedding_, .y = h, .index_stride = sizeof(Slot) / 4});
+  gpu::Work work = gather(
+      caps, {.indices = slots_, .table = embedding_, .y = h, .index_stride = sizeof(Slot) / 4});
   for (const Layer& l : layers_) {
     // norm and q, k, v: qkv [slots, q_size + 2 kv_size]
     for (const Part& part : l.qkv)
-      work += matmul_gemv(caps, {.x = h, .weight = part.weight, .norm = l.attn_norm, .y = qkv, .y_offset = part.first_row, .eps = c.norm_eps, .int8_activations = int8});
+      work += matmul_gemv(caps, {.x = h,
+                                 .weight = part.weight,
+                                 .norm = l.attn_norm,
+                                 .y = qkv,
+                                 .y_offset = part.first_row,
+                                 .eps = c.norm_eps,
+                                 .int8_activations = int8});
     // RoPE; q [slots, q_size]; k and v to the cache, at each slot's position
-    work += split_qkv(caps, {.qkv = qkv, .q = q, .cache = l.cache, .step = step, .head_dim = c.head_dim, .cos = cos_, .sin = sin_, .interleaved = true});
+    work += split_qkv(caps, {.qkv = qkv,
+                             .q = q,
+                             .cache = l.cache,
+                             .step = step,
+                             .head_dim = c.head_dim,
+                             .cos = cos_,
+                             .sin = sin_,
+                             .interleaved = true});
     // attended [slots, q_size]
-    work += attention_decode(caps, {.q = by_head(q, c), .cache = l.cache, .out = by_head(attended, c), .step = step});
+    work += attention_decode(
+        caps, {.q = by_head(q, c), .cache = l.cache, .out = by_head(attended, c), .step = step});
     // h2 = h + output projection [slots, dim]
-    work += matmul_gemv_residual(caps, {.x = attended, .weight = l.attn_output, .residual = h, .y = h2, .int8_activations = int8});
+    work += matmul_gemv_residual(
+        caps,
+        {.x = attended, .weight = l.attn_output, .residual = h, .y = h2, .int8_activations = int8});
     // ffn = SiLU(gate) * up [slots, ffn]
     if (l.gate_up) {
-      work += fused_ffn(caps, {.x = h2, .weight = l.gate_up, .norm = l.ffn_norm, .y = ffn, .eps = c.norm_eps, .int8_activations = int8});
+      work += fused_ffn(caps, {.x = h2,
+                               .weight = l.gate_up,
+                               .norm = l.ffn_norm,
+                               .y = ffn,
+                               .eps = c.norm_eps,
+                               .int8_activations = int8});
     } else {
-      work += matmul_gemv(caps, {.x = h2, .weight = l.gate, .norm = l.ffn_norm, .y = gate_up, .eps = c.norm_eps, .int8_activations = int8});
-      work += matmul_gemv(caps, {.x = h2, .weight = l.up, .norm = l.ffn_norm, .y = gate_up, .y_offset = c.ffn, .eps = c.norm_eps, .int8_activations = int8});
+      work += matmul_gemv(caps, {.x = h2,
+                                 .weight = l.gate,
+                                 .norm = l.ffn_norm,
+                                 .y = gate_up,
+                                 .eps = c.norm_eps,
+                                 .int8_activations = int8});
+      work += matmul_gemv(caps, {.x = h2,
+                                 .weight = l.up,
+                                 .norm = l.ffn_norm,
+                                 .y = gate_up,
+                                 .y_offset = c.ffn,
+                                 .eps = c.norm_eps,
+                                 .int8_activations = int8});
       work += silu(caps, {.input = gate_up, .y = ffn, .layout = Silu::Layout::row_split});
     }
     // h = h2 + down projection [slots, dim]
-    work += matmul_gemv_residual(caps, {.x = ffn, .weight = l.down, .residual = h2, .y = h, .int8_activations = int8});
+    work += matmul_gemv_residual(
+        caps, {.x = ffn, .weight = l.down, .residual = h2, .y = h, .int8_activations = int8});
   }
   // logits [slots, vocab]
-  work += matmul_gemv(caps, {.x = h, .weight = output_, .norm = output_norm_, .y = logits_, .eps = c.norm_eps, .int8_activations = int8});
+  work += matmul_gemv(caps, {.x = h,
+                             .weight = output_,
+                             .norm = output_norm_,
+                             .y = logits_,
+                             .eps = c.norm_eps,
+                             .int8_activations = int8});
   return work;
 }
 
@@ -58,23 +101,41 @@ gpu::Work Llama::prefill(uint32_t rows, uint32_t slot, bool want_logits) const {
   const Config& c = config_;
   const gpu::Caps& caps = device_.caps();
   const bool int8 = options_.int8_activations;
-  require(rows >= 1 && rows <= options_.batch, "prefill: {} rows, the batch holds {}", rows, options_.batch);
-  require(!want_logits || rows <= logit_rows_, "prefill: logits of {} rows, there is room for {}", rows, logit_rows_);
+  require(rows >= 1 && rows <= options_.batch, "prefill: {} rows, the batch holds {}", rows,
+          options_.batch);
+  require(!want_logits || rows <= logit_rows_, "prefill: logits of {} rows, there is room for {}",
+          rows, logit_rows_);
   const StepRows step{.slots = slots_, .prefill = true, .slot = slot};
   // [rows, …] f32
-  const gpu::View h = head(hidden_, rows), h2 = head(hidden2_, rows), x = head(normed_, rows), qkv = head(qkv_, rows), q = head(q_, rows), attended = head(attended_, rows), gate_up = head(gate_up_, rows), ffn = head(ffn_, rows);
+  const gpu::View h = head(hidden_, rows), h2 = head(hidden2_, rows), x = head(normed_, rows),
+                  qkv = head(qkv_, rows), q = head(q_, rows), attended = head(attended_, rows),
+                  gate_up = head(gate_up_, rows), ffn = head(ffn_, rows);
 
   // embedding: h [rows, dim]
   gpu::Work work = gather(caps, {.indices = tokens_, .table = embedding_, .y = h});
   for (const Layer& l : layers_) {
     // x = norm(h); qkv [rows, q_size + 2 kv_size]
     work += rmsnorm(caps, {.x = h, .weight = l.attn_norm, .y = x, .eps = c.norm_eps});
-    for (const Part& part : l.qkv) work += matmul(caps, {.a = x, .b = part.weight, .c = qkv, .c_offset = part.first_row, .int8_activations = int8});
+    for (const Part& part : l.qkv)
+      work += matmul(caps, {.a = x,
+                            .b = part.weight,
+                            .c = qkv,
+                            .c_offset = part.first_row,
+                            .int8_activations = int8});
     // RoPE; q [rows, q_size]; k and v to the cache, from the slot's position on
-    work += split_qkv(caps, {.qkv = qkv, .q = q, .cache = l.cache, .step = step, .head_dim = c.head_dim, .cos = cos_, .sin = sin_, .interleaved = true});
-    if (&l == &layers_.back() && !want_logits) break;  // the cache is filled: nothing reads what follows
+    work += split_qkv(caps, {.qkv = qkv,
+                             .q = q,
+                             .cache = l.cache,
+                             .step = step,
+                             .head_dim = c.head_dim,
+                             .cos = cos_,
+                             .sin = sin_,
+                             .interleaved = true});
+    if (&l == &layers_.back() && !want_logits)
+      break;  // the cache is filled: nothing reads what follows
     // attended [rows, q_size]; x = its output projection; h2 = h + x [rows, dim]
-    work += attention_prefill(caps, {.q = by_head(q, c), .cache = l.cache, .out = by_head(attended, c), .step = step});
+    work += attention_prefill(
+        caps, {.q = by_head(q, c), .cache = l.cache, .out = by_head(attended, c), .step = step});
     work += matmul(caps, {.a = attended, .b = l.attn_output, .c = x, .int8_activations = int8});
     work += residual(caps, {.a = h, .b = x, .y = h2});
     // x = norm(h2); gate and up [rows, 2 ffn]; ffn = SiLU(gate) * up [rows, ffn]
@@ -83,32 +144,39 @@ gpu::Work Llama::prefill(uint32_t rows, uint32_t slot, bool want_logits) const {
       work += matmul(caps, {.a = x, .b = l.gate_up, .c = gate_up, .int8_activations = int8});
     } else {
       work += matmul(caps, {.a = x, .b = l.gate, .c = gate_up, .int8_activations = int8});
-      work += matmul(caps, {.a = x, .b = l.up, .c = gate_up, .c_offset = c.ffn, .int8_activations = int8});
+      work += matmul(
+          caps, {.a = x, .b = l.up, .c = gate_up, .c_offset = c.ffn, .int8_activations = int8});
     }
-    work += silu(caps, {.input = gate_up, .y = ffn, .layout = l.gate_up ? Silu::Layout::interleaved : Silu::Layout::row_split});
+    work += silu(caps, {.input = gate_up,
+                        .y = ffn,
+                        .layout = l.gate_up ? Silu::Layout::interleaved : Silu::Layout::row_split});
     // x = down projection; h = h2 + x [rows, dim]
     work += matmul(caps, {.a = ffn, .b = l.down, .c = x, .int8_activations = int8});
     work += residual(caps, {.a = h2, .b = x, .y = h});
   }
   if (want_logits) {
     work += rmsnorm(caps, {.x = h, .weight = output_norm_, .y = x, .eps = c.norm_eps});
-    work += matmul(caps, {.a = x, .b = output_, .c = logits_of_rows(rows), .int8_activations = int8});
+    work +=
+        matmul(caps, {.a = x, .b = output_, .c = logits_of_rows(rows), .int8_activations = int8});
   }
   return work;
 }
 
 gpu::Work Llama::sample(bool greedy) const {
   const gpu::Caps& caps = device_.caps();
-  gpu::Work work = greedy ? sample_argmax(caps, {.slots = slots_, .logits = logits_, .sampled = sampled_})
-                          : sample_topk(caps, {.slots = slots_, .logits = logits_, .sampled = sampled_, .history = history_});
+  gpu::Work work =
+      greedy ? sample_argmax(caps, {.slots = slots_, .logits = logits_, .sampled = sampled_})
+             : sample_topk(
+                   caps,
+                   {.slots = slots_, .logits = logits_, .sampled = sampled_, .history = history_});
   work += check_stop(caps, {.sampled = sampled_, .slots = slots_, .history = history_});
   return work;
 }
 
 gpu::View Llama::logits_of_rows(uint32_t rows) const { return head(batch_logits_, rows); }
 
-Llama::Llama(gpu::Device& device, const Config& config, const Catalog& catalog, const ModelOptions& options,
-             const std::function<void(uint64_t, uint64_t)>& progress)
+Llama::Llama(gpu::Device& device, const Config& config, const Catalog& catalog,
+             const ModelOptions& options, const std::function<void(uint64_t, uint64_t)>& progress)
     : device_(device), config_(config), options_(options) {
   const Config& c = config_;
   if (!options_.context) options_.context = std::min(c.context, default_context);
@@ -144,9 +212,13 @@ Llama::Llama(gpu::Device& device, const Config& config, const Catalog& catalog, 
   device_.write(*slots_.buffer, 0, std::as_bytes(std::span(idle)));
 }
 
-gpu::BufferPtr& Llama::allocate(uint64_t bytes, std::string label) { return memory_.emplace_back(device_.buffer(bytes, std::move(label))); }
+gpu::BufferPtr& Llama::allocate(uint64_t bytes, std::string label) {
+  return memory_.emplace_back(device_.buffer(bytes, std::move(label)));
+}
 
-gpu::View Llama::tensor(gpu::Shape shape, std::string label, gpu::Type type) { return gpu::view(allocate(shape.size() * bytes_of(type), std::move(label)), shape, type); }
+gpu::View Llama::tensor(gpu::Shape shape, std::string label, gpu::Type type) {
+  return gpu::view(allocate(shape.size() * bytes_of(type), std::move(label)), shape, type);
+}
 
 void Llama::load(const Catalog& catalog, const std::function<void(uint64_t, uint64_t)>& progress) {
   const Config& c = config_;
@@ -154,10 +226,14 @@ void Llama::load(const Catalog& catalog, const std::function<void(uint64_t, uint
   const uint64_t q = c.q_size(), kv = c.kv_size();
   const TensorInfo& embedding = catalog.get("token_embd.weight", {c.vocab, c.dim});
   embedding_ = loader.stack({&embedding});
-  output_ = catalog.find("output.weight") ? loader.stack({&catalog.get("output.weight", {c.vocab, c.dim})}) : embedding_;
+  output_ = catalog.find("output.weight")
+                ? loader.stack({&catalog.get("output.weight", {c.vocab, c.dim})})
+                : embedding_;
   output_norm_ = loader.vector(catalog.get("output_norm.weight", {c.dim}));
   for (uint32_t i = 0; i < c.layers; ++i) {
-    const auto get = [&](const char* name, std::vector<uint64_t> shape) { return &catalog.get(fmt::format("blk.{}.{}.weight", i, name), std::move(shape)); };
+    const auto get = [&](const char* name, std::vector<uint64_t> shape) {
+      return &catalog.get(fmt::format("blk.{}.{}.weight", i, name), std::move(shape));
+    };
     Layer l;
     l.attn_norm = loader.vector(*get("attn_norm", {c.dim}));
     // q, k and v in one matrix, as far as their types allow.
@@ -169,7 +245,8 @@ void Llama::load(const Catalog& catalog, const std::function<void(uint64_t, uint
       row += l.qkv.back().weight.rows;
       run.clear();
     };
-    for (const TensorInfo* t : {get("attn_q", {q, c.dim}), get("attn_k", {kv, c.dim}), get("attn_v", {kv, c.dim})}) {
+    for (const TensorInfo* t :
+         {get("attn_q", {q, c.dim}), get("attn_k", {kv, c.dim}), get("attn_v", {kv, c.dim})}) {
       if (!run.empty() && run.back()->type != t->type) flush();
       run.push_back(t);
     }
@@ -177,15 +254,20 @@ void Llama::load(const Catalog& catalog, const std::function<void(uint64_t, uint
     l.attn_output = loader.stack({get("attn_output", {c.dim, q})});
     l.ffn_norm = loader.vector(*get("ffn_norm", {c.dim}));
     const TensorInfo *gate = get("ffn_gate", {c.ffn, c.dim}), *up = get("ffn_up", {c.ffn, c.dim});
-    if (gate->type == up->type) l.gate_up = loader.interleave(*gate, *up);
-    else l.gate = loader.stack({gate}), l.up = loader.stack({up});
+    if (gate->type == up->type)
+      l.gate_up = loader.interleave(*gate, *up);
+    else
+      l.gate = loader.stack({gate}), l.up = loader.stack({up});
     l.down = loader.stack({get("ffn_down", {c.dim, c.ffn})});
     layers_.push_back(std::move(l));
   }
   memory_ = loader.take();
   weight_bytes_ = loader.packed_bytes();
-  // A step reads every weight but the embedding, of which it reads a row a slot, unless that is the output too.
-  bytes_per_token_ = weight_bytes_ - (catalog.find("output.weight") ? embedding_.quants.bytes() + embedding_.scales.bytes() : 0);
+  // A step reads every weight but the embedding, of which it reads a row a slot, unless that is the
+  // output too.
+  bytes_per_token_ =
+      weight_bytes_ -
+      (catalog.find("output.weight") ? embedding_.quants.bytes() + embedding_.scales.bytes() : 0);
 }
 
 void Llama::make_rope(const Catalog& catalog) {
@@ -202,7 +284,11 @@ void Llama::make_rope(const Catalog& catalog) {
   device_.write(*freqs.buffer, 0, std::as_bytes(std::span(words)));
   cos_ = tensor({options_.context, pairs}, "RoPE cos");
   sin_ = tensor({options_.context, pairs}, "RoPE sin");
-  device_.submit(device_.record(rope_init(device_.caps(), {.freqs = freqs, .cos = cos_, .sin = sin_, .attention_factor = float(rope_attention_factor(scaling))})));
+  device_.submit(device_.record(
+      rope_init(device_.caps(), {.freqs = freqs,
+                                 .cos = cos_,
+                                 .sin = sin_,
+                                 .attention_factor = float(rope_attention_factor(scaling))})));
 }
 
 }  // namespace ms

@@ -24,22 +24,31 @@ uint64_t tensor_bytes(const TensorInfo& t) {
 }
 
 // Words that decode to small weights: any bits as quants of integer types, sane scales.
-void randomise(WeightType type, std::span<uint32_t> quants, std::span<uint32_t> scales, std::mt19937& rng) {
-  const auto half = [&] { return uint32_t(f32_to_f16(1e-3f + 1e-3f * float(rng() % 1024) / 1024)); };
+void randomise(WeightType type, std::span<uint32_t> quants, std::span<uint32_t> scales,
+               std::mt19937& rng) {
+  const auto half = [&] {
+    return uint32_t(f32_to_f16(1e-3f + 1e-3f * float(rng() % 1024) / 1024));
+  };
   if (type == WeightType::f32) {
-    for (uint32_t& w : quants) w = std::bit_cast<uint32_t>((float(rng() % 65536) / 65536 - 0.5f) * 0.04f);
+    for (uint32_t& w : quants)
+      w = std::bit_cast<uint32_t>((float(rng() % 65536) / 65536 - 0.5f) * 0.04f);
   } else if (is_float(type)) {
     const auto value = [&] { return (float(rng() % 65536) / 65536 - 0.5f) * 0.04f; };
-    const auto bits = [&] { return type == WeightType::f16 ? f32_to_f16(value()) : f32_to_bf16(value()); };
+    const auto bits = [&] {
+      return type == WeightType::f16 ? f32_to_f16(value()) : f32_to_bf16(value());
+    };
     for (uint32_t& w : quants) w = bits() | uint32_t(bits()) << 16;
   } else {
     for (uint32_t& w : quants) w = rng();
   }
   for (size_t i = 0; i < scales.size(); ++i) {
     const bool q6 = type == WeightType::q6_k, q4 = type == WeightType::q4_k;
-    if ((q4 && i % 4 != 0) || (q6 && i % 3 != 2)) scales[i] = rng();
-    else if (q6) scales[i] = half() >> 3 << 16 | (rng() & 0xffff);
-    else scales[i] = half() | half() << 16;
+    if ((q4 && i % 4 != 0) || (q6 && i % 3 != 2))
+      scales[i] = rng();
+    else if (q6)
+      scales[i] = half() >> 3 << 16 | (rng() & 0xffff);
+    else
+      scales[i] = half() | half() << 16;
   }
 }
 
@@ -54,7 +63,10 @@ Catalog Catalog::of(const Gguf& file) {
 Catalog Catalog::synthetic(const Config& c, TensorType type, bool tied) {
   Catalog catalog{.source = fmt::format("synthetic {} {}", c.name, info(type).name), .tensors = {}};
   const auto add = [&](const std::string& name, TensorType t, std::vector<uint64_t> shape) {
-    const auto added = catalog.tensors.emplace(name, TensorInfo{.name = {}, .type = t, .shape = std::move(shape), .data = {}}).first;
+    const auto added =
+        catalog.tensors
+            .emplace(name, TensorInfo{.name = {}, .type = t, .shape = std::move(shape), .data = {}})
+            .first;
     added->second.name = added->first;
   };
   add("token_embd.weight", type, {c.vocab, c.dim});
@@ -83,27 +95,37 @@ const TensorInfo* Catalog::find(std::string_view name) const {
 const TensorInfo& Catalog::get(const std::string& name, std::vector<uint64_t> shape) const {
   const TensorInfo* t = find(name);
   if (!t) fail("{}: there is no tensor {}", source, name);
-  if (t->shape != shape) fail("{}: tensor {} is {}, the model's numbers say {}", source, name, text(t->shape), text(shape));
+  if (t->shape != shape)
+    fail("{}: tensor {} is {}, the model's numbers say {}", source, name, text(t->shape),
+         text(shape));
   return *t;
 }
 
-WeightLoader::WeightLoader(gpu::Device& device, const Catalog& catalog, std::function<void(uint64_t, uint64_t)> progress)
+WeightLoader::WeightLoader(gpu::Device& device, const Catalog& catalog,
+                           std::function<void(uint64_t, uint64_t)> progress)
     : device_(device), catalog_(catalog), progress_(std::move(progress)) {
   for (const auto& [name, t] : catalog.tensors) all_ += tensor_bytes(t);
 }
 
 gpu::Buffer& WeightLoader::place(uint64_t bytes, const TensorInfo& tensor) {
   const uint64_t most = device_.caps().max_binding_bytes;
-  if (bytes > most) fail("{}: tensor {} takes {} bytes; one binding of {} holds {}", catalog_.source, tensor.name, bytes, device_.caps().name, most);
+  if (bytes > most)
+    fail("{}: tensor {} takes {} bytes; one binding of {} holds {}", catalog_.source, tensor.name,
+         bytes, device_.caps().name, most);
   memory_.push_back(device_.buffer(bytes, std::string(tensor.name)));
   packed_bytes_ += bytes;
   return *memory_.back();
 }
 
-Weight WeightLoader::pack(const TensorInfo& like, uint64_t rows, const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source) {
+Weight WeightLoader::pack(
+    const TensorInfo& like, uint64_t rows,
+    const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source) {
   const auto type = weight_type(like.type);
-  if (!type) fail("{}: tensor {} is of type {}, which has no kernels yet", catalog_.source, like.name, info(like.type).name);
-  const uint64_t cols = like.cols(), q = quant_words(*type, 1, cols), s = scale_words(*type, 1, cols);
+  if (!type)
+    fail("{}: tensor {} is of type {}, which has no kernels yet", catalog_.source, like.name,
+         info(like.type).name);
+  const uint64_t cols = like.cols(), q = quant_words(*type, 1, cols),
+                 s = scale_words(*type, 1, cols);
   const uint64_t file_row = cols / info(like.type).block_size * info(like.type).block_bytes;
   gpu::Buffer& quants = place(rows * q * 4, like);
   gpu::Buffer* scales = s ? &place(rows * s * 4, like) : nullptr;
@@ -117,12 +139,14 @@ Weight WeightLoader::pack(const TensorInfo& like, uint64_t rows, const std::func
     if (!like.data.empty())
       pool_.parallel_for(count, [&](size_t i) {
         const auto [tensor, row] = source(first + i);
-        pack_rows(*type, 1, cols, tensor->data.subspan(row * file_row, file_row), std::span(quants_).subspan(i * q, q), std::span(scales_).subspan(i * s, s));
+        pack_rows(*type, 1, cols, tensor->data.subspan(row * file_row, file_row),
+                  std::span(quants_).subspan(i * q, q), std::span(scales_).subspan(i * s, s));
       });
     else if (first == 0)
       randomise(*type, quants_, scales_, rng);
     device_.write(quants, first * q * 4, std::as_bytes(std::span(quants_).first(count * q)));
-    if (scales) device_.write(*scales, first * s * 4, std::as_bytes(std::span(scales_).first(count * s)));
+    if (scales)
+      device_.write(*scales, first * s * 4, std::as_bytes(std::span(scales_).first(count * s)));
     done_ += count * file_row;
     device_.finish();  // Dawn holds what it was given until it is copied: bounds the host's memory
     if (progress_) progress_(done_, all_);
@@ -131,13 +155,16 @@ Weight WeightLoader::pack(const TensorInfo& like, uint64_t rows, const std::func
           .rows = uint32_t(rows),
           .cols = uint32_t(cols),
           .quants = {.buffer = &quants, .shape = {rows * q}, .type = gpu::Type::u32},
-          .scales = scales ? gpu::View{.buffer = scales, .shape = {rows * s}, .type = gpu::Type::u32} : gpu::View{}};
+          .scales = scales
+                        ? gpu::View{.buffer = scales, .shape = {rows * s}, .type = gpu::Type::u32}
+                        : gpu::View{}};
 }
 
 Weight WeightLoader::stack(const std::vector<const TensorInfo*>& matrices) {
   uint64_t rows = 0;
   for (const TensorInfo* t : matrices) {
-    require(t->type == matrices.front()->type && t->cols() == matrices.front()->cols(), "stack: tensors of different types or widths");
+    require(t->type == matrices.front()->type && t->cols() == matrices.front()->cols(),
+            "stack: tensors of different types or widths");
     rows += t->rows();
   }
   return pack(*matrices.front(), rows, [&](uint64_t row) {
@@ -150,13 +177,17 @@ Weight WeightLoader::stack(const std::vector<const TensorInfo*>& matrices) {
 }
 
 Weight WeightLoader::interleave(const TensorInfo& even, const TensorInfo& odd) {
-  require(even.type == odd.type && even.shape == odd.shape, "interleave: tensors of different types or shapes");
-  return pack(even, 2 * even.rows(), [&](uint64_t row) { return std::pair(row % 2 ? &odd : &even, row / 2); });
+  require(even.type == odd.type && even.shape == odd.shape,
+          "interleave: tensors of different types or shapes");
+  return pack(even, 2 * even.rows(),
+              [&](uint64_t row) { return std::pair(row % 2 ? &odd : &even, row / 2); });
 }
 
 gpu::View WeightLoader::vector(const TensorInfo& tensor) {
   const uint64_t n = tensor.elements();
-  if (!can_decode(tensor.type)) fail("{}: tensor {} is of type {}, which is not supported", catalog_.source, tensor.name, info(tensor.type).name);
+  if (!can_decode(tensor.type))
+    fail("{}: tensor {} is of type {}, which is not supported", catalog_.source, tensor.name,
+         info(tensor.type).name);
   std::vector<float> values(n, 1.0f);
   if (!tensor.data.empty()) decode(tensor.type, tensor.data, values);
   gpu::Buffer& buffer = place(n * 4, tensor);

@@ -1,6 +1,7 @@
 // weights.hpp: tensors on their way from a file to the GPU, packed for the kernels.
 //
-// Tensors stream through one staging area of a few MiB: host memory beyond the file's mapping stays small.
+// Tensors stream through one staging area of a few MiB: host memory beyond the file's mapping stays
+// small.
 #pragma once
 #include <functional>
 #include <map>
@@ -21,7 +22,8 @@ struct Catalog {
   std::map<std::string, TensorInfo, std::less<>> tensors;
 
   static Catalog of(const Gguf& file);
-  // A Llama of this shape: matrices of one type, norms f32. Whether the output has weights of its own or the embedding's.
+  // A Llama of this shape: matrices of one type, norms f32. Whether the output has weights of its
+  // own or the embedding's.
   static Catalog synthetic(const Config& config, TensorType type, bool tied);
 
   const TensorInfo* find(std::string_view name) const;
@@ -32,7 +34,8 @@ struct Catalog {
 class WeightLoader {
  public:
   // progress(bytes done, bytes in all), of the catalog.
-  WeightLoader(gpu::Device& device, const Catalog& catalog, std::function<void(uint64_t, uint64_t)> progress);
+  WeightLoader(gpu::Device& device, const Catalog& catalog,
+               std::function<void(uint64_t, uint64_t)> progress);
 
   // One or more matrices of a type and width, their rows one after the other.
   Weight stack(const std::vector<const TensorInfo*>& matrices);
@@ -46,7 +49,8 @@ class WeightLoader {
 
  private:
   // Row r of the packed tensor is row source(r).second of tensor source(r).first.
-  Weight pack(const TensorInfo& like, uint64_t rows, const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source);
+  Weight pack(const TensorInfo& like, uint64_t rows,
+              const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source);
   gpu::Buffer& place(uint64_t bytes, const TensorInfo& tensor);
 
   gpu::Device& device_;

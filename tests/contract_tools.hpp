@@ -1,4 +1,5 @@
-// contract_tools.hpp: for the contract test: shader compilers as programs, and which combinations of constants to send through them.
+// contract_tools.hpp: for the contract test: shader compilers as programs, and which combinations
+// of constants to send through them.
 #pragma once
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,7 +44,8 @@ inline Ran run(const std::string& command) {
   FILE* pipe = popen((command + " 2>&1").c_str(), "r");
   if (!pipe) fail("cannot run {}", command);
   std::array<char, 4096> part;
-  while (const size_t n = fread(part.data(), 1, part.size(), pipe)) result.output.append(part.data(), n);
+  while (const size_t n = fread(part.data(), 1, part.size(), pipe))
+    result.output.append(part.data(), n);
   const int status = pclose(pipe);
   if (WIFEXITED(status)) result.code = WEXITSTATUS(status);
   return result;
@@ -69,14 +71,17 @@ class Modules {
   std::string file(const std::string& name) const { return (folder_ / name).string(); }
 
   // Writes the text of a module, without the lines that start as one of these.
-  std::string write(const gpu::Variant& variant, const gpu::Constants& constants, std::initializer_list<std::string_view> without = {}) const {
+  std::string write(const gpu::Variant& variant, const gpu::Constants& constants,
+                    std::initializer_list<std::string_view> without = {}) const {
     const std::string text = compose(wgsl_sources(), kernel_.name, variant, constants);
     const std::string path = file("module.wgsl");
     std::ofstream stream(path);
     for (size_t start = 0; start < text.size();) {
       const size_t end = std::min(text.find('\n', start), text.size() - 1) + 1;
       const std::string_view line = std::string_view(text).substr(start, end - start);
-      if (std::ranges::none_of(without, [&](std::string_view mark) { return line.starts_with(mark); })) stream << line;
+      if (std::ranges::none_of(without,
+                               [&](std::string_view mark) { return line.starts_with(mark); }))
+        stream << line;
       start = end;
     }
     if (!stream.flush()) fail("cannot write {}", path);
@@ -92,11 +97,15 @@ class Modules {
   }
 
   // Sends a module through Tint to SPIR-V; the file, or nothing and why.
-  std::optional<std::string> spirv(const std::string& tint, const gpu::Variant& variant, const gpu::Constants& constants, std::string& why) const {
+  std::optional<std::string> spirv(const std::string& tint, const gpu::Variant& variant,
+                                   const gpu::Constants& constants, std::string& why) const {
     const std::string overrides = settings(constants), made = file("module.spv");
-    const Ran ran = run(fmt::format("{} --format spirv -o {} {} {}", tint, made, overrides.empty() ? "" : "--overrides " + overrides, write(variant, constants)));
+    const Ran ran = run(fmt::format("{} --format spirv -o {} {} {}", tint, made,
+                                    overrides.empty() ? "" : "--overrides " + overrides,
+                                    write(variant, constants)));
     if (ran.code == 0) return made;
-    why = fmt::format("{} for {} with {}: tint ends with {}\n{}", kernel_.name, to_string(variant), to_string(constants), ran.code, ran.output);
+    why = fmt::format("{} for {} with {}: tint ends with {}\n{}", kernel_.name, to_string(variant),
+                      to_string(constants), ran.code, ran.output);
     return std::nullopt;
   }
 
@@ -129,7 +138,8 @@ inline std::vector<gpu::Constants> single_changes(const gpu::Kernel& kernel) {
   std::set<std::pair<size_t, double>> seen;
   for (const gpu::Constants& constants : nearest_first(kernel)) {
     bool fresh = result.empty();
-    for (size_t i = 0; i < constants.size(); ++i) fresh |= seen.emplace(i, constants[i].value).second;
+    for (size_t i = 0; i < constants.size(); ++i)
+      fresh |= seen.emplace(i, constants[i].value).second;
     if (fresh) result.push_back(constants);
   }
   return result;
@@ -143,7 +153,8 @@ inline std::vector<gpu::Constants> compiled_combinations(const gpu::Kernel& kern
   std::vector<gpu::Constants> rest;
   std::ranges::sample(gpu::every(kernel, true), std::back_inserter(rest), sample, std::mt19937(1));
   for (gpu::Constants& constants : rest)
-    if (std::ranges::find(result, constants) == result.end()) result.push_back(std::move(constants));
+    if (std::ranges::find(result, constants) == result.end())
+      result.push_back(std::move(constants));
   return result;
 }
 

@@ -15,8 +15,8 @@ namespace ms {
 namespace {
 
 struct Golden {
-  std::string name;   // of the files in the golden folder
-  std::string model;  // of model_file(), or the file in the golden folder or in models/
+  std::string name;     // of the files in the golden folder
+  std::string model;    // of model_file(), or the file in the golden folder or in models/
   bool greedy = false;  // its 48 greedy tokens are the exact model's own
   bool real = false;
   bool step = true;  // else the whole batch alone: too long
@@ -41,15 +41,20 @@ std::vector<Case> cases() {
       {.name = "tales-31m-q4_k_m", .model = "tales-31m/tales-31m-q4_k_m.gguf"}};
   for (const std::string type : {"f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k_m", "q6_k"})
     goldens.push_back({.name = "tiny-" + type, .model = "tiny-" + type + ".gguf"});
-  goldens.push_back({.name = "smollm2-135m", .model = "smollm2-135m", .greedy = true, .real = true});
-  goldens.push_back({.name = "smollm2-135m-chat", .model = "smollm2-135m", .greedy = true, .real = true});
-  goldens.push_back({.name = "smollm2-135m-long", .model = "smollm2-135m", .real = true, .step = false});
+  goldens.push_back(
+      {.name = "smollm2-135m", .model = "smollm2-135m", .greedy = true, .real = true});
+  goldens.push_back(
+      {.name = "smollm2-135m-chat", .model = "smollm2-135m", .greedy = true, .real = true});
+  goldens.push_back(
+      {.name = "smollm2-135m-long", .model = "smollm2-135m", .real = true, .step = false});
 
   const bool full = std::getenv("MAINSPRING_FULL") != nullptr;
   std::vector<Case> result;
   for (const Golden& golden : goldens)
-    for (const auto tier : {gpu::Tier::best, gpu::Tier::portable, gpu::Tier::subgroups, gpu::Tier::f16}) {
-      if (!full && (tier > gpu::Tier::portable || (golden.real && tier != gpu::Tier::best))) continue;
+    for (const auto tier :
+         {gpu::Tier::best, gpu::Tier::portable, gpu::Tier::subgroups, gpu::Tier::f16}) {
+      if (!full && (tier > gpu::Tier::portable || (golden.real && tier != gpu::Tier::best)))
+        continue;
       result.push_back({golden, tier, true});
       result.push_back({golden, tier, false});
       result.push_back({golden, tier, true, true});
@@ -60,8 +65,8 @@ std::vector<Case> cases() {
 std::string name_of(const testing::TestParamInfo<Case>& info) {
   const Case& c = info.param;
   constexpr const char* tiers[] = {"best", "portable", "subgroups", "f16", "matrix"};
-  std::string name = fmt::format("{}_{}_{}{}", c.golden.name, tiers[int(c.tier)], c.f32_kv ? "f32" : "f16",
-                                 c.int8_activations ? "_int8" : "");
+  std::string name = fmt::format("{}_{}_{}{}", c.golden.name, tiers[int(c.tier)],
+                                 c.f32_kv ? "f32" : "f16", c.int8_activations ? "_int8" : "");
   std::ranges::replace(name, '-', '_');
   std::erase(name, '.');
   return name;
@@ -90,7 +95,8 @@ TEST_P(GoldenLogits, are_met_whole_and_step_by_step) {
   const auto& [golden, tier, f32_kv, int8] = GetParam();
   const auto folder = shared_folder() / "golden";
   if (!exists(folder)) GTEST_SKIP() << folder << " is not there";
-  if (!exists(path_of(golden))) GTEST_SKIP() << path_of(golden) << " is not there (tools/get-model fetches it)";
+  if (!exists(path_of(golden)))
+    GTEST_SKIP() << path_of(golden) << " is not there (tools/get-model fetches it)";
 
   const auto json = read_json(folder / (golden.name + ".json"));
   const std::vector<uint32_t> tokens = json["tokens"];
@@ -99,9 +105,11 @@ TEST_P(GoldenLogits, are_met_whole_and_step_by_step) {
   if (json.contains("rows")) rows = json["rows"].get<std::vector<uint32_t>>();
   const std::vector<float> exact = read_floats(folder / (golden.name + ".exact.f32"));
 
-  Engine engine({.model = path_of(golden),
-                 .device = {.tier = tier, .cache = MS_BINARY_DIR "/pipelines"},
-                 .options = {.context = uint32_t(tokens.size()) + 48, .f32_kv = f32_kv, .int8_activations = int8}});
+  Engine engine(
+      {.model = path_of(golden),
+       .device = {.tier = tier, .cache = MS_BINARY_DIR "/pipelines"},
+       .options = {
+           .context = uint32_t(tokens.size()) + 48, .f32_kv = f32_kv, .int8_activations = int8}});
   ASSERT_EQ(exact.size(), rows.size() * engine.model().config().vocab);
   const double limit = int8 ? 1e-3 : f32_kv ? 1e-6 : 1e-5;
   EXPECT_LT(nmse(engine.logits(tokens, rows, uint32_t(tokens.size())), exact), limit) << "whole";

@@ -129,9 +129,10 @@ TEST(ChatTemplate, the_methods_of_python_strings_count_characters) {
       render(
           "{% set t = 'é</think>x' %}{{ t.find('<') }} {{ t[t.find('<'):] }} {{ t.rfind('no') }}"),
       "1 </think>x -1");
-  EXPECT_EQ(render("{{ 'abc'.count('') }} {{ 'aXa'.split('X') }} {{ ' a '.strip() }} {{ "
-                   "'ab'.startswith('a') }}"),
-            "4 ['a', 'a'] a True");
+  EXPECT_EQ(
+      render("{{ 'abc'.count('') }} {{ 'aXa'.split('X') }} {{ ' a '.strip() }} {{ "
+             "'ab'.startswith('a') }} {{ 'ab'.removeprefix('a') }} {{ 'ab'.removesuffix('a') }}"),
+      "4 ['a', 'a'] a True b ab");
   EXPECT_EQ(
       render(
           "{% for k, v in {'a': 1}.items() %}{{ k }}{{ v }}{% endfor %}{{ {'a': 1}.get('b', 2) }}"),

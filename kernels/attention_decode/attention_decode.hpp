@@ -29,7 +29,6 @@ struct AttentionDecode {
     bool vec4 = false;
     bool chunked = false;
     bool split = false;
-    bool combine = false;
 
     void visit(auto&& v) {
       v("WORKGROUP_SIZE", workgroup_size, {32u, 64u}, gpu::sizing);
@@ -40,19 +39,15 @@ struct AttentionDecode {
       v("VEC4", vec4, {false, true}, gpu::sizing);
       v("CHUNKED", chunked, {false, true}, gpu::sizing);
       v("SPLIT", split, {false, true});
-      v("COMBINE", combine, {false, true});
     }
-    std::string_view refusal() const {
-      if (combine && (f16_kv || multihead || chunked || split)) return "COMBINE reads no keys: nothing else applies to it";
-      return "";
-    }
+    std::string_view refusal() const { return ""; }
   };
   struct Params {
     uint32_t rows, heads, kv_heads, head_dim;
     uint32_t kv_len, kv_len_source, prefill, slot;
     float scale, attn_softcap;
     uint32_t sliding_window, kv_layout, kv_rows, capacity, page_size;
-    uint32_t splits, split_keys;
+    uint32_t splits, split_keys, phase;
   };
 };
 

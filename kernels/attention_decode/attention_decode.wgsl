@@ -1,9 +1,9 @@
 // attention_decode.wgsl: softmax(scale * q k^T) v of one query per row over the keys its sequence has so far.
 //
 // A workgroup serves one query head, or with MULTIHEAD up to TEAM that share a KV head, and walks the keys in
-// chunks: scores (KEY_LANES lanes a key, four keys each), their exponentials, then the values (lanes side by
+// chunks: scores (a lane or four a key, four keys each), their exponentials, then the values (lanes side by
 // side over head_dim, four keys each), rescaled when a chunk raises the maximum. Sums in f32.
-// Grid: (splits, kv_heads * teams, rows); COMBINE: (heads, rows). head_dim <= 256; any number of keys and heads.
+// Grid: (splits, kv_heads * teams, rows), phase 1: (1, heads, rows). head_dim <= 256; any number of keys and heads.
 // Replaces the old attention_decode_optimized.wgsl (main, main_multihead, main_f16kv), attention_decode_subgroup.wgsl
 // and attention_decode_chunked_f16kv.wgsl.
 
@@ -18,8 +18,7 @@ override MULTIHEAD: bool = false;      // the query heads of a KV head share its
 override TEAM: u32 = 4;                // up to this many of them, 2 to 4
 override VEC4: bool = false;           // head_dim is a multiple of 4 (f16: 8)
 override CHUNKED: bool = false;        // 1024 scores at a time instead of 2048: less memory, more barriers
-override SPLIT: bool = false;          // workgroups share a query's keys and write what COMBINE adds up
-override COMBINE: bool = false;
+override SPLIT: bool = false;          // workgroups share a query's keys; a second dispatch combines what they found
 
 struct Params {
   rows: u32,
@@ -37,8 +36,9 @@ struct Params {
   kv_rows: u32,
   capacity: u32,
   page_size: u32,
-  splits: u32,
-  split_keys: u32,      // keys of a split, at least
+  splits: u32,          // with SPLIT: workgroups that may share a query's keys,
+  split_keys: u32,      // the fewest keys worth one,
+  phase: u32,           // and 0: each finds its part, 1: the parts are combined
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -47,18 +47,18 @@ struct Params {
 @group(0) @binding(3) var<storage, read> v: array<vec4u>;          // [kv_rows, kv_heads, head_dim] f32 or f16
 @group(0) @binding(4) var<storage, read> slots: array<Slot>;       // [slots], unread if kv_len_source == 0
 @group(0) @binding(5) var<storage, read> block_table: array<u32>;  // [slots, capacity / page_size], read if paged
-@group(0) @binding(6) var<storage, read> parts: array<f32>;        // [rows, heads, splits, head_dim + 2], COMBINE
-@group(0) @binding(7) var<storage, read_write> out: array<f32>;    // [rows, heads, head_dim]; SPLIT: as parts
+@group(0) @binding(6) var<storage, read> parts: array<f32>;        // [rows, heads, splits, head_dim + 2], read in phase 1
+@group(0) @binding(7) var<storage, read_write> out: array<f32>;    // [rows, heads, head_dim]; SPLIT, phase 0: parts
 
 const LOWEST = -1e38;  // below any score, and finite when one is subtracted from it
 
-override HEADS: u32 = select(1u, TEAM, MULTIHEAD);
-override CHUNK: u32 = select(2048u, 1024u, CHUNKED) / HEADS / 4 * 4;  // keys
-override KEY_LANES: u32 = select(1u, 4u, USE_SUBGROUPS);
+var<workgroup> query: array<vec4f, 64 * select(1, TEAM, MULTIHEAD)>;  // [team, 256 / 4], scaled
+var<workgroup> scores: array<vec4f, select(512, 256, CHUNKED)>;       // [team, chunk / 4] keys; at the end [slots, head_dim / 4]
+var<workgroup> peaks: array<vec4f, WORKGROUP_SIZE>;                   // [subgroups] by head
 
-var<workgroup> query: array<vec4f, HEADS * 64>;                            // [HEADS, 256 / 4] scaled
-var<workgroup> scores: array<vec4f, select(2048u, 1024u, CHUNKED) / 4>;  // [HEADS, CHUNK / 4], then sums
-var<workgroup> peaks: array<vec4f, WORKGROUP_SIZE>;                        // of a subgroup, by head
+fn team_size() -> u32 { return select(1u, TEAM, MULTIHEAD); }
+fn chunk() -> u32 { return select(512u, 256u, CHUNKED) / team_size() * 4; }  // keys
+fn key_lanes() -> u32 { return select(1u, 4u, USE_SUBGROUPS); }
 
 // What the workgroup's lanes carry from chunk to chunk; by head.
 var<private> peak: vec4f;
@@ -134,11 +134,11 @@ fn softcapped(score: vec4f) -> vec4f {
 
 fn stage_query(first_head: u32, heads: u32, at: Lane) {
   let row_units = (params.head_dim + 3) / 4;
-  for (var i = at.lane; i < HEADS * row_units; i += WORKGROUP_SIZE) {
+  for (var i = at.lane; i < team_size() * row_units; i += WORKGROUP_SIZE) {
     let h = i / row_units;
     let d = i % row_units * 4;
     let start = (first_head + min(h, heads - 1)) * params.head_dim;
-    var e: vec4f;
+    var e = vec4f();
     for (var j = 0u; j < 4; j++) { e[j] = select(0, q[start + min(d + j, params.head_dim - 1)], d + j < params.head_dim); }
     query[h * 64 + d / 4] = params.scale * e;
   }
@@ -149,16 +149,16 @@ fn score_keys(run: KvRun, n: u32, kv_head: u32, at: Lane) -> vec4f {
   let key_slot = select(at.lane, subgroup(at) * (subgroup_size(at) / 4) + sublane(at) / 4, USE_SUBGROUPS);
   let part = select(0, sublane(at) % 4, USE_SUBGROUPS);
   var best = vec4f(LOWEST);
-  for (var key = 4 * key_slot; key < n; key += 4 * WORKGROUP_SIZE / KEY_LANES) {
+  for (var key = 4 * key_slot; key < n; key += 4 * WORKGROUP_SIZE / key_lanes()) {
     let head = four_heads(run, key, n, kv_head);
-    var s: array<vec4f, 4>;
-    for (var u = part; u < units(); u += KEY_LANES) {
+    var s = array<vec4f, 4>();  // by head, of the four keys
+    for (var u = part; u < units(); u += key_lanes()) {
       let a = k_unit(head.x, u);
       let b = k_unit(head.y, u);
       let c = k_unit(head.z, u);
       let d = k_unit(head.w, u);
       for (var h = 0u; h < 4; h++) {
-        if (h < HEADS) {
+        if (h < team_size()) {
           let e = query[h * 64 + select(u, 2 * u, F16_KV)];
           s[h] += vec4f(dot(low(a), e), dot(low(b), e), dot(low(c), e), dot(low(d), e));
           if (F16_KV) {
@@ -169,13 +169,13 @@ fn score_keys(run: KvRun, n: u32, kv_head: u32, at: Lane) -> vec4f {
       }
     }
     for (var h = 0u; h < 4; h++) {
-      if (h < HEADS) {
+      if (h < team_size()) {
         if (USE_SUBGROUPS) {
           s[h] += subgroup_xor_vec4f(s[h], 1);
           s[h] += subgroup_xor_vec4f(s[h], 2);
         }
         let score = softcapped(s[h]);
-        if (part == h % KEY_LANES) { scores[(h * CHUNK + key) / 4] = score; }
+        if (part == h % key_lanes()) { scores[(h * chunk() + key) / 4] = score; }
         best[h] = max(best[h], max(max(score.x, score.y), max(score.z, score.w)));
       }
     }
@@ -186,9 +186,9 @@ fn score_keys(run: KvRun, n: u32, kv_head: u32, at: Lane) -> vec4f {
 // Scores to exponentials, zero beyond n.
 fn weigh_keys(n: u32, at: Lane) {
   for (var h = 0u; h < 4; h++) {
-    if (h < HEADS) {
+    if (h < team_size()) {
       for (var key = 4 * at.lane; key < n; key += 4 * WORKGROUP_SIZE) {
-        let i = (h * CHUNK + key) / 4;
+        let i = (h * chunk() + key) / 4;
         let p = select(vec4f(), exp(scores[i] - peak[h]), key + vec4u(0, 1, 2, 3) < vec4u(n));
         scores[i] = p;
         total[h] += p.x + p.y + p.z + p.w;
@@ -221,8 +221,8 @@ fn add_values(run: KvRun, n: u32, kv_head: u32, own: Place) {
       m = array<vec4f, 4>(low(v_unit(head.x, other)), low(v_unit(head.y, other)), low(v_unit(head.z, other)), low(v_unit(head.w, other)));
     }
     for (var h = 0u; h < 4; h++) {
-      if (h < HEADS) {
-        let p = scores[(h * CHUNK + key) / 4];
+      if (h < team_size()) {
+        let p = scores[(h * chunk() + key) / 4];
         sums[2 * h] += p.x * low(a) + p.y * low(b) + p.z * low(c) + p.w * low(d);
         sums[2 * h + 1] += p.x * m[0] + p.y * m[1] + p.z * m[2] + p.w * m[3];
       }
@@ -252,14 +252,14 @@ fn combine(row_head: u32, at: Lane) {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  if (COMBINE) {
-    combine(group.id.y * params.heads + group.id.x, at);
+  if (SPLIT && params.phase == 1) {
+    combine(group.id.z * params.heads + group.id.y, at);
     return;
   }
   let row = group.id.z;
   let split = group.id.x;
   let ratio = params.heads / params.kv_heads;
-  let teams = (ratio + HEADS - 1) / HEADS;
+  let teams = (ratio + team_size() - 1) / team_size();
   let team_heads = (ratio + teams - 1) / teams;
   let team = group.id.y % teams;
   let kv_head = group.id.y / teams;
@@ -279,8 +279,8 @@ fn main(group: Group, at: Lane) {
 
   let own = place(at);
   peak = vec4f(LOWEST);
-  for (; first < end; first += CHUNK) {
-    let n = min(CHUNK, end - first);
+  for (; first < end; first += chunk()) {
+    let n = min(chunk(), end - first);
     let run = kv_run(keys.slot, keys.first + first);
     let best = subgroup_max_vec4f(score_keys(run, n, kv_head, at));
     if (sublane(at) == 0) { peaks[subgroup(at)] = best; }
@@ -308,7 +308,7 @@ fn main(group: Group, at: Lane) {
   let row_units = (params.head_dim + 3) / 4;
   let stride = units() * select(1u, 2u, F16_KV);
   for (var h = 0u; h < 4; h++) {
-    if (h < HEADS) {
+    if (h < team_size()) {
       if (own.slot < own.slots) {
         let there = own.slot * stride + select(own.unit, 2 * own.unit, F16_KV);
         scores[there] = sums[2 * h];

@@ -6,7 +6,8 @@ namespace ms {
 using gpu::in, gpu::out;
 
 void fused_ffn_ref(const gpu::HostDispatch& d);
-const gpu::Kernel fused_ffn_kernel = gpu::kernel<FusedFfn>("fused_ffn", {in, in, in, in, out}, fused_ffn_ref);
+const gpu::Kernel fused_ffn_kernel =
+    gpu::kernel<FusedFfn>("fused_ffn", {in, in, in, in, out}, fused_ffn_ref);
 
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a) {
   const GemvChoice choice = choose_gemv(caps, a.weight);
@@ -25,18 +26,24 @@ gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a, FusedFfn::Override
   const uint32_t M = a.x.rows(), K = a.weight.cols, x_stride = a.x_stride ? a.x_stride : K;
   const WeightType type = over.f16_weights ? WeightType::f16 : WeightType(over.weight_type);
   require_gemv(caps, "fused_ffn", a.x, a.weight, a.norm, x_stride, over.use_subgroups);
-  require(a.weight.rows % 2 == 0, "fused_ffn: gate and up rows in turn make an even number, W has {}", a.weight.rows);
+  require(a.weight.rows % 2 == 0,
+          "fused_ffn: gate and up rows in turn make an even number, W has {}", a.weight.rows);
   require(over.rows % 2 == 0, "fused_ffn: ROWS {} is odd: gate and up go together", over.rows);
   require(over.batched || M == 1, "fused_ffn: x is {}, one row without BATCHED", a.x);
-  require(type == a.weight.type, "fused_ffn: the overrides say {}, W is {}", to_string(type), to_string(a.weight.type));
+  require(type == a.weight.type, "fused_ffn: the overrides say {}, W is {}", to_string(type),
+          to_string(a.weight.type));
   require(over.norm_input == bool(a.norm), "fused_ffn: NORM_INPUT and norm go together");
   const uint32_t N = a.weight.rows / 2;
   require(a.y.size() == uint64_t(M) * N, "fused_ffn: y is {}, results are [{}, {}]", a.y, M, N);
-  return gpu::Dispatch{.kernel = &fused_ffn_kernel,
-                       .constants = gpu::constants(over),
-                       .bindings = {a.x, a.weight.quants, a.weight.scales, a.norm, a.y},
-                       .params = gpu::bytes(FusedFfn::Params{M, K, N, a.alpha, uint32_t(a.activation), a.clamp_max, a.eps, a.weight.row_blocks(), x_stride}),
-                       .grid = {gemv_groups(caps, 2 * N, over.multi_output && over.use_subgroups, over.multi_output && !over.use_subgroups, over), M, 1}};
+  return gpu::Dispatch{
+      .kernel = &fused_ffn_kernel,
+      .constants = gpu::constants(over),
+      .bindings = {a.x, a.weight.quants, a.weight.scales, a.norm, a.y},
+      .params = gpu::bytes(FusedFfn::Params{M, K, N, a.alpha, uint32_t(a.activation), a.clamp_max,
+                                            a.eps, a.weight.row_blocks(), x_stride}),
+      .grid = {gemv_groups(caps, 2 * N, over.multi_output && over.use_subgroups,
+                           over.multi_output && !over.use_subgroups, over),
+               M, 1}};
 }
 
 }  // namespace ms

@@ -1,4 +1,5 @@
-// fused_ffn.hpp: y = alpha * act(G x) * (U x), the gated half of a feed-forward layer (GLU variants, Shazeer 2020).
+// fused_ffn.hpp: y = alpha * act(G x) * (U x), the gated half of a feed-forward layer (GLU
+// variants, Shazeer 2020).
 #pragma once
 #include "kernels/matmul_gemv/matmul_gemv.hpp"
 
@@ -7,16 +8,18 @@ namespace ms {
 enum class Activation : uint32_t { silu = 0, gelu = 1 };
 
 struct FusedFfn {
-  gpu::View x;            // [M, hidden_size] f32; rows are x_stride elements apart
-  Weight weight;          // [2 * intermediate_size, hidden_size]: gate row 0, up row 0, gate row 1, …
-  gpu::View norm = {};    // [hidden_size] f32: x is taken as x / sqrt(mean(x^2) + eps) * norm; absent: as it is
+  gpu::View x;    // [M, hidden_size] f32; rows are x_stride elements apart
+  Weight weight;  // [2 * intermediate_size, hidden_size]: gate row 0, up row 0, gate row 1, …
+  gpu::View norm =
+      {};  // [hidden_size] f32: x is taken as x / sqrt(mean(x^2) + eps) * norm; absent: as it is
   gpu::View y;            // [M, intermediate_size] f32
   uint32_t x_stride = 0;  // 0: hidden_size. A multiple of 4 when M > 1
   Activation activation = Activation::silu;
   float alpha = 1;
   float clamp_max = 0;  // 0: none; else gate <= clamp_max and |up| <= clamp_max
   float eps = 1e-6f;
-  bool int8_activations = false;  // x rounded to int8, 16 elements a scale; weights of float types: no
+  bool int8_activations =
+      false;  // x rounded to int8, 16 elements a scale; weights of float types: no
 
   struct Overrides : GemvShape {
     bool multi_output = false;
@@ -41,8 +44,10 @@ struct FusedFfn {
       v("ROWS", rows, {2u, 4u}, gpu::in_prelude);
     }
     std::string_view refusal() const {
-      if (f16_weights && weight_type != 0) return "F16_WEIGHTS names the weights' type: WEIGHT_TYPE stays 0";
-      if (int8_activations && is_float(WeightType(weight_type))) return "INT8_ACTIVATIONS multiplies integers: not for float weights";
+      if (f16_weights && weight_type != 0)
+        return "F16_WEIGHTS names the weights' type: WEIGHT_TYPE stays 0";
+      if (int8_activations && is_float(WeightType(weight_type)))
+        return "INT8_ACTIVATIONS multiplies integers: not for float weights";
       return "";
     }
   };

@@ -14,7 +14,8 @@ void fused_ffn_ref(const gpu::HostDispatch& d) {
   const WeightType type = over.f16_weights ? WeightType::f16 : WeightType(over.weight_type);
   std::vector<float> w(p.hidden_size);
   for (uint32_t m = 0; m < p.M; ++m) {
-    const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), norm, p.hidden_size, over.norm_input, p.eps, over.int8_activations);
+    const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), norm, p.hidden_size,
+                               over.norm_input, p.eps, over.int8_activations);
     const auto row = [&](uint64_t n) {
       unpack_row(type, n, p.hidden_size, quants, scales, w);
       double sum = 0;
@@ -23,9 +24,14 @@ void fused_ffn_ref(const gpu::HostDispatch& d) {
     };
     for (uint32_t n = 0; n < p.intermediate_size; ++n) {
       double gate = row(2ull * n), up = row(2ull * n + 1);
-      if (p.clamp_max > 0) gate = std::min<double>(gate, p.clamp_max), up = std::clamp<double>(up, -p.clamp_max, p.clamp_max);
-      const double act = p.activation == 0 ? gate / (1 + std::exp(-gate))
-                                           : 0.5 * gate * (1 + std::tanh(0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)));
+      if (p.clamp_max > 0)
+        gate = std::min<double>(gate, p.clamp_max),
+        up = std::clamp<double>(up, -p.clamp_max, p.clamp_max);
+      const double act =
+          p.activation == 0
+              ? gate / (1 + std::exp(-gate))
+              : 0.5 * gate *
+                    (1 + std::tanh(0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)));
       y[size_t(m) * p.intermediate_size + n] = float(p.alpha * act * up);
     }
   }

@@ -11,21 +11,35 @@ KERNEL_TEST(fused_ffn) {
     Activation activation;
     float clamp_max;
   };
-  for (Case c : {Case{1, 1, 4, Activation::silu, 0}, {2, 67, 100, Activation::gelu, 0}, {1, 33, 512, Activation::silu, 1.5f}, {1, 70, 2304, Activation::gelu, 0}})
-    for (WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0, WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
+  for (Case c : {Case{1, 1, 4, Activation::silu, 0},
+                 {2, 67, 100, Activation::gelu, 0},
+                 {1, 33, 512, Activation::silu, 1.5f},
+                 {1, 70, 2304, Activation::gelu, 0}})
+    for (WeightType type :
+         {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
+          WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
       if (c.K % info(tensor_type(type)).block_size != 0) continue;
       const float size = 2 / std::sqrt(float(c.K));  // products of order 1
-      FusedFfn args{.x = lab.random({c.M, c.K}, -size, size), .weight = lab.weight(type, 2 * c.N, c.K), .y = lab.output({c.M, c.N}), .activation = c.activation, .alpha = 0.5f, .clamp_max = c.clamp_max};
+      FusedFfn args{.x = lab.random({c.M, c.K}, -size, size),
+                    .weight = lab.weight(type, 2 * c.N, c.K),
+                    .y = lab.output({c.M, c.N}),
+                    .activation = c.activation,
+                    .alpha = 0.5f,
+                    .clamp_max = c.clamp_max};
       const gpu::View norm = lab.random({c.K}, -size, size);
       for (bool int8 : {false, true})  // tolerances: matmul_gemv_test.cpp
-        lab.every<FusedFfn::Overrides>(fused_ffn_kernel, [&](auto over) {
-          require(over.int8_activations == int8, "of another case");
-          args.norm = over.norm_input ? norm : gpu::View{};
-          return fused_ffn(lab.caps(), args, over);
-        }, {.abs = 1e-5 + (int8 ? 0.03 : 0), .rel = 5e-5});
+        lab.every<FusedFfn::Overrides>(fused_ffn_kernel,
+                                       [&](auto over) {
+                                         require(over.int8_activations == int8, "of another case");
+                                         args.norm = over.norm_input ? norm : gpu::View{};
+                                         return fused_ffn(lab.caps(), args, over);
+                                       },
+                                       {.abs = 1e-5 + (int8 ? 0.03 : 0), .rel = 5e-5});
     }
   // Large gates: SiLU and GELU neither overflow nor lose their sign.
-  const FusedFfn large{.x = lab.values({1, 64}, [](size_t i) { return i % 2 ? 1e5f : -1e5f; }), .weight = lab.weight(WeightType::f32, 8, 64), .y = lab.output({1, 4})};
+  const FusedFfn large{.x = lab.values({1, 64}, [](size_t i) { return i % 2 ? 1e5f : -1e5f; }),
+                       .weight = lab.weight(WeightType::f32, 8, 64),
+                       .y = lab.output({1, 4})};
   lab.check(fused_ffn(lab.caps(), large), {.abs = 1, .rel = 1e-4});
 }
 

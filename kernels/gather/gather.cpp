@@ -18,17 +18,24 @@ gpu::Work gather(const gpu::Caps&, const Gather& a, Gather::Overrides over) {
   const uint32_t tokens = a.y.rows(), hidden = a.y.cols();
   const uint32_t vocab = a.transpose ? a.table.cols : a.table.rows;
   const WeightType type = over.f16_embeddings ? WeightType::f16 : WeightType(over.weight_type);
-  require(type == a.table.type, "gather: the overrides say {}, the table is {}", to_string(type), to_string(a.table.type));
-  require(hidden == (a.transpose ? a.table.rows : a.table.cols), "gather: y is {}, the table [{}, {}]", a.y, a.table.rows, a.table.cols);
-  require(!over.use_vec4 || hidden % 4 == 0, "gather: USE_VEC4 takes hidden sizes in fours, y is {}", a.y);
-  require(tokens == 0 || a.index_offset + uint64_t(tokens - 1) * a.index_stride < a.indices.size(), "gather: indices are {}, {} from {} in steps of {} are wanted", a.indices, tokens, a.index_offset, a.index_stride);
+  require(type == a.table.type, "gather: the overrides say {}, the table is {}", to_string(type),
+          to_string(a.table.type));
+  require(hidden == (a.transpose ? a.table.rows : a.table.cols),
+          "gather: y is {}, the table [{}, {}]", a.y, a.table.rows, a.table.cols);
+  require(!over.use_vec4 || hidden % 4 == 0,
+          "gather: USE_VEC4 takes hidden sizes in fours, y is {}", a.y);
+  require(tokens == 0 || a.index_offset + uint64_t(tokens - 1) * a.index_stride < a.indices.size(),
+          "gather: indices are {}, {} from {} in steps of {} are wanted", a.indices, tokens,
+          a.index_offset, a.index_stride);
   const uint64_t lanes = over.use_vec4 ? uint64_t(tokens) * ((hidden + 31) / 32) : a.y.size();
   require(lanes <= UINT32_MAX, "gather: y is {}, more than 2^32 - 1 elements", a.y);
-  return gpu::Dispatch{.kernel = &gather_kernel,
-                       .constants = gpu::constants(over),
-                       .bindings = {a.indices, a.table.quants, a.table.scales, a.y},
-                       .params = gpu::bytes(Gather::Params{tokens, hidden, vocab, a.transpose, a.index_offset, a.index_stride, a.table.row_blocks()}),
-                       .grid = gpu::fold((lanes + over.workgroup_size - 1) / over.workgroup_size)};
+  return gpu::Dispatch{
+      .kernel = &gather_kernel,
+      .constants = gpu::constants(over),
+      .bindings = {a.indices, a.table.quants, a.table.scales, a.y},
+      .params = gpu::bytes(Gather::Params{tokens, hidden, vocab, a.transpose, a.index_offset,
+                                          a.index_stride, a.table.row_blocks()}),
+      .grid = gpu::fold((lanes + over.workgroup_size - 1) / over.workgroup_size)};
 }
 
 }  // namespace ms

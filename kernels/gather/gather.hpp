@@ -6,9 +6,9 @@
 namespace ms {
 
 struct Gather {
-  gpu::View indices;         // u32: id i is word index_offset + i * index_stride
-  Weight table;              // [vocab, hidden], or [hidden, vocab] with transpose
-  gpu::View y;               // [tokens, hidden] f32; an id outside the vocabulary gives zeros
+  gpu::View indices;  // u32: id i is word index_offset + i * index_stride
+  Weight table;       // [vocab, hidden], or [hidden, vocab] with transpose
+  gpu::View y;        // [tokens, hidden] f32; an id outside the vocabulary gives zeros
   bool transpose = false;
   uint32_t index_offset = 0;
   uint32_t index_stride = 1;
@@ -25,7 +25,11 @@ struct Gather {
       v("F16_EMBEDDINGS", f16_embeddings, {false, true});
       v("WEIGHT_TYPE", weight_type, {0u, 1u, 2u, 3u, 4u, 5u, 10u, 12u});
     }
-    std::string_view refusal() const { return f16_embeddings && weight_type != 0 ? "F16_EMBEDDINGS names the table's type: WEIGHT_TYPE stays 0" : ""; }
+    std::string_view refusal() const {
+      return f16_embeddings && weight_type != 0
+                 ? "F16_EMBEDDINGS names the table's type: WEIGHT_TYPE stays 0"
+                 : "";
+    }
   };
   struct Params {
     uint32_t num_tokens, hidden_size, vocab_size, transpose, index_offset, index_stride, row_blocks;

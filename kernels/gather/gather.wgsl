@@ -54,7 +54,7 @@ fn main(group: Group, at: Lane) {
   if (token >= params.num_tokens) { return; }
   let id = indices[params.index_offset + token * params.index_stride];
   let first = i % blocks * 32;
-  var w: array<vec4f, 8>;
+  var w = array<vec4f, 8>();
   if (params.transpose == 0 && id < params.vocab_size) { w = decode_block(id * params.row_blocks + first / 32); }
   for (var j = 0u; j < 8; j++) {
     let col = first + 4 * j;

@@ -16,7 +16,8 @@ void gather_ref(const gpu::HostDispatch& d) {
     for (uint32_t h = 0; h < p.hidden_size; ++h) {
       float value = 0;
       if (id < p.vocab_size) {
-        if (p.transpose || h == 0) unpack_row(type, p.transpose ? h : id, cols, quants, scales, row);
+        if (p.transpose || h == 0)
+          unpack_row(type, p.transpose ? h : id, cols, quants, scales, row);
         value = row[p.transpose ? id : h];
       }
       y[t * p.hidden_size + h] = value;

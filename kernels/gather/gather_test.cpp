@@ -11,21 +11,37 @@ KERNEL_TEST(gather) {
   };
   for (Case c : {Case{1, 4, 3}, {5, 33, 7}, {3, 64, 50}, {2, 256, 256}, {3, 512, 768}})
     for (bool transpose : {false, true})
-      for (WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0, WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
+      for (WeightType type :
+           {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
+            WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
         if ((transpose ? c.vocab : c.hidden) % info(tensor_type(type)).block_size != 0) continue;
-        const Gather args{.indices = lab.words({3 + 2 * c.tokens}, [&](size_t i) { return i == 5 ? c.vocab : uint32_t(i * 7919) % c.vocab; }),  // one is outside
-                          .table = transpose ? lab.weight(type, c.hidden, c.vocab) : lab.weight(type, c.vocab, c.hidden),
+        const Gather args{.indices = lab.words({3 + 2 * c.tokens},
+                                               [&](size_t i) {
+                                                 return i == 5 ? c.vocab
+                                                               : uint32_t(i * 7919) % c.vocab;
+                                               }),  // one is outside
+                          .table = transpose ? lab.weight(type, c.hidden, c.vocab)
+                                             : lab.weight(type, c.vocab, c.hidden),
                           .y = lab.output({c.tokens, c.hidden}),
                           .transpose = transpose,
                           .index_offset = 3,
                           .index_stride = 2};
-        lab.every<Gather::Overrides>(gather_kernel, [&](auto over) { return gather(lab.caps(), args, over); });
+        lab.every<Gather::Overrides>(gather_kernel,
+                                     [&](auto over) { return gather(lab.caps(), args, over); });
       }
   // Beyond 65,535 workgroups.
-  const Gather many{.indices = lab.words({70'000}, [](size_t i) { return uint32_t(i % 5); }), .table = lab.weight(WeightType::q8_0, 5, 64), .y = lab.output({70'000, 64})};
+  const Gather many{.indices = lab.words({70'000}, [](size_t i) { return uint32_t(i % 5); }),
+                    .table = lab.weight(WeightType::q8_0, 5, 64),
+                    .y = lab.output({70'000, 64})};
   lab.check(gather(lab.caps(), many, {.workgroup_size = 64, .weight_type = 3}));
   lab.check(gather(lab.caps(), many));
-  lab.refuses("USE_VEC4", [&] { gather(lab.caps(), {.indices = many.indices, .table = lab.weight(WeightType::f32, 5, 6), .y = lab.output({1, 6})}, {.use_vec4 = true}); });
+  lab.refuses("USE_VEC4", [&] {
+    gather(lab.caps(),
+           {.indices = many.indices,
+            .table = lab.weight(WeightType::f32, 5, 6),
+            .y = lab.output({1, 6})},
+           {.use_vec4 = true});
+  });
 }
 
 }  // namespace ms

@@ -10,14 +10,20 @@ const gpu::Kernel matmul_kernel = gpu::kernel<Matmul>("matmul", {in, in, in, out
 
 namespace {
 
-// Packed rows have a whole number of pairs of blocks; a plain matrix is told by its quants' element type.
-bool is_plain(const Weight& b) { return b.quants.type == gpu::Type::f16 || b.quants.type == gpu::Type::f32; }
+// Packed rows have a whole number of pairs of blocks; a plain matrix is told by its quants' element
+// type.
+bool is_plain(const Weight& b) {
+  return b.quants.type == gpu::Type::f16 || b.quants.type == gpu::Type::f32;
+}
 
 }  // namespace
 
 Weight plain_b(const gpu::View& matrix) {
   require(matrix.type != gpu::Type::u32, "plain_b: the matrix is {}, want f32 or f16", matrix);
-  return {.type = matrix.type == gpu::Type::f16 ? WeightType::f16 : WeightType::f32, .rows = matrix.rows(), .cols = matrix.cols(), .quants = matrix};
+  return {.type = matrix.type == gpu::Type::f16 ? WeightType::f16 : WeightType::f32,
+          .rows = matrix.rows(),
+          .cols = matrix.cols(),
+          .quants = matrix};
 }
 
 gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
@@ -34,21 +40,33 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
 gpu::Work matmul(const gpu::Caps&, const Matmul& a, Matmul::Overrides over) {
   const uint32_t M = a.a.rows(), K = a.a.cols();
   const uint32_t N = a.transpose_b ? a.b.rows : a.b.cols;
-  const WeightType type = over.f16_mode || over.mixed_precision ? WeightType::f16 : WeightType(over.weight_type);
-  require(type == a.b.type, "matmul: the overrides say {}, B is {}", to_string(type), to_string(a.b.type));
-  require(K == (a.transpose_b ? a.b.cols : a.b.rows), "matmul: A is {}, B is [{}, {}]{}", a.a, a.b.rows, a.b.cols, a.transpose_b ? " transposed" : "");
-  require(a.transpose_b || is_float(a.b.type), "matmul: B of type {} is read as [N, K] only", to_string(a.b.type));
-  require((a.a.type == gpu::Type::f16) == over.f16_mode && (a.c.type == gpu::Type::f16) == over.f16_mode, "matmul: A is {}, C is {}; both are f16 with F16_MODE and f32 without", a.a, a.c);
+  const WeightType type =
+      over.f16_mode || over.mixed_precision ? WeightType::f16 : WeightType(over.weight_type);
+  require(type == a.b.type, "matmul: the overrides say {}, B is {}", to_string(type),
+          to_string(a.b.type));
+  require(K == (a.transpose_b ? a.b.cols : a.b.rows), "matmul: A is {}, B is [{}, {}]{}", a.a,
+          a.b.rows, a.b.cols, a.transpose_b ? " transposed" : "");
+  require(a.transpose_b || is_float(a.b.type), "matmul: B of type {} is read as [N, K] only",
+          to_string(a.b.type));
+  require((a.a.type == gpu::Type::f16) == over.f16_mode &&
+              (a.c.type == gpu::Type::f16) == over.f16_mode,
+          "matmul: A is {}, C is {}; both are f16 with F16_MODE and f32 without", a.a, a.c);
   require(!over.use_vec4 || K % 4 == 0, "matmul: USE_VEC4 takes K in fours, A is {}", a.a);
-  require(a.c.rows() == M && a.c_offset + N <= a.c.cols(), "matmul: C is {}, results are [{}, {}] from column {}", a.c, M, N, a.c_offset);
-  require(!over.f16_mode || (a.c.cols() % 2 == 0 && a.c_offset % 2 == 0), "matmul: C is {} from column {}: f16 rows and offsets are even, a lane writes pairs", a.c, a.c_offset);
+  require(a.c.rows() == M && a.c_offset + N <= a.c.cols(),
+          "matmul: C is {}, results are [{}, {}] from column {}", a.c, M, N, a.c_offset);
+  require(!over.f16_mode || (a.c.cols() % 2 == 0 && a.c_offset % 2 == 0),
+          "matmul: C is {} from column {}: f16 rows and offsets are even, a lane writes pairs", a.c,
+          a.c_offset);
   const uint32_t b_stride = is_plain(a.b) ? a.b.cols : a.b.row_blocks() * 32;
-  const uint32_t wide = over.row_lanes ? 2 * over.workgroup_size : 64, high = over.row_lanes ? over.tile_m : 64;
-  return gpu::Dispatch{.kernel = &matmul_kernel,
-                       .constants = gpu::constants(over),
-                       .bindings = {a.a, a.b.quants, a.b.scales, a.c},
-                       .params = gpu::bytes(Matmul::Params{M, N, K, a.alpha, a.transpose_b, a.b.row_blocks(), b_stride, K, a.c.cols(), a.c_offset}),
-                       .grid = {(N + wide - 1) / wide, (M + high - 1) / high, 1}};
+  const uint32_t wide = over.row_lanes ? 2 * over.workgroup_size : 64,
+                 high = over.row_lanes ? over.tile_m : 64;
+  return gpu::Dispatch{
+      .kernel = &matmul_kernel,
+      .constants = gpu::constants(over),
+      .bindings = {a.a, a.b.quants, a.b.scales, a.c},
+      .params = gpu::bytes(Matmul::Params{M, N, K, a.alpha, a.transpose_b, a.b.row_blocks(),
+                                          b_stride, K, a.c.cols(), a.c_offset}),
+      .grid = {(N + wide - 1) / wide, (M + high - 1) / high, 1}};
 }
 
 }  // namespace ms

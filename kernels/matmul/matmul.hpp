@@ -6,13 +6,14 @@
 namespace ms {
 
 struct Matmul {
-  gpu::View a;         // [M, K] f32, or f16 when c is
-  Weight b;            // [N, K], packed; a plain float matrix (see plain_b) may be transposed
-  gpu::View c;         // [M, c_stride] f32, or f16; results go to columns c_offset to c_offset + N
-  bool transpose_b = true;   // false: b is [K, N], of a float type
-  uint32_t c_offset = 0;     // even for f16
+  gpu::View a;  // [M, K] f32, or f16 when c is
+  Weight b;     // [N, K], packed; a plain float matrix (see plain_b) may be transposed
+  gpu::View c;  // [M, c_stride] f32, or f16; results go to columns c_offset to c_offset + N
+  bool transpose_b = true;  // false: b is [K, N], of a float type
+  uint32_t c_offset = 0;    // even for f16
   float alpha = 1;
-  bool int8_activations = false;  // A rounded to int8, 16 elements a scale; where the device's form has it
+  bool int8_activations =
+      false;  // A rounded to int8, 16 elements a scale; where the device's form has it
 
   struct Overrides {
     bool f16_mode = false;
@@ -35,11 +36,17 @@ struct Matmul {
       v("TILE_M", tile_m, {8u, 16u}, gpu::in_prelude);
     }
     std::string_view refusal() const {
-      if (f16_mode && mixed_precision) return "F16_MODE has f16 weights, MIXED_PRECISION f32 activations besides: one of them";
-      if ((f16_mode || mixed_precision) && weight_type != 0) return "F16_MODE and MIXED_PRECISION name the type of B: WEIGHT_TYPE stays 0";
-      if (int8_activations && (f16_mode || mixed_precision || is_float(WeightType(weight_type)))) return "INT8_ACTIVATIONS multiplies integers: not for float weights";
-      if (int8_activations && !row_lanes) return "INT8_ACTIVATIONS keeps whole blocks in a lane, as ROW_LANES does; the tile holds floats";
-      if (!row_lanes && workgroup_size != 256) return "a tile of 64 x 64 is 4 x 4 for each of 256 lanes";
+      if (f16_mode && mixed_precision)
+        return "F16_MODE has f16 weights, MIXED_PRECISION f32 activations besides: one of them";
+      if ((f16_mode || mixed_precision) && weight_type != 0)
+        return "F16_MODE and MIXED_PRECISION name the type of B: WEIGHT_TYPE stays 0";
+      if (int8_activations && (f16_mode || mixed_precision || is_float(WeightType(weight_type))))
+        return "INT8_ACTIVATIONS multiplies integers: not for float weights";
+      if (int8_activations && !row_lanes)
+        return "INT8_ACTIVATIONS keeps whole blocks in a lane, as ROW_LANES does; the tile holds "
+               "floats";
+      if (!row_lanes && workgroup_size != 256)
+        return "a tile of 64 x 64 is 4 x 4 for each of 256 lanes";
       return "";
     }
   };
@@ -52,7 +59,8 @@ struct Matmul {
 
 extern const gpu::Kernel matmul_kernel;
 
-// A plain float matrix [rows, cols] (f32 or f16 view, rows after each other without padding) as matmul's b.
+// A plain float matrix [rows, cols] (f32 or f16 view, rows after each other without padding) as
+// matmul's b.
 Weight plain_b(const gpu::View& matrix);
 
 gpu::Work matmul(const gpu::Caps& caps, const Matmul& args);

@@ -84,7 +84,7 @@ fn b_at(n: u32, k: u32) -> f32 {
 // The 32 elements of column n of C's operand B from 32 block on.
 fn b_block(n: u32, block: u32) -> array<vec4f, 8> {
   if (weight_type() > BF16) { return decode_block(min(n, params.N - 1) * params.row_blocks + block); }
-  var w: array<vec4f, 8>;
+  var w = array<vec4f, 8>();
   for (var j = 0u; j < 8; j++) {
     let k = 32 * block + 4 * j;
     w[j] = vec4f(b_at(n, k), b_at(n, k + 1), b_at(n, k + 2), b_at(n, k + 3));
@@ -114,7 +114,7 @@ fn tiled(group: Group, at: Lane) {
   let n0 = group.id.x * TILE;
   let lane_m = at.lane / 16 * 4;
   let lane_n = at.lane % 16 * 4;
-  var sums: array<vec4f, 4>;  // [row] four columns
+  var sums = array<vec4f, 4>();  // [row] four columns
   for (var block = 0u; block < (params.K + 31) / 32; block++) {
     workgroupBarrier();
     if (at.lane < TILE) {
@@ -146,14 +146,14 @@ fn stage_rows(m0: u32, first: u32, at: Lane) {
     let row = i % TILE_M;
     let half = i / TILE_M;  // of 16 columns
     let k = 32 * first + 16 * half;
-    var e: array<vec4f, 4>;
+    var e = array<vec4f, 4>();
     for (var j = 0u; j < 4; j++) { e[j] = a4(m0 + row, k + 4 * j); }
     if (INT8_ACTIVATIONS) {
       let m = max(max(abs(e[0]), abs(e[1])), max(abs(e[2]), abs(e[3])));
       let largest = max(max(m.x, m.y), max(m.z, m.w));
       let step = largest / 127;
       let inverse = select(0.0, 127 / largest, largest > 1e-30);
-      var q: vec4u;
+      var q = vec4u();
       var sum = 0;
       for (var j = 0u; j < 4; j++) {
         let v = vec4i(round(e[j] * inverse));
@@ -172,7 +172,7 @@ fn row_lanes(group: Group, at: Lane) {
   let m0 = group.id.y * TILE_M;
   let n0 = (group.id.x * WORKGROUP_SIZE + at.lane) * 2;
   let blocks = (params.K + 31) / 32;
-  var sums: array<vec2f, TILE_M>;  // [row] two columns
+  var sums = array<vec2f, TILE_M>();  // [row] two columns
   for (var first = 0u; first < blocks; first += CHUNK) {
     workgroupBarrier();
     stage_rows(m0, first, at);

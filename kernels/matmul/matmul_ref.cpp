@@ -11,7 +11,8 @@ void matmul_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<Matmul::Params>();
   const auto over = d.overrides<Matmul::Overrides>();
   const auto quants = d.get<uint32_t>(1), scales = d.get<uint32_t>(2);
-  const WeightType type = over.f16_mode || over.mixed_precision ? WeightType::f16 : WeightType(over.weight_type);
+  const WeightType type =
+      over.f16_mode || over.mixed_precision ? WeightType::f16 : WeightType(over.weight_type);
   // B as [N, K].
   std::vector<float> b(size_t(p.N) * p.K);
   for (uint32_t n = 0; n < p.N; ++n) {
@@ -28,7 +29,9 @@ void matmul_ref(const gpu::HostDispatch& d) {
   }
   std::vector<float> row(p.K);
   for (uint32_t m = 0; m < p.M; ++m) {
-    for (uint32_t k = 0; k < p.K; ++k) row[k] = over.f16_mode ? f16_to_f32(d.get<uint16_t>(0)[size_t(m) * p.a_stride + k]) : d.get<float>(0)[size_t(m) * p.a_stride + k];
+    for (uint32_t k = 0; k < p.K; ++k)
+      row[k] = over.f16_mode ? f16_to_f32(d.get<uint16_t>(0)[size_t(m) * p.a_stride + k])
+                             : d.get<float>(0)[size_t(m) * p.a_stride + k];
     const auto v = gemv_vector(row, {}, p.K, false, 0, over.int8_activations);
     for (uint32_t n = 0; n < p.N; ++n) {
       double sum = 0;

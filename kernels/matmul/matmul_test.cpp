@@ -13,31 +13,49 @@ KERNEL_TEST(matmul) {
     const gpu::View f32 = lab.random({c.M, c.K}), f16 = lab.random_f16({c.M, c.K});
     const double sum = 2e-6 * std::sqrt(c.K);
     // Packed weights.
-    for (WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0, WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
+    for (WeightType type :
+         {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
+          WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
       if (c.K % info(tensor_type(type)).block_size != 0) continue;
       const Weight b = lab.weight(type, c.N, c.K);
       for (bool int8 : {false, true})  // tolerances: matmul_gemv_test.cpp
-        lab.every<Matmul::Overrides>(matmul_kernel, [&](auto over) {
-          require(over.int8_activations == int8, "of another case");
-          return matmul(lab.caps(), {.a = f32, .b = b, .c = lab.output({c.M, c.N + 5}), .c_offset = 3, .alpha = 0.5f}, over);
-        }, {.abs = sum + (int8 ? 0.02 : 0), .rel = 2e-5});
+        lab.every<Matmul::Overrides>(
+            matmul_kernel,
+            [&](auto over) {
+              require(over.int8_activations == int8, "of another case");
+              return matmul(
+                  lab.caps(),
+                  {.a = f32, .b = b, .c = lab.output({c.M, c.N + 5}), .c_offset = 3, .alpha = 0.5f},
+                  over);
+            },
+            {.abs = sum + (int8 ? 0.02 : 0), .rel = 2e-5});
     }
     // Plain matrices, both ways round, and f16 throughout.
     for (bool transpose_b : {false, true}) {
       const gpu::Shape shape = transpose_b ? gpu::Shape{c.N, c.K} : gpu::Shape{c.K, c.N};
       const Weight b32 = plain_b(lab.random(shape)), b16 = plain_b(lab.random_f16(shape));
-      const gpu::View c32 = lab.output({c.M, c.N}), c16 = lab.output({c.M, (c.N + 1) / 2 * 2}, gpu::Type::f16);
-      for (const Matmul& args : {Matmul{.a = f32, .b = b32, .c = c32, .transpose_b = transpose_b}, Matmul{.a = f32, .b = b16, .c = c32, .transpose_b = transpose_b}, Matmul{.a = f16, .b = b16, .c = c16, .transpose_b = transpose_b}})
-        lab.every<Matmul::Overrides>(matmul_kernel, [&](auto over) { return matmul(lab.caps(), args, over); }, args.c.type == gpu::Type::f16 ? f16_storage : Tolerance{.abs = sum, .rel = 2e-5});
+      const gpu::View c32 = lab.output({c.M, c.N}),
+                      c16 = lab.output({c.M, (c.N + 1) / 2 * 2}, gpu::Type::f16);
+      for (const Matmul& args : {Matmul{.a = f32, .b = b32, .c = c32, .transpose_b = transpose_b},
+                                 Matmul{.a = f32, .b = b16, .c = c32, .transpose_b = transpose_b},
+                                 Matmul{.a = f16, .b = b16, .c = c16, .transpose_b = transpose_b}})
+        lab.every<Matmul::Overrides>(
+            matmul_kernel, [&](auto over) { return matmul(lab.caps(), args, over); },
+            args.c.type == gpu::Type::f16 ? f16_storage : Tolerance{.abs = sum, .rel = 2e-5});
     }
   }
   // Sums beyond f16 are clamped, not infinite: 8 * 65504 * 2.
   const std::vector<uint16_t> most(8, 0x7bff), two(16, 0x4000);
-  const Matmul large{.a = lab.upload({1, 8}, gpu::Type::f16, std::as_bytes(std::span(most))),
-                     .b = plain_b(lab.upload({2, 8}, gpu::Type::f16, std::as_bytes(std::span(two)))),
-                     .c = lab.output({1, 2}, gpu::Type::f16)};
+  const Matmul large{
+      .a = lab.upload({1, 8}, gpu::Type::f16, std::as_bytes(std::span(most))),
+      .b = plain_b(lab.upload({2, 8}, gpu::Type::f16, std::as_bytes(std::span(two)))),
+      .c = lab.output({1, 2}, gpu::Type::f16)};
   lab.check(matmul(lab.caps(), large));
-  lab.refuses("B is [4, 8]", [&] { matmul(lab.caps(), {.a = lab.random({2, 9}), .b = lab.weight(WeightType::f32, 4, 8), .c = lab.output({2, 4})}); });
+  lab.refuses("B is [4, 8]", [&] {
+    matmul(
+        lab.caps(),
+        {.a = lab.random({2, 9}), .b = lab.weight(WeightType::f32, 4, 8), .c = lab.output({2, 4})});
+  });
 }
 
 }  // namespace ms

@@ -8,31 +8,55 @@ namespace ms {
 using gpu::in, gpu::out;
 
 void matmul_gemv_ref(const gpu::HostDispatch& d);
-const gpu::Kernel matmul_gemv_kernel = gpu::kernel<MatmulGemv>("matmul_gemv", {in, in, in, in, out}, matmul_gemv_ref);
+const gpu::Kernel matmul_gemv_kernel =
+    gpu::kernel<MatmulGemv>("matmul_gemv", {in, in, in, in, out}, matmul_gemv_ref);
 
 GemvChoice choose_gemv(const gpu::Caps& caps, const Weight&) {
   // A software rasteriser runs lanes as SIMD: rows in lanes make every read of x one broadcast.
-  if (caps.cpu) return {.subgroups = false, .multicol = true, .shape = {.workgroup_size = 64, .rows = 2, .chunk = 64, .team = 1}};
-  if (caps.variant.subgroups) return {.subgroups = true, .multicol = false, .shape = {.workgroup_size = 256, .rows = 2, .chunk = 64}};
-  return {.subgroups = false, .multicol = true, .shape = {.workgroup_size = 64, .rows = 2, .chunk = 64, .team = 8}};
+  if (caps.cpu)
+    return {.subgroups = false,
+            .multicol = true,
+            .shape = {.workgroup_size = 64, .rows = 2, .chunk = 64, .team = 1}};
+  if (caps.variant.subgroups)
+    return {.subgroups = true,
+            .multicol = false,
+            .shape = {.workgroup_size = 256, .rows = 2, .chunk = 64}};
+  return {.subgroups = false,
+          .multicol = true,
+          .shape = {.workgroup_size = 64, .rows = 2, .chunk = 64, .team = 8}};
 }
 
-uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool multicol, const GemvShape& shape) {
-  const uint32_t lanes = multicol ? shape.team : subgroups ? caps.max_subgroup_size : shape.workgroup_size;
+uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool multicol,
+                     const GemvShape& shape) {
+  const uint32_t lanes = multicol    ? shape.team
+                         : subgroups ? caps.max_subgroup_size
+                                     : shape.workgroup_size;
   const uint32_t per_group = std::max(1u, shape.workgroup_size / lanes) * shape.rows;
   return std::min((rows + per_group - 1) / per_group, 65535u);
 }
 
-void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::View& x, const Weight& weight, const gpu::View& norm, uint32_t x_stride, bool use_subgroups) {
-  require(x_stride >= weight.cols, "{}: rows of x are {} apart, W has {} columns", kernel, x_stride, weight.cols);
-  require(x.rows() <= 1 || x_stride % 4 == 0, "{}: rows of x are {} elements apart; several must be a multiple of 4", kernel, x_stride);
-  require(x.rows() <= 1 || x.cols() == x_stride, "{}: x is {}, its rows {} apart", kernel, x, x_stride);
+void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::View& x,
+                  const Weight& weight, const gpu::View& norm, uint32_t x_stride,
+                  bool use_subgroups) {
+  require(x_stride >= weight.cols, "{}: rows of x are {} apart, W has {} columns", kernel, x_stride,
+          weight.cols);
+  require(x.rows() <= 1 || x_stride % 4 == 0,
+          "{}: rows of x are {} elements apart; several must be a multiple of 4", kernel, x_stride);
+  require(x.rows() <= 1 || x.cols() == x_stride, "{}: x is {}, its rows {} apart", kernel, x,
+          x_stride);
   require(x.cols() >= weight.cols, "{}: x is {}, W has {} columns", kernel, x, weight.cols);
   require(x.rows() <= 65535, "{}: x is {}: at most 65535 rows", kernel, x);
-  require(!norm || norm.size() == weight.cols, "{}: norm is {}, W has {} columns", kernel, norm, weight.cols);
-  require(weight.quants.size() >= quant_words(weight.type, weight.rows, weight.cols), "{}: W's quants are {}, too few for {} [{}, {}]", kernel, weight.quants, to_string(weight.type), weight.rows, weight.cols);
-  require(is_float(weight.type) || weight.scales.size() >= scale_words(weight.type, weight.rows, weight.cols), "{}: W's scales are {}, too few for {} [{}, {}]", kernel, weight.scales, to_string(weight.type), weight.rows, weight.cols);
-  require(!use_subgroups || caps.variant.subgroups, "{}: USE_SUBGROUPS on a device without subgroups", kernel);
+  require(!norm || norm.size() == weight.cols, "{}: norm is {}, W has {} columns", kernel, norm,
+          weight.cols);
+  require(weight.quants.size() >= quant_words(weight.type, weight.rows, weight.cols),
+          "{}: W's quants are {}, too few for {} [{}, {}]", kernel, weight.quants,
+          to_string(weight.type), weight.rows, weight.cols);
+  require(is_float(weight.type) ||
+              weight.scales.size() >= scale_words(weight.type, weight.rows, weight.cols),
+          "{}: W's scales are {}, too few for {} [{}, {}]", kernel, weight.scales,
+          to_string(weight.type), weight.rows, weight.cols);
+  require(!use_subgroups || caps.variant.subgroups,
+          "{}: USE_SUBGROUPS on a device without subgroups", kernel);
 }
 
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
@@ -48,17 +72,22 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
 }
 
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a, MatmulGemv::Overrides over) {
-  const uint32_t M = a.x.rows(), N = a.weight.rows, K = a.weight.cols, x_stride = a.x_stride ? a.x_stride : K;
+  const uint32_t M = a.x.rows(), N = a.weight.rows, K = a.weight.cols,
+                 x_stride = a.x_stride ? a.x_stride : K;
   require_gemv(caps, "matmul_gemv", a.x, a.weight, a.norm, x_stride, over.use_subgroups);
   require(over.batched || M == 1, "matmul_gemv: x is {}, one row without BATCHED", a.x);
-  require(WeightType(over.weight_type) == a.weight.type, "matmul_gemv: WEIGHT_TYPE {}, W is {}", over.weight_type, to_string(a.weight.type));
+  require(WeightType(over.weight_type) == a.weight.type, "matmul_gemv: WEIGHT_TYPE {}, W is {}",
+          over.weight_type, to_string(a.weight.type));
   require(over.norm_input == bool(a.norm), "matmul_gemv: NORM_INPUT and norm go together");
-  require(a.y.rows() == M && a.y_offset + N <= a.y.cols(), "matmul_gemv: y is {}, results are [{}, {}] from column {}", a.y, M, N, a.y_offset);
-  return gpu::Dispatch{.kernel = &matmul_gemv_kernel,
-                       .constants = gpu::constants(over),
-                       .bindings = {a.x, a.weight.quants, a.weight.scales, a.norm, a.y},
-                       .params = gpu::bytes(MatmulGemv::Params{M, N, K, a.alpha, a.eps, a.weight.row_blocks(), x_stride, a.y.cols(), a.y_offset}),
-                       .grid = {gemv_groups(caps, N, over.use_subgroups, over.multicol, over), M, 1}};
+  require(a.y.rows() == M && a.y_offset + N <= a.y.cols(),
+          "matmul_gemv: y is {}, results are [{}, {}] from column {}", a.y, M, N, a.y_offset);
+  return gpu::Dispatch{
+      .kernel = &matmul_gemv_kernel,
+      .constants = gpu::constants(over),
+      .bindings = {a.x, a.weight.quants, a.weight.scales, a.norm, a.y},
+      .params = gpu::bytes(MatmulGemv::Params{M, N, K, a.alpha, a.eps, a.weight.row_blocks(),
+                                              x_stride, a.y.cols(), a.y_offset}),
+      .grid = {gemv_groups(caps, N, over.use_subgroups, over.multicol, over), M, 1}};
 }
 
 }  // namespace ms

@@ -1,12 +1,13 @@
-// matmul_gemv.hpp: y = alpha * W x for packed weights of any type; x may be normalised on the way in.
+// matmul_gemv.hpp: y = alpha * W x for packed weights of any type; x may be normalised on the way
+// in.
 #pragma once
 #include "gpu/work.hpp"
 #include "kernels/weight.hpp"
 
 namespace ms {
 
-// How rows of a packed weight are dealt out to lanes: the overrides that matmul_gemv, matmul_gemv_residual and
-// fused_ffn share beside their own (shared/gemv.wgsl).
+// How rows of a packed weight are dealt out to lanes: the overrides that matmul_gemv,
+// matmul_gemv_residual and fused_ffn share beside their own (shared/gemv.wgsl).
 struct GemvShape {
   uint32_t workgroup_size = 256;  // power of two
   uint32_t rows = 2;              // ROWS: of W, a team
@@ -22,18 +23,20 @@ struct GemvChoice {
 GemvChoice choose_gemv(const gpu::Caps& caps, const Weight& weight);
 
 // Workgroups along x for `rows` rows of W; fewer would do, since groups stride.
-uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool multicol, const GemvShape& shape);
+uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool multicol,
+                     const GemvShape& shape);
 
 struct MatmulGemv {
-  gpu::View x;           // [M, K] f32; rows are x_stride elements apart
-  Weight weight;         // [N, K]
-  gpu::View norm = {};   // [K] f32: x is taken as x / sqrt(mean(x^2) + eps) * norm; absent: as it is
-  gpu::View y;           // [M, y_stride] f32; results go to columns y_offset to y_offset + N
-  uint32_t x_stride = 0; // 0: K. A multiple of 4 when M > 1
+  gpu::View x;          // [M, K] f32; rows are x_stride elements apart
+  Weight weight;        // [N, K]
+  gpu::View norm = {};  // [K] f32: x is taken as x / sqrt(mean(x^2) + eps) * norm; absent: as it is
+  gpu::View y;          // [M, y_stride] f32; results go to columns y_offset to y_offset + N
+  uint32_t x_stride = 0;  // 0: K. A multiple of 4 when M > 1
   uint32_t y_offset = 0;
   float alpha = 1;
   float eps = 1e-6f;
-  bool int8_activations = false;  // x rounded to int8, 16 elements a scale; weights of float types: no
+  bool int8_activations =
+      false;  // x rounded to int8, 16 elements a scale; weights of float types: no
 
   struct Overrides : GemvShape {
     bool use_subgroups = true;
@@ -56,7 +59,9 @@ struct MatmulGemv {
       v("ROWS", rows, {2u, 1u, 4u}, gpu::in_prelude);
     }
     std::string_view refusal() const {
-      return int8_activations && is_float(WeightType(weight_type)) ? "INT8_ACTIVATIONS multiplies integers: not for float weights" : "";
+      return int8_activations && is_float(WeightType(weight_type))
+                 ? "INT8_ACTIVATIONS multiplies integers: not for float weights"
+                 : "";
     }
   };
   struct Params {
@@ -72,9 +77,12 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& args);
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& args, MatmulGemv::Overrides over);
 
 // What matmul_gemv, matmul_gemv_residual and fused_ffn require alike; `kernel` is for the message.
-void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::View& x, const Weight& weight, const gpu::View& norm, uint32_t x_stride, bool use_subgroups);
+void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::View& x,
+                  const Weight& weight, const gpu::View& norm, uint32_t x_stride,
+                  bool use_subgroups);
 
 // The twins' common part: row m of x, normalised and rounded as the overrides say, in double.
-std::vector<double> gemv_vector(std::span<const float> x, std::span<const float> norm, uint32_t cols, bool norm_input, double eps, bool int8_activations);
+std::vector<double> gemv_vector(std::span<const float> x, std::span<const float> norm,
+                                uint32_t cols, bool norm_input, double eps, bool int8_activations);
 
 }  // namespace ms

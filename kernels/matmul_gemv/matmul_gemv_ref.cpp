@@ -6,7 +6,8 @@
 
 namespace ms {
 
-std::vector<double> gemv_vector(std::span<const float> x, std::span<const float> norm, uint32_t cols, bool norm_input, double eps, bool int8_activations) {
+std::vector<double> gemv_vector(std::span<const float> x, std::span<const float> norm,
+                                uint32_t cols, bool norm_input, double eps, bool int8_activations) {
   std::vector<double> v(x.begin(), x.begin() + cols);
   if (norm_input) {
     double sum = 0;
@@ -18,7 +19,8 @@ std::vector<double> gemv_vector(std::span<const float> x, std::span<const float>
     const auto block = std::span(v).subspan(first, std::min<size_t>(16, cols - first));
     double largest = 0;
     for (double e : block) largest = std::max(largest, std::abs(e));
-    for (double& e : block) e = largest > 1e-30 ? std::nearbyint(e * 127 / largest) * largest / 127 : 0;
+    for (double& e : block)
+      e = largest > 1e-30 ? std::nearbyint(e * 127 / largest) * largest / 127 : 0;
   }
   return v;
 }
@@ -30,7 +32,8 @@ void matmul_gemv_ref(const gpu::HostDispatch& d) {
   const auto quants = d.get<uint32_t>(1), scales = d.get<uint32_t>(2);
   std::vector<float> w(p.K);
   for (uint32_t m = 0; m < p.M; ++m) {
-    const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), norm, p.K, over.norm_input, p.eps, over.int8_activations);
+    const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), norm, p.K, over.norm_input, p.eps,
+                               over.int8_activations);
     for (uint32_t n = 0; n < p.N; ++n) {
       unpack_row(WeightType(over.weight_type), n, p.K, quants, scales, w);
       double sum = 0;

@@ -6,7 +6,8 @@ namespace ms {
 using gpu::in, gpu::out;
 
 void matmul_gemv_residual_ref(const gpu::HostDispatch& d);
-const gpu::Kernel matmul_gemv_residual_kernel = gpu::kernel<MatmulGemvResidual>("matmul_gemv_residual", {in, in, in, in, out}, matmul_gemv_residual_ref);
+const gpu::Kernel matmul_gemv_residual_kernel = gpu::kernel<MatmulGemvResidual>(
+    "matmul_gemv_residual", {in, in, in, in, out}, matmul_gemv_residual_ref);
 
 gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& a) {
   const GemvChoice choice = choose_gemv(caps, a.weight);
@@ -18,17 +19,25 @@ gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& 
   return matmul_gemv_residual(caps, a, over);
 }
 
-gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& a, MatmulGemvResidual::Overrides over) {
-  const uint32_t M = a.x.rows(), N = a.weight.rows, K = a.weight.cols, x_stride = a.x_stride ? a.x_stride : K;
+gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& a,
+                               MatmulGemvResidual::Overrides over) {
+  const uint32_t M = a.x.rows(), N = a.weight.rows, K = a.weight.cols,
+                 x_stride = a.x_stride ? a.x_stride : K;
   require_gemv(caps, "matmul_gemv_residual", a.x, a.weight, {}, x_stride, over.use_subgroups);
-  require(WeightType(over.weight_type) == a.weight.type, "matmul_gemv_residual: WEIGHT_TYPE {}, W is {}", over.weight_type, to_string(a.weight.type));
-  require(a.residual.size() == uint64_t(M) * N, "matmul_gemv_residual: residual is {}, results are [{}, {}]", a.residual, M, N);
-  require(a.y.size() == uint64_t(M) * N, "matmul_gemv_residual: y is {}, results are [{}, {}]", a.y, M, N);
-  return gpu::Dispatch{.kernel = &matmul_gemv_residual_kernel,
-                       .constants = gpu::constants(over),
-                       .bindings = {a.x, a.weight.quants, a.weight.scales, a.residual, a.y},
-                       .params = gpu::bytes(MatmulGemvResidual::Params{M, N, K, a.alpha, a.weight.row_blocks(), x_stride}),
-                       .grid = {gemv_groups(caps, N, over.use_subgroups, over.multicol, over), M, 1}};
+  require(WeightType(over.weight_type) == a.weight.type,
+          "matmul_gemv_residual: WEIGHT_TYPE {}, W is {}", over.weight_type,
+          to_string(a.weight.type));
+  require(a.residual.size() == uint64_t(M) * N,
+          "matmul_gemv_residual: residual is {}, results are [{}, {}]", a.residual, M, N);
+  require(a.y.size() == uint64_t(M) * N, "matmul_gemv_residual: y is {}, results are [{}, {}]", a.y,
+          M, N);
+  return gpu::Dispatch{
+      .kernel = &matmul_gemv_residual_kernel,
+      .constants = gpu::constants(over),
+      .bindings = {a.x, a.weight.quants, a.weight.scales, a.residual, a.y},
+      .params =
+          gpu::bytes(MatmulGemvResidual::Params{M, N, K, a.alpha, a.weight.row_blocks(), x_stride}),
+      .grid = {gemv_groups(caps, N, over.use_subgroups, over.multicol, over), M, 1}};
 }
 
 }  // namespace ms

@@ -11,7 +11,8 @@ struct MatmulGemvResidual {
   gpu::View y;            // [M, N] f32, of another buffer than residual
   uint32_t x_stride = 0;  // 0: K. A multiple of 4 when M > 1
   float alpha = 1;
-  bool int8_activations = false;  // x rounded to int8, 16 elements a scale; weights of float types: no
+  bool int8_activations =
+      false;  // x rounded to int8, 16 elements a scale; weights of float types: no
 
   struct Overrides : GemvShape {
     bool use_subgroups = true;
@@ -30,7 +31,9 @@ struct MatmulGemvResidual {
       v("ROWS", rows, {2u, 1u, 4u}, gpu::in_prelude);
     }
     std::string_view refusal() const {
-      return int8_activations && is_float(WeightType(weight_type)) ? "INT8_ACTIVATIONS multiplies integers: not for float weights" : "";
+      return int8_activations && is_float(WeightType(weight_type))
+                 ? "INT8_ACTIVATIONS multiplies integers: not for float weights"
+                 : "";
     }
   };
   struct Params {
@@ -43,6 +46,7 @@ struct MatmulGemvResidual {
 extern const gpu::Kernel matmul_gemv_residual_kernel;
 
 gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& args);
-gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& args, MatmulGemvResidual::Overrides over);
+gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& args,
+                               MatmulGemvResidual::Overrides over);
 
 }  // namespace ms

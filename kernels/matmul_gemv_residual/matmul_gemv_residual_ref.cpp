@@ -10,7 +10,8 @@ void matmul_gemv_residual_ref(const gpu::HostDispatch& d) {
   const auto quants = d.get<uint32_t>(1), scales = d.get<uint32_t>(2);
   std::vector<float> w(p.K);
   for (uint32_t m = 0; m < p.M; ++m) {
-    const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), {}, p.K, false, 0, over.int8_activations);
+    const auto v =
+        gemv_vector(x.subspan(size_t(m) * p.x_stride), {}, p.K, false, 0, over.int8_activations);
     for (uint32_t n = 0; n < p.N; ++n) {
       unpack_row(WeightType(over.weight_type), n, p.K, quants, scales, w);
       double sum = 0;

@@ -6,7 +6,8 @@ namespace ms {
 using gpu::in, gpu::out;
 
 void rmsnorm_ref(const gpu::HostDispatch& d);
-const gpu::Kernel rmsnorm_kernel = gpu::kernel<RmsNorm>("rmsnorm", {in, in, in, out, out}, rmsnorm_ref);
+const gpu::Kernel rmsnorm_kernel =
+    gpu::kernel<RmsNorm>("rmsnorm", {in, in, in, out, out}, rmsnorm_ref);
 
 gpu::Work rmsnorm(const gpu::Caps& caps, const RmsNorm& a) {
   RmsNorm::Overrides over;
@@ -20,16 +21,22 @@ gpu::Work rmsnorm(const gpu::Caps&, const RmsNorm& a, RmsNorm::Overrides over) {
   const bool wants_residual = a.has_residual != Residual::none;
   require(a.y.size() == a.x.size(), "rmsnorm: y is {}, x is {}", a.y, a.x);
   require(a.weight.size() == cols, "rmsnorm: weight is {}, x is {}", a.weight, a.x);
-  require(wants_residual == bool(a.residual), "rmsnorm: a residual given and unused, or wanted and absent");
-  require(!wants_residual || a.residual.size() == a.x.size(), "rmsnorm: residual is {}, x is {}", a.residual, a.x);
-  require(!a.prenorm || a.prenorm.size() == a.x.size(), "rmsnorm: prenorm is {}, x is {}", a.prenorm, a.x);
-  require(!over.small_size || cols <= over.workgroup_size, "rmsnorm: SMALL_SIZE takes {} columns, x is {}", over.workgroup_size, a.x);
-  require(!over.cache_input || cols <= over.cache_size, "rmsnorm: CACHE_INPUT holds {} columns, x is {}", over.cache_size, a.x);
+  require(wants_residual == bool(a.residual),
+          "rmsnorm: a residual given and unused, or wanted and absent");
+  require(!wants_residual || a.residual.size() == a.x.size(), "rmsnorm: residual is {}, x is {}",
+          a.residual, a.x);
+  require(!a.prenorm || a.prenorm.size() == a.x.size(), "rmsnorm: prenorm is {}, x is {}",
+          a.prenorm, a.x);
+  require(!over.small_size || cols <= over.workgroup_size,
+          "rmsnorm: SMALL_SIZE takes {} columns, x is {}", over.workgroup_size, a.x);
+  require(!over.cache_input || cols <= over.cache_size,
+          "rmsnorm: CACHE_INPUT holds {} columns, x is {}", over.cache_size, a.x);
 
   return gpu::Dispatch{.kernel = &rmsnorm_kernel,
                        .constants = gpu::constants(over),
                        .bindings = {a.x, a.weight, a.residual, a.y, a.prenorm},
-                       .params = gpu::bytes(RmsNorm::Params{rows, cols, a.eps, uint32_t(a.has_residual), bool(a.prenorm)}),
+                       .params = gpu::bytes(RmsNorm::Params{
+                           rows, cols, a.eps, uint32_t(a.has_residual), bool(a.prenorm)}),
                        .grid = gpu::fold(rows)};
 }
 

@@ -28,7 +28,9 @@ struct RmsNorm {
       v("CACHE_SIZE", cache_size, {1024u, 2048u});
     }
     std::string_view refusal() const {
-      return small_size && cache_input ? "SMALL_SIZE reads each element once: there is nothing to cache" : "";
+      return small_size && cache_input
+                 ? "SMALL_SIZE reads each element once: there is nothing to cache"
+                 : "";
     }
   };
   struct Params {

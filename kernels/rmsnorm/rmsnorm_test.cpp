@@ -1,30 +1,47 @@
 // rmsnorm_test.cpp: the cases of rmsnorm, which are also its benchmark.
-#include "kernels/lab.hpp"
 #include "kernels/rmsnorm/rmsnorm.hpp"
+
+#include "kernels/lab.hpp"
 
 namespace ms {
 
 KERNEL_TEST(rmsnorm) {
-  for (auto [rows, cols] : {std::pair{1u, 1u}, {1u, 64u}, {3u, 255u}, {2u, 256u}, {2u, 257u}, {3u, 1153u}, {1u, 2049u}, {65'537u, 8u}})
+  for (auto [rows, cols] : {std::pair{1u, 1u},
+                            {1u, 64u},
+                            {3u, 255u},
+                            {2u, 256u},
+                            {2u, 257u},
+                            {3u, 1153u},
+                            {1u, 2049u},
+                            {65'537u, 8u}})
     for (Residual has_residual : {Residual::none, Residual::after, Residual::before}) {
-      if (rows > 65'000 && has_residual != Residual::none) continue;  // the fold does not depend on it
-      RmsNorm args{.x = lab.random({rows, cols}),
-                   .weight = lab.random({cols}),
-                   .residual = has_residual != Residual::none ? lab.random({rows, cols}) : gpu::View{},
-                   .y = lab.output({rows, cols}),
-                   .prenorm = has_residual == Residual::before ? lab.output({rows, cols}) : gpu::View{},
-                   .has_residual = has_residual};
-      lab.every<RmsNorm::Overrides>(rmsnorm_kernel, [&](auto over) { return rmsnorm(lab.caps(), args, over); });
+      if (rows > 65'000 && has_residual != Residual::none)
+        continue;  // the fold does not depend on it
+      RmsNorm args{
+          .x = lab.random({rows, cols}),
+          .weight = lab.random({cols}),
+          .residual = has_residual != Residual::none ? lab.random({rows, cols}) : gpu::View{},
+          .y = lab.output({rows, cols}),
+          .prenorm = has_residual == Residual::before ? lab.output({rows, cols}) : gpu::View{},
+          .has_residual = has_residual};
+      lab.every<RmsNorm::Overrides>(rmsnorm_kernel,
+                                    [&](auto over) { return rmsnorm(lab.caps(), args, over); });
     }
 
   // One large element among small ones, and a row of zeros, which eps keeps finite.
-  RmsNorm outlier{.x = lab.values({2, 300}, [](size_t i) { return i == 7 ? 1e5f : i < 300 ? 1e-3f : 0.0f; }),
-                  .weight = lab.random({300}),
-                  .y = lab.output({2, 300})};
-  lab.every<RmsNorm::Overrides>(rmsnorm_kernel, [&](auto over) { return rmsnorm(lab.caps(), outlier, over); });
+  RmsNorm outlier{
+      .x = lab.values({2, 300}, [](size_t i) { return i == 7    ? 1e5f
+                                                      : i < 300 ? 1e-3f
+                                                                : 0.0f; }),
+      .weight = lab.random({300}),
+      .y = lab.output({2, 300})};
+  lab.every<RmsNorm::Overrides>(rmsnorm_kernel,
+                                [&](auto over) { return rmsnorm(lab.caps(), outlier, over); });
   lab.check(rmsnorm(lab.caps(), outlier));
 
-  lab.refuses("weight is", [&] { return rmsnorm(lab.caps(), {.x = outlier.x, .weight = outlier.y, .y = outlier.y}); });
+  lab.refuses("weight is", [&] {
+    return rmsnorm(lab.caps(), {.x = outlier.x, .weight = outlier.y, .y = outlier.y});
+  });
 }
 
 }  // namespace ms

@@ -409,10 +409,10 @@ fn choose(row: u32, at: Lane) {
 
 // Each token of the recent history and each biased id is some lane's; of equal ones the last does the work.
 fn penalise(row: u32, lane: u32) {
-  let position = slots[row].position;
-  let last = min(position + 1, params.capacity);  // one beyond
-  let recent = min(slots[row].penalty_last_n, last);
-  let first = row * params.capacity + last - recent;
+  let position = min(slots[row].position, params.capacity);
+  let end = position + u32(position < params.capacity);  // tokens up to the position, itself among them
+  let recent = min(slots[row].penalty_last_n, end);
+  let first = row * params.capacity + end - recent;
   if (lane >= recent + params.biases) { return; }
   var token = 0u;
   if (lane < recent) { token = history[first + lane]; } else { token = bias[row * params.biases + lane - recent].x; }

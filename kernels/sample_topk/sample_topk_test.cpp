@@ -50,22 +50,103 @@ float bell(size_t i) {
   return float(std::popcount(rng() & 0xfffff)) - 10;
 }
 
-// Rows of the samplers over logits of one kind, drawn and listed, with every override.
-void check_logits(Lab& lab, uint32_t vocab, const std::function<float(size_t)>& logit, bool every) {
+using Logit = std::function<float(size_t)>;  // of element [row, id] of [rows, vocab]
+
+// A row for each of the samplers, drawn; with every override or as the wrapper chooses.
+void check_draw(Lab& lab, uint32_t vocab, const Logit& logit, bool every = true, float softcap = 0) {
   const auto slots = samplers(vocab);
   const uint32_t rows = uint32_t(slots.size());
-  SampleTopk args{.slots = upload(lab, slots), .logits = lab.values({rows, vocab}, logit), .sampled = lab.output({rows}, gpu::Type::u32)};
+  const SampleTopk args{.slots = upload(lab, slots),
+                        .logits = lab.values({rows, vocab}, logit),
+                        .sampled = lab.output({rows}, gpu::Type::u32),
+                        .logit_softcap = softcap};
   if (!every) return lab.check(sample_topk(lab.caps(), args), exact);
   lab.every<SampleTopk::Overrides>(sample_topk_kernel, [&](auto over) { return sample_topk(lab.caps(), args, over); }, exact);
 }
 
-void check_lists(Lab& lab, uint32_t vocab, const std::function<float(size_t)>& logit) {
-  for (uint32_t k : {1u, 32u, 40u, 128u, 129u, 256u}) {
+void check_lists(Lab& lab, uint32_t vocab, const Logit& logit) {
+  for (uint32_t k : {1u, 40u, 128u, 193u, 256u}) {
     const TopkLists args{.logits = lab.values({2, vocab}, logit),
                          .topk_indices = lab.output({2, k}, gpu::Type::u32),
                          .topk_logits = lab.output({2, k})};
     for (uint32_t size : {64u, 256u}) lab.check(topk_lists(lab.caps(), args, {.workgroup_size = size}), exact);
   }
+}
+
+// Logits of which sampling must not stumble.
+void check_odd_logits(Lab& lab) {
+  constexpr uint32_t vocab = 1500;
+  const std::vector<Logit> kinds = {
+      [](size_t) { return 2.5f; },
+      [](size_t i) { return i % vocab == 777 ? 1e5f : bell(i); },
+      [](size_t i) { return i % vocab == 1200 ? -1e5f : -60 - bell(i); },
+      [](size_t i) { return i % 500 == 3 ? bell(i) : lowest; },
+      [](size_t) { return lowest; },
+      [](size_t i) { return i % 100 == 7 ? bell(i) : i % 2 ? nan : -inf; },
+      [](size_t i) { return i % 2 ? nan : -inf; },
+      [](size_t i) { return i % 400 == 9 ? inf : bell(i); },
+      [](size_t i) { return float(i % vocab / 50); },  // ties at every bound of k
+      [](size_t i) { return i % 2 ? 0.0f : -0.0f; },
+  };
+  for (const Logit& logit : kinds) {
+    check_draw(lab, vocab, logit, false);
+    check_draw(lab, vocab, logit, false, 30);
+    check_lists(lab, vocab, logit);
+  }
+}
+
+// Masks, a padding id, biases and penalties, alone and together. Powers of two keep the sums exact.
+void check_changes(Lab& lab) {
+  constexpr uint32_t vocab = 1000, capacity = 40, biases = 5;
+  std::vector<Slot> slots = samplers(vocab);
+  const uint32_t rows = uint32_t(slots.size());
+  for (uint32_t i = 0; i < rows; ++i) {
+    slots[i].position = i % 7 == 6 ? 1'000'000 : i % 7 == 5 ? 0xffffffff : i;  // in and beyond the history
+    slots[i].penalty_last_n = i % 4 == 0 ? 0 : i % 4 == 1 ? 1000 : i;
+    slots[i].repeat_penalty = i % 3 ? 2 : 1;
+    slots[i].presence_penalty = i % 2 ? 0.5f : 0;
+    slots[i].frequency_penalty = i % 5 ? 0.25f : 0;
+  }
+  // Tokens that repeat, that are likely, and that are none.
+  const gpu::View history = lab.words({rows, capacity}, [](size_t i) { return i % 9 == 0 ? 5000u : i % 4 == 0 ? 0xffffffffu : uint32_t(i % 37); });
+  const gpu::View bias = lab.words({rows, biases, 2}, [](size_t i) {
+    const uint32_t ids[] = {1, 999, 0xffffffff, 1, 1000};  // one twice, some unused
+    const float values[] = {3, 100, 4, -1, 2};
+    return i % 2 == 0 ? ids[i / 2 % biases] : std::bit_cast<uint32_t>(values[i / 2 % biases]);
+  });
+  const gpu::View mask = lab.words({rows, (vocab + 31) / 32}, [](size_t i) { return i / 32 % 8 == 3 ? 0 : uint32_t(i * 2654435761u); });
+  for (int given = 0; given < 8; ++given) {
+    SampleTopk args{.slots = upload(lab, slots),
+                    .logits = lab.values({rows, vocab}, [](size_t i) { return i % 111 == 0 ? nan : i % 97 == 0 ? -inf : bell(i); }),
+                    .sampled = lab.output({rows}, gpu::Type::u32),
+                    .history = given & 1 ? history : gpu::View{},
+                    .bias = given & 2 ? bias : gpu::View{},
+                    .mask = given & 4 ? mask : gpu::View{},
+                    .pad_token_id = given & 4 ? 999 : 0xffffffff};
+    // The lab takes a NaN that stays for a difference: rows of numbers only, but without changes.
+    if (given & 3) args.logits = lab.values({rows, vocab}, [](size_t i) { return bell(i); });
+    lab.every<SampleTopk::Overrides>(sample_topk_kernel, [&](auto over) { return sample_topk(lab.caps(), args, over); }, exact);
+  }
+
+  // Any numbers, the penalties alone; what is excluded before stays so.
+  for (Slot& slot : slots) slot.repeat_penalty = 1.3f, slot.presence_penalty = 0.7f, slot.frequency_penalty = -0.1f;
+  const SampleTopk args{.slots = upload(lab, slots),
+                        .logits = lab.values({rows, vocab}, [](size_t i) { return i % 97 == 0 ? -inf : i % 89 == 0 ? lowest : bell(i) / 3; }),
+                        .sampled = lab.output({rows}, gpu::Type::u32),
+                        .history = history,
+                        .bias = bias};
+  gpu::Work work = sample_topk(lab.caps(), args);
+  work.dispatches.resize(1);
+  lab.check(work);
+
+  const TopkLists lists{.slots = args.slots,
+                        .logits = lab.values({rows, vocab}, bell),
+                        .topk_indices = lab.output({rows, 20}, gpu::Type::u32),
+                        .topk_logits = lab.output({rows, 20}),
+                        .mask = mask,
+                        .pad_token_id = 5,
+                        .logit_softcap = 5};
+  lab.check(topk_lists(lab.caps(), lists));
 }
 
 // --- the distribution, by definition
@@ -140,11 +221,45 @@ void check_draws(Lab& lab, const std::string& what, const std::vector<float>& ro
 
 KERNEL_TEST(sample_topk) {
   for (uint32_t vocab : {1u, 2u, 255u, 1023u, 1024u, 1025u, 12'288u}) {
-    check_logits(lab, vocab, bell, true);
+    check_draw(lab, vocab, bell);
     check_lists(lab, vocab, bell);
   }
-  for (uint32_t vocab : {49'152u, 151'936u}) check_logits(lab, vocab, bell, false);
+  for (uint32_t vocab : {49'152u, 151'936u}) check_draw(lab, vocab, bell, false);
   check_lists(lab, 151'936, bell);
+  check_odd_logits(lab);
+  check_changes(lab);
+
+  // Small: a token a bin. Large: beyond a chunk, few tokens likely among many that share little.
+  std::vector<float> small(320), large(3000);
+  for (size_t i = 0; i < small.size(); ++i) small[i] = bell(i) / 2;
+  for (size_t i = 0; i < large.size(); ++i) large[i] = i % 211 == 5 ? 4 + bell(i) / 4 : bell(i) / 8 - 3;
+  check_draws(lab, "temperature 1", small, sampler(1, 0, 1, 0));
+  check_draws(lab, "temperature 0.5", small, sampler(0.5f, 0, 1, 0));
+  check_draws(lab, "temperature 3, softcap 2", small, sampler(3, 0, 1, 0), {}, 2);
+  check_draws(lab, "temperature 0", small, sampler(0, 40, 0.9f, 0));
+  for (uint32_t k : {1u, 40u, 256u, 300u}) check_draws(lab, fmt::format("top-k {}", k), small, sampler(2, k, 1, 0));
+  check_draws(lab, "top-p 0.8", small, sampler(1.5f, 0, 0.8f, 0));
+  check_draws(lab, "top-k 300, top-p 0.7", small, sampler(3, 300, 0.7f, 0));
+  check_draws(lab, "min-p 0.05", small, sampler(1, 0, 1, 0.05f));
+  check_draws(lab, "all limits", small, sampler(0.8f, 40, 0.95f, 0.02f));
+  check_draws(lab, "3,000 ids", large, sampler(1, 0, 1, 0));
+  check_draws(lab, "3,000 ids, top-p 0.9", large, sampler(1, 0, 0.9f, 0));
+  check_draws(lab, "3,000 ids, top-k 2,000, top-p 0.99", large, sampler(1.5f, 2000, 0.99f, 0));
+  check_draws(lab, "3,000 ids, all limits", large, sampler(0.8f, 40, 0.95f, 0.05f));
+  Slot penalties = sampler(1, 0, 1, 0);
+  penalties.repeat_penalty = 1.3f, penalties.presence_penalty = 0.3f, penalties.frequency_penalty = 0.2f;
+  penalties.penalty_last_n = 6;
+  check_draws(lab, "penalties", {small.begin(), small.begin() + 40}, penalties, {5, 5, 1, 2, 3, 1, 1, 17});
+
+  const gpu::View slots = upload(lab, samplers(9)), logits = lab.random({3, 9}), ids = lab.output({3}, gpu::Type::u32), two = lab.output({2}, gpu::Type::u32);
+  const gpu::View three = upload(lab, std::vector<Slot>(3));
+  lab.refuses("no slots", [&] { sample_topk(lab.caps(), {.slots = {}, .logits = logits, .sampled = ids}); });
+  lab.refuses("a Slot has 32 words", [&] { sample_topk(lab.caps(), {.slots = slots, .logits = logits, .sampled = ids}); });
+  lab.refuses("sampled is [2]", [&] { sample_topk(lab.caps(), {.slots = three, .logits = logits, .sampled = two}); });
+  lab.refuses("history is [2]", [&] { sample_topk(lab.caps(), {.slots = three, .logits = logits, .sampled = ids, .history = two}); });
+  lab.refuses("bias is [2]", [&] { sample_topk(lab.caps(), {.slots = three, .logits = logits, .sampled = ids, .bias = two}); });
+  lab.refuses("mask is [2]", [&] { sample_topk(lab.caps(), {.slots = three, .logits = logits, .sampled = ids, .mask = two}); });
+  lab.refuses("at most 256", [&] { topk_lists(lab.caps(), {.logits = logits, .topk_indices = lab.output({3, 257}, gpu::Type::u32), .topk_logits = lab.output({3, 257})}); });
 }
 
 }  // namespace ms

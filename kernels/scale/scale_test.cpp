@@ -6,8 +6,11 @@ namespace ms {
 KERNEL_TEST(scale) {
   for (uint32_t size : {1u, 63u, 64u, 65u, 255u, 256u, 257u, 5000u})
     for (bool inplace : {false, true}) {
-      const Scale args{.x = inplace ? gpu::View{} : lab.random({size}), .y = inplace ? lab.random({size}) : lab.output({size}), .scale = -1.5f};
-      lab.every<Scale::Overrides>(scale_kernel, [&](auto over) { return scale(lab.caps(), args, over); });
+      const Scale args{.x = inplace ? gpu::View{} : lab.random({size}),
+                       .y = inplace ? lab.random({size}) : lab.output({size}),
+                       .scale = -1.5f};
+      lab.every<Scale::Overrides>(scale_kernel,
+                                  [&](auto over) { return scale(lab.caps(), args, over); });
     }
   // Beyond 65,535 workgroups of 64, and nothing at all.
   const Scale wide{.x = lab.random({4'200'000}), .y = lab.output({4'200'000}), .scale = 2};

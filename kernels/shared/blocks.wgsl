@@ -36,7 +36,7 @@ fn nibbles(w: vec4u) -> array<u32, 8> {
 
 // Block b of an integer type.
 fn load_block(b: u32) -> Block {
-  var block: Block;
+  var block = Block();
   switch (weight_type()) {
     case Q8_0: {
       let a = quants[2 * b];
@@ -91,7 +91,7 @@ fn load_block(b: u32) -> Block {
 
 // Block b of a float type.
 fn load_floats(b: u32) -> array<vec4f, 8> {
-  var w: array<vec4f, 8>;
+  var w = array<vec4f, 8>();
   if (weight_type() == F32) {
     for (var j = 0u; j < 8; j++) { w[j] = bitcast<vec4f>(quants[8 * b + j]); }
   } else {
@@ -115,7 +115,7 @@ fn bf16_pair(word: u32) -> vec2f { return bitcast<vec2f>(vec2u(word << 16, word 
 fn decode_block(b: u32) -> array<vec4f, 8> {
   if (weight_type() <= BF16) { return load_floats(b); }
   let block = load_block(b);
-  var w: array<vec4f, 8>;
+  var w = array<vec4f, 8>();
   for (var j = 0u; j < 4; j++) {
     w[j] = block.scale.x * vec4f(unpack4xI8(block.q[j])) + block.offset.x;
     w[j + 4] = block.scale.y * vec4f(unpack4xI8(block.q[j + 4])) + block.offset.y;

@@ -46,14 +46,14 @@ fn stage(v: Vector, scale: f32, first: u32, at: Lane) {
     let block = half >> 1;
     let h = half & 1;
     let col = (first * 2 + half) * 16;
-    var e: array<vec4f, 4>;
+    var e = array<vec4f, 4>();
     for (var j = 0u; j < 4; j++) { e[j] = element4(v, scale, col + 4 * j); }
     if (INT8_ACTIVATIONS) {
       let m = max(max(abs(e[0]), abs(e[1])), max(abs(e[2]), abs(e[3])));
       let largest = max(max(m.x, m.y), max(m.z, m.w));
       let step = largest / 127;
       let inverse = select(0.0, 127 / largest, largest > 1e-30);
-      var q: vec4u;
+      var q = vec4u();
       var sum = 0;
       for (var j = 0u; j < 4; j++) {
         let i = vec4i(round(e[j] * inverse));
@@ -129,7 +129,7 @@ fn team_sum(value: f32, at: Lane) -> f32 {
 // The rows first_row to first_row + ROWS of the weights times the vector, in the team's first lane at least. Uniform
 // control flow only. Rows at or beyond `rows` repeat the last one, for the caller to drop.
 fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f32, ROWS> {
-  var sums: array<f32, ROWS>;
+  var sums = array<f32, ROWS>();
   for (var first = 0u; first < v.row_blocks; first += CHUNK) {
     workgroupBarrier();
     stage(v, scale, first, at);

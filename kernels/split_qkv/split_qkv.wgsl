@@ -54,12 +54,8 @@ fn cache_row(row: u32, slot: u32, position: u32) -> u32 {
   if (params.kv_layout == KV_PLAIN) { return row; }
   if (params.from_slots != 0 && params.prefill == 0 && slots[slot].stopped != 0) { return NO_ROW; }
   if (params.kv_layout != KV_RING && position >= params.capacity) { return NO_ROW; }
-  var block = 0u;
-  if (params.kv_layout == KV_PAGED) {
-    block = block_table[slot * (params.capacity / params.page_size) + position / params.page_size];
-    if (block >= params.kv_rows / params.page_size) { return NO_ROW; }
-  }
-  return kv_row(params.kv_layout, slot, position, params.capacity, params.page_size, block);
+  let to = kv_row(kv_run(slot, position), 0);
+  return select(NO_ROW, to, to < params.kv_rows);
 }
 
 // Element i of the head of dim elements that starts at base, turned by its position's angle; 0 beyond the head.
@@ -116,7 +112,7 @@ fn main(group: Group, at: Lane) {
   let base = start + params.q_size + select(params.k_size, 0, of_k) + kv_head * dim;
   let words = select(dim, (dim + 1) / 2, F16_OUT);  // of a head
   for (var i = at.lane; i < words; i += WORKGROUP_SIZE) {
-    var word: u32;
+    var word = 0u;
     if (F16_OUT) {
       word = pack(vec2f(element(base, 2 * i, dim, position, of_k), element(base, 2 * i + 1, dim, position, of_k)));
     } else {

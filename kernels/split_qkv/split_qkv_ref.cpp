@@ -38,12 +38,8 @@ void split_qkv_ref(const gpu::HostDispatch& d) {
     if (p.kv_layout != uint32_t(KvLayout::plain)) {
       if (p.from_slots && !p.prefill && slots[slot].stopped != Stopped::running) continue;
       if (p.kv_layout != uint32_t(KvLayout::ring) && position >= p.capacity) continue;
-      to = size_t(slot) * p.capacity + position % p.capacity;
-      if (p.kv_layout == uint32_t(KvLayout::paged)) {
-        const uint32_t block = block_table[slot * (p.capacity / p.page_size) + position / p.page_size];
-        if (block >= p.kv_rows / p.page_size) continue;
-        to = size_t(block) * p.page_size + position % p.page_size;
-      }
+      to = kv_row_ref(p, block_table, slot, position);
+      if (to >= p.kv_rows) continue;
     }
     const auto write = [&](size_t binding, const float* values, uint32_t size, bool is_k) {
       const uint32_t dim = dim_of(size), padded = over.f16_out ? (dim + 1) / 2 * 2 : dim;

@@ -47,7 +47,7 @@ KERNEL_TEST(split_qkv) {
   // Caches: three slots at positions of their own, the second stopped; a prefill of one of them; no slots.
   constexpr uint32_t heads = 3, kv_heads = 2, dim = 6, cols = (heads + 2 * kv_heads) * dim;
   const gpu::View slots = slots_at(lab, {7, 2, 11}, 1);
-  const gpu::View block_table = lab.words({3, 4}, [](size_t i) { return uint32_t(11 - i); });
+  const gpu::View block_table = lab.words({3, 3}, [](size_t i) { return uint32_t(8 - i); });
   for (bool f16 : {false, true})
     for (KvLayout layout : {KvLayout::contiguous, KvLayout::ring, KvLayout::paged})
       for (StepRows step : {StepRows{.slots = slots}, StepRows{.slots = slots, .prefill = true, .slot = 2}, StepRows{.start_pos = 9}}) {
@@ -55,7 +55,7 @@ KERNEL_TEST(split_qkv) {
         const gpu::View cache = kv(lab, {36, kv_heads, dim}, f16);
         SplitQkv args{.qkv = lab.random({3, cols}),
                       .q = lab.output({3, heads * dim}),
-                      .cache = {.k = cache, .v = kv(lab, {36, kv_heads, dim}, f16), .layout = layout, .capacity = capacity, .page_size = 3, .block_table = layout == KvLayout::paged ? block_table : gpu::View{}},
+                      .cache = {.k = cache, .v = kv(lab, {36, kv_heads, dim}, f16), .layout = layout, .capacity = capacity, .page_size = 4, .block_table = layout == KvLayout::paged ? block_table : gpu::View{}},
                       .step = step,
                       .head_dim = dim,
                       .cos = lab.random({20, 2}),

@@ -2,7 +2,11 @@
 #include <iostream>
 #include <mainspring.hpp>
 
-int main() {
+int main(int argc, char** argv) {
   std::cout << "mainspring " << ms::version() << '\n';
-  return ms::version().empty();
+  if (argc < 2) return 0;
+  ms::Model model = ms::Model::load({.model = argv[1]});
+  const auto show = [](std::string_view text) { return bool(std::cout << text << std::flush); };
+  return model.generate("Once upon a time", {.max_tokens = 16, .ignore_eos = true}, show)
+             .tokens.size() != 16;
 }

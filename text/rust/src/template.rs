@@ -21,8 +21,8 @@ pub struct Template {
 impl Template {
     pub fn new(source: &str) -> Result<Self, String> {
         let source = source.to_string();
+        let mut environment = environment();
         let environment = run(limits(source.len()), move || {
-            let mut environment = environment();
             let template = environment.add_template_owned(NAME, without_generation(&source));
             template.map_err(|error| explain(&error)).map(|_| environment)
         });
@@ -101,14 +101,16 @@ impl io::Write for Output {
     }
 }
 
-/// The methods of Python's str, dict and list. Those that differ in minijinja-contrib come first: there find()
-/// counts bytes where slices count characters, and count("") never ends.
+/// The methods of Python's str, dict and list. Those that minijinja-contrib lacks or has otherwise come first: there
+/// find() counts bytes where slices count characters, and count("") never ends.
 fn python_method(state: &State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     if let (Some(text), [what]) = (value.as_str(), args) {
         let position = |found: Option<usize>| found.map_or(-1, |at| text[..at].chars().count() as i64);
         match (method, what.as_str()) {
             ("find", Some(what)) => return Ok(position(text.find(what)).into()),
             ("rfind", Some(what)) => return Ok(position(text.rfind(what)).into()),
+            ("removeprefix", Some(what)) => return Ok(text.strip_prefix(what).unwrap_or(text).into()),
+            ("removesuffix", Some(what)) => return Ok(text.strip_suffix(what).unwrap_or(text).into()),
             ("count", Some("")) => return Ok((text.chars().count() + 1).into()),
             _ => {}
         }

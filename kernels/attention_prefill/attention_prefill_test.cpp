@@ -1,0 +1,119 @@
+// attention_prefill_test.cpp: the cases of attention_prefill.
+#include "kernels/attention_prefill/attention_prefill.hpp"
+
+#include "kernels/lab.hpp"
+#include "kernels/slot.hpp"
+
+namespace ms {
+
+namespace {
+
+gpu::View one_slot(Lab& lab, uint32_t slots, uint32_t slot, uint32_t position) {
+  return lab.words({slots, sizeof(Slot) / 4},
+                   [&](size_t i) { return i == slot * sizeof(Slot) / 4 + 1 ? position : i % 7; });
+}
+
+KvCache cache(Lab& lab, bool f16, uint32_t rows, uint32_t kv_heads, uint32_t head_dim) {
+  const uint32_t padded = f16 ? (head_dim + 1) / 2 * 2 : head_dim;
+  if (f16)
+    return {.k = lab.random_f16({rows, kv_heads, padded}),
+            .v = lab.random_f16({rows, kv_heads, padded})};
+  return {.k = lab.random({rows, kv_heads, padded}), .v = lab.random({rows, kv_heads, padded})};
+}
+
+}  // namespace
+
+KERNEL_TEST(attention_prefill) {
+  struct Case {
+    uint32_t rows, heads, kv_heads, head_dim, position;
+    float softcap;
+    uint32_t window;
+    bool causal;
+  };
+  for (Case c : {Case{1, 1, 1, 1, 0, 0, 0, true},
+                 {33, 3, 1, 64, 0, 0, 0, true},
+                 {65, 4, 2, 5, 7, 0, 0, true},
+                 {7, 16, 1, 80, 30, 2, 0, true},
+                 {64, 2, 2, 33, 9, 0, 5, true},
+                 {20, 2, 1, 256, 3, 0, 0, true},
+                 {9, 2, 2, 16, 4, 0, 6, false}})
+    for (bool f16 : {false, true}) {
+      const uint32_t capacity = c.position + c.rows + 3;
+      KvCache kv = cache(lab, f16, 2 * capacity, c.kv_heads, c.head_dim);
+      kv.capacity = capacity;
+      const gpu::Shape shape{c.rows, c.heads, c.head_dim};
+      AttentionPrefill args{
+          .q = lab.random(shape, -3, 3),
+          .cache = kv,
+          .out = lab.output(shape),
+          .step = {.slots = one_slot(lab, 2, 1, c.position), .prefill = true, .slot = 1},
+          .is_causal = c.causal,
+          .attn_softcap = c.softcap,
+          .sliding_window = c.window};
+      lab.every<AttentionPrefill::Overrides>(
+          attention_prefill_kernel,
+          [&](auto over) { return attention_prefill(lab.caps(), args, over); },
+          {.abs = 2e-6, .rel = 5e-5});
+    }
+
+  // Without slots: fewer keys than queries would see, none, and a position beyond them.
+  for (uint32_t kv_len : {0u, 1u, 15u, 16u, 17u, 300u}) {
+    const gpu::Shape shape{5, 2, 16};
+    AttentionPrefill args{.q = lab.random(shape),
+                          .cache = cache(lab, true, 300, 1, 16),
+                          .out = lab.output(shape),
+                          .step = {.start_pos = 40},
+                          .kv_len = kv_len};
+    lab.check(attention_prefill(lab.caps(), args), {.abs = 2e-6, .rel = 5e-5});
+  }
+  // A ring that has been overwritten, and pages in another order.
+  {
+    const gpu::Shape shape{4, 2, 8};
+    KvCache ring = cache(lab, false, 12, 1, 8);
+    ring.layout = KvLayout::ring;
+    ring.capacity = 12;
+    lab.check(attention_prefill(lab.caps(),
+                                {.q = lab.random(shape),
+                                 .cache = ring,
+                                 .out = lab.output(shape),
+                                 .step = {.slots = one_slot(lab, 1, 0, 21), .prefill = true}}),
+              {.abs = 2e-6, .rel = 5e-5});
+    KvCache paged = cache(lab, true, 32, 1, 8);
+    paged.layout = KvLayout::paged;
+    paged.page_size = 4;
+    paged.block_table = lab.words({1, 8}, [](size_t i) { return uint32_t(i * 5 % 8); });
+    lab.check(attention_prefill(lab.caps(),
+                                {.q = lab.random(shape),
+                                 .cache = paged,
+                                 .out = lab.output(shape),
+                                 .step = {.slots = one_slot(lab, 1, 0, 17), .prefill = true}}),
+              {.abs = 2e-6, .rel = 5e-5});
+  }
+  // One key of 1e5 takes everything; all keys equal share evenly.
+  {
+    const gpu::Shape shape{3, 1, 4};
+    KvCache kv{.k = lab.values({20, 1, 4}, [](size_t i) { return i / 4 == 1 ? 1e5f : 0.5f; }),
+               .v = lab.random({20, 1, 4})};
+    lab.check(attention_prefill(lab.caps(), {.q = lab.random(shape, 0.5f, 1),
+                                             .cache = kv,
+                                             .out = lab.output(shape),
+                                             .step = {.start_pos = 10},
+                                             .kv_len = 13}),
+              {.abs = 2e-6, .rel = 5e-5});
+    kv.k = lab.values({20, 1, 4}, [](size_t) { return 0.25f; });
+    lab.check(attention_prefill(lab.caps(), {.q = lab.random(shape),
+                                             .cache = kv,
+                                             .out = lab.output(shape),
+                                             .step = {.start_pos = 10},
+                                             .kv_len = 13}),
+              {.abs = 2e-6, .rel = 5e-5});
+  }
+  lab.refuses("head_dim 300", [&] {
+    attention_prefill(lab.caps(),
+                      {.q = lab.random({1, 1, 300}),
+                       .cache = {.k = lab.random({1, 1, 300}), .v = lab.random({1, 1, 300})},
+                       .out = lab.output({1, 1, 300})});
+  });
+}
+
+}  // namespace ms

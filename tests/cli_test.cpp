@@ -1,0 +1,335 @@
+// cli_test.cpp: the mainspring program from outside: exit codes, messages, what goes to which
+// stream.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "base/test_files.hpp"
+#include "engine/scripted_model.hpp"
+#include "text/test_data.hpp"
+
+extern char** environ;
+
+namespace ms {
+namespace {
+
+// A running mainspring. Its streams are files.
+class Program {
+ public:
+  // `variables`: NAME=VALUE, in front of the environment. `out`: a descriptor instead of the file.
+  explicit Program(std::vector<std::string> arguments, std::string_view input = "",
+                   std::vector<std::string> variables = {}, int out = -1)
+      : in_(input) {
+    arguments.insert(arguments.begin(), MS_PROGRAM);
+    for (char** variable = environ; *variable; ++variable)
+      if (!std::string_view(*variable).starts_with("MAINSPRING_")) variables.push_back(*variable);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, in_.path().c_str(), O_RDONLY, 0);
+    if (out < 0)
+      posix_spawn_file_actions_addopen(&actions, 1, out_.path().c_str(), O_WRONLY, 0);
+    else
+      posix_spawn_file_actions_adddup2(&actions, out, 1);
+    posix_spawn_file_actions_addopen(&actions, 2, error_.path().c_str(), O_WRONLY, 0);
+    const int error = posix_spawn(&pid_, MS_PROGRAM, &actions, nullptr, pointers(arguments).data(),
+                                  pointers(variables).data());
+    posix_spawn_file_actions_destroy(&actions);
+    if (error) fail("cannot run {}: {}", MS_PROGRAM, std::strerror(error));
+  }
+  ~Program() {
+    if (pid_ <= 0) return;
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
+
+  // The exit code; 128 + a signal's number.
+  int wait() {
+    int status = 0;
+    waitpid(std::exchange(pid_, 0), &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  void interrupt() { kill(pid_, SIGINT); }
+  std::string out() const { return read_file(out_.path()); }
+  std::string error() const { return read_file(error_.path()); }
+
+ private:
+  static std::vector<char*> pointers(std::vector<std::string>& strings) {
+    std::vector<char*> result;
+    for (std::string& s : strings) result.push_back(s.data());
+    result.push_back(nullptr);
+    return result;
+  }
+
+  TemporaryFile in_, out_, error_;
+  pid_t pid_ = 0;
+};
+
+struct Result {
+  int code;
+  std::string out, error;
+};
+
+Result run(std::vector<std::string> arguments, std::string_view input = "",
+           std::vector<std::string> variables = {}) {
+  Program program(std::move(arguments), input, std::move(variables));
+  const int code = program.wait();
+  return {code, program.out(), program.error()};
+}
+
+#define EXPECT_SAYS(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
+
+// Says "Helo wrd." to a prompt that ends with '>', and endless 'z' after 'z'.
+class Cli : public testing::Test {
+ protected:
+  Result greedy(std::vector<std::string> arguments, std::string_view input = "") {
+    arguments.insert(arguments.begin(), {"run", "-m", model(), "--temp", "0"});
+    return run(arguments, input);
+  }
+  std::string model() const { return file_.path(); }
+
+  TemporaryFile file_{
+      scripted_model({.chain = std::string(">Helo wrd.") + script_eos, .context = 64})};
+};
+
+TEST_F(Cli, a_prompt_comes_from_the_arguments_from_p_or_from_stdin) {
+  for (const Result& result : {greedy({"12", ">"}), greedy({"-p", "12 >"}), greedy({}, "12 >\n"),
+                               greedy({"12 >"}, "not read"), greedy({"--raw", "--", "-12>"})}) {
+    EXPECT_EQ(result.code, 0);
+    EXPECT_EQ(result.out, "Helo wrd.\n");
+    EXPECT_EQ(result.error, "");
+  }
+}
+
+TEST_F(Cli, a_prompt_is_taken_as_it_is) {
+  EXPECT_EQ(greedy({"-n", "1", "[1,2]"}).out, "]\n");
+  EXPECT_EQ(greedy({"-n", "1", "-p", "[1,2]"}).out, "]\n");
+  EXPECT_EQ(greedy({"-n", "1", "--", "-ub"}).out, "b\n");
+  EXPECT_EQ(greedy({"-n", "3", ">", "--stop", "[e,l]", "--stop", "el"}).out, "H\n");
+}
+
+TEST_F(Cli, a_chat_template_is_used_unless_raw) {
+  const TemporaryFile chat(scripted_model(
+      {.chain = std::string(":yes") + script_eos,
+       .chat_template = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}{% endfor %}:"}));
+  const auto ask = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"run", "-m", chat.path(), "--temp", "0", "-n", "4", "no"});
+    return run(arguments);
+  };
+  EXPECT_EQ(ask({}).out, "yes\n");
+  EXPECT_EQ(ask({"--system", "a"}).out, "yes\n");
+  EXPECT_EQ(ask({"--raw"}).out, "oooo\n");
+  EXPECT_EQ(ask({"--raw", "--system", "a"}).code, 2);
+  EXPECT_SAYS(greedy({"--system", "a", ">"}).error, "no chat template");
+}
+
+TEST_F(Cli, n_0_evaluates_the_prompt_and_prints_nothing) {
+  const Result result = greedy({"-n", "0", "--verbose", "12>"});
+  EXPECT_EQ(result.code, 0);
+  EXPECT_EQ(result.out, "");
+  EXPECT_SAYS(result.error, "prompt:     2 tokens");
+}
+
+TEST_F(Cli, an_empty_prompt_begins_a_text) {
+  const TemporaryFile begins(
+      scripted_model({.chain = std::string(1, script_bos) + "ab" + script_eos}));
+  EXPECT_EQ(run({"run", "-m", begins.path(), "--temp", "0", "-p", ""}).out, "ab\n");
+  EXPECT_EQ(run({"run", "-m", begins.path(), "--temp", "0", ""}).out, "ab\n");
+  EXPECT_EQ(run({"run", "-m", begins.path(), "--temp", "0"}, "\n").out, "ab\n");
+}
+
+TEST_F(Cli, a_full_context_is_told_on_stderr) {
+  const Result result = greedy({"-c", "16", "z"});
+  EXPECT_EQ(result.code, 0);
+  EXPECT_EQ(result.out, std::string(16, 'z') + "\n");
+  EXPECT_EQ(result.error, "mainspring: context full: 16 tokens, 1 of them the prompt; raise -c\n");
+  const Result long_prompt = greedy({"-c", "4", "12345"});
+  EXPECT_EQ(long_prompt.code, 1);
+  EXPECT_SAYS(long_prompt.error, "5 tokens, the context holds 4");
+}
+
+TEST_F(Cli, options_may_come_from_the_environment) {
+  const Result result = run({"run", ">"}, "",
+                            {"MAINSPRING_MODEL=" + model(), "MAINSPRING_TEMP=0",
+                             "MAINSPRING_PREDICT=3", "MAINSPRING_STOP=l", "MAINSPRING_VERBOSE=1"});
+  EXPECT_EQ(result.code, 0);
+  EXPECT_EQ(result.out, "He\n");
+  EXPECT_SAYS(result.error, "generation: 3 tokens");
+}
+
+TEST_F(Cli, a_seed_repeats_a_text) {
+  const TemporaryFile vague(scripted_model({.chain = ">a", .confidence = 2}));
+  const auto draw = [&](const char* seed) {
+    return run({"run", "-m", vague.path(), "--top-k", "0", "--min-p", "0", "-n", "40",
+                "--ignore-eos", "-s", seed, ">"})
+        .out;
+  };
+  const std::string seven = draw("7");
+  EXPECT_EQ(draw("7"), seven);
+  EXPECT_NE(draw("8"), seven);
+  EXPECT_NE(draw("-1"), draw("-1"));
+}
+
+TEST_F(Cli, wrong_uses_exit_with_2) {
+  const std::vector<std::vector<std::string>> wrong = {
+      {},
+      {"nothing"},
+      {"run", ">"},  // no model
+      {"run", "-m", model(), "--no-such-flag", ">"},
+      {"run", "-m", model(), "-n", "many", ">"},
+      {"run", "-m", model(), "-n", "-2", ">"},
+      {"run", "-m", model(), "--temp", "-1", ">"},
+      {"run", "-m", model(), "--top-p", "1.5", ">"},
+      {"run", "-m", model(), "-s", "-2", ">"},
+      {"run", "-m", model(), "-ctk", "q8_0", ">"},
+      {"run", "-m", model(), "-ctk", "f16", "-ctv", "f32", ">"},
+      {"run", "-m", model(), "-ub", "0", ">"},
+      {"run", "-m", model(), "-p", "a", "b"},
+      {"run", "-m", model(), "--tier", "none", ">"},
+      {"logits", "-m", model(), "--tokens", "1"},
+      {"logits", "-m", model(), "--tokens", "1,x", "--greedy", "1"},
+      {"logits", "-m", model(), "--tokens", "5000", "--greedy", "1"},
+      {"bench"},
+      {"bench", "--synthetic", "llama-8b"},
+      {"bench", "--synthetic", "llama-8b:no"},
+      {"bench", "--synthetic", "no:q8_0"},
+      {"bench", "-m", model(), "-p", "0", "-n", "0"},
+  };
+  for (const auto& arguments : wrong) {
+    const Result result = run(arguments);
+    EXPECT_EQ(result.code, 2) << fmt::format("{}", fmt::join(arguments, " "));
+    EXPECT_EQ(result.out, "");
+    EXPECT_SAYS(result.error, "mainspring: error: ");
+  }
+}
+
+TEST_F(Cli, files_that_cannot_be_read_exit_with_1_and_are_named) {
+  const std::string whole = read_file(file_.path());
+  const TemporaryFile cut(std::string_view(whole).substr(0, whole.size() / 2)), empty("");
+  for (const std::string& path : {std::string("no/such.gguf"), cut.path().string(),
+                                  empty.path().string(), std::string("/")}) {
+    for (const char* command : {"run", "logits", "bench"}) {
+      std::vector<std::string> arguments = {command, "-m", path};
+      if (command == std::string_view("run")) arguments.push_back(">");
+      if (command == std::string_view("logits"))
+        arguments.insert(arguments.end(), {"--tokens", "1", "--greedy", "1"});
+      const Result result = run(arguments);
+      EXPECT_EQ(result.code, 1) << command << " " << path;
+      EXPECT_SAYS(result.error, path);
+    }
+  }
+}
+
+TEST_F(Cli, without_a_driver_it_says_what_to_install) {
+  const Result result = run({"run", "-m", model(), ">"}, "",
+                            {"VK_DRIVER_FILES=/dev/null", "VK_ICD_FILENAMES=/dev/null"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_SAYS(result.error, "found no driver. Install one");
+}
+
+TEST_F(Cli, ctrl_c_ends_the_text_and_exits_with_130) {
+  const TemporaryFile endless(scripted_model({.chain = "z", .context = 20000}));
+  Program program({"run", "-m", endless.path(), "--temp", "0", "-c", "20000", "z"});
+  for (int i = 0; i < 600 && program.out().empty(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  program.interrupt();
+  EXPECT_EQ(program.wait(), 130);
+  EXPECT_EQ(program.error(), "");
+  EXPECT_SAYS(program.out(), "zz");
+  EXPECT_EQ(program.out().back(), '\n');
+}
+
+TEST_F(Cli, a_reader_that_goes_away_ends_it_without_a_word) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  const TemporaryFile endless(scripted_model({.chain = "z", .context = 20000}));
+  Program program({"run", "-m", endless.path(), "--temp", "0", "-c", "20000", "z"}, "", {},
+                  ends[1]);
+  close(ends[1]);
+  char first = 0;
+  EXPECT_EQ(read(ends[0], &first, 1), 1);
+  close(ends[0]);
+  EXPECT_EQ(first, 'z');
+  EXPECT_EQ(program.wait(), 128 + SIGPIPE);
+  EXPECT_EQ(program.error(), "");
+}
+
+TEST_F(Cli, help_and_version_exit_with_0) {
+  EXPECT_SAYS(run({"--help"}).out, "Exit codes");
+  for (const char* command : {"run", "logits", "bench"}) {
+    const Result result = run({command, "--help"});
+    EXPECT_EQ(result.code, 0);
+    EXPECT_SAYS(result.out, "Examples:");
+  }
+  EXPECT_SAYS(run({"--version"}).out, "mainspring ");
+}
+
+TEST_F(Cli, logits_are_a_numpy_array_with_a_row_a_token) {
+  const TemporaryFile out, tokens("[29,\n39 68]\n");  // ">He"
+  const auto logits = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"logits", "-m", model(), "-o", out.path(), "--tokens"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Result result = run(arguments);
+    EXPECT_EQ(result.code, 0) << result.error;
+    return std::pair(result.out, read_file(out.path()));
+  };
+  for (const char* batch : {"1", "2", "512"}) {
+    const auto [text, file] = logits({"29,39,68", "-ub", batch, "-ctk", "f32", "--greedy", "3"});
+    EXPECT_EQ(text, "[75,78,94]\n");  // "lo "
+    const uint16_t header = uint16_t(uint8_t(file.at(8)) | uint8_t(file.at(9)) << 8);
+    EXPECT_EQ(file.substr(0, 8), std::string("\x93NUMPY\1\0", 8));
+    EXPECT_EQ((10 + header) % 64, 0);
+    EXPECT_SAYS(file.substr(10, header),
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 103), }");
+    ASSERT_EQ(file.size(), 10 + header + 3 * 103 * 4u);
+    std::vector<float> rows(3 * 103);
+    std::memcpy(rows.data(), file.data() + 10 + header, rows.size() * 4);
+    EXPECT_NEAR(rows[script_token('H')], 20, 1e-3);
+    EXPECT_NEAR(rows[2 * 103 + script_token('l')], 20, 1e-3);
+    EXPECT_NEAR(rows[2 * 103 + script_token('H')], 0, 1e-3);
+    EXPECT_EQ(logits({"@" + tokens.path().string(), "-ub", batch, "-ctk", "f32"}).second, file);
+  }
+  EXPECT_SAYS(logits({"29,39,68", "--rows", "2,0"}).second, "'shape': (2, 103)");
+}
+
+TEST_F(Cli, bench_prints_what_llama_bench_prints) {
+  const Result result =
+      run({"bench", "-m", model(), "-p", "8", "-n", "4,6", "-d", "0,5", "-r", "2", "-o", "json"});
+  ASSERT_EQ(result.code, 0) << result.error;
+  const auto tests = nlohmann::json::parse(result.out);
+  ASSERT_EQ(tests.size(), 6u);
+  EXPECT_EQ(tests[5]["n_gen"], 6);
+  EXPECT_EQ(tests[5]["n_depth"], 5);
+  EXPECT_EQ(tests[3]["n_prompt"], 8);
+  for (const auto& test : tests) {
+    EXPECT_GT(test["avg_ts"], 0.0);
+    EXPECT_EQ(test["samples_ns"].size(), 2u);
+    EXPECT_EQ(test["model_size"], (2 * 103 + 4 * 128 + 3 * 64 + 3) * 128 * 4);
+    EXPECT_GT(test["bandwidth_gb_per_s"], 0.0);
+    EXPECT_LT(test["nmse_step_to_batch"], 1e-4);
+    EXPECT_EQ(test.contains("share_of_bandwidth"), test["n_gen"] > 0);
+  }
+  const Result table = run({"bench", "-m", model(), "-p", "8", "-n", "4", "-r", "1"});
+  EXPECT_EQ(table.code, 0);
+  EXPECT_SAYS(table.out, "| pp8 |");
+  EXPECT_SAYS(table.out, "| tg4 |");
+  EXPECT_SAYS(table.out, "decode step and batch agree");
+}
+
+TEST_F(Cli, bench_lists_the_dispatches_of_a_step) {
+  const Result result = run({"bench", "-m", model(), "-p", "8", "-n", "4", "--dispatches"});
+  ASSERT_EQ(result.code, 0) << result.error;
+  EXPECT_SAYS(result.out, "| matmul_gemv | 1 |");
+  EXPECT_SAYS(result.out, "| attention_decode | ");
+  EXPECT_SAYS(result.out, "| attention_prefill | ");
+}
+
+}  // namespace
+}  // namespace ms
