@@ -16,10 +16,13 @@ namespace {
 
 // Text as Markdown shows it, inside tables, too.
 std::string plain(std::string_view text) {
+  const auto is_blank = [&](size_t i) { return i >= text.size() || text[i] == ' '; };
   std::string result;
-  for (const char c : text) {
-    if (std::string_view("|*<_`").find(c) != std::string_view::npos) result += '\\';
-    result += c;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool emphasis = text[i] == '*' && !(is_blank(i - 1) && is_blank(i + 1));
+    const bool tag = text[i] == '<' && !is_blank(i + 1) && text[i + 1] != '=';
+    if (text[i] == '|' || emphasis || tag) result += '\\';
+    result += text[i];
   }
   return result;
 }
@@ -68,8 +71,8 @@ void add_overrides(std::string& page, const gpu::Kernel& kernel, const Room& roo
   }
   const auto refused = refusals(kernel);
   const size_t all = combinations(kernel), valid = gpu::every(kernel, true).size();
-  page += fmt::format("\n{} of {} combinations of these values are accepted{}\n",
-                      valid == all ? "All" : fmt::format("{}", valid), all,
+  page += fmt::format("\n{} {} combinations of these values are accepted{}\n",
+                      valid == all ? "All" : fmt::format("{} of", valid), all,
                       refused.empty() ? "." : "; refused are:\n");
   for (const Refusal& refusal : refused) {
     std::string where;

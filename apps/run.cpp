@@ -163,9 +163,7 @@ void add_run(CLI::App& app, const GlobalOptions& options) {
   Sampling& s = a->request.sampling;
   command.footer(notes);
   CLI::Option* const words =
-      command.add_option("prompt", a->words, "The prompt, in one or more words")
-          ->allow_extra_args(false)
-          ->expected(0, -1);
+      command.add_option("prompt", a->words, "The prompt, in one or more words");
   CLI::Option* const prompt =
       add_option(command, "-p,--prompt", a->prompt, "The prompt")->excludes(words);
   add_model_options(command, a->model)->required();

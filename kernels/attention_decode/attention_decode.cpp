@@ -90,9 +90,11 @@ gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a,
   work.dispatches.push_back(dispatch);
   if (over.split) {
     params.phase = 1;
+    over.workgroup_size = 128;
+    dispatch.constants = gpu::constants(over);
     dispatch.bindings = {a.q, a.cache.k, a.cache.v, a.step.slots, a.cache.block_table, parts, a.out};
     dispatch.params = gpu::bytes(params);
-    dispatch.grid = {1, heads, rows};
+    dispatch.grid = {ceil_div(head_dim, 32), heads, rows};
     work.dispatches.push_back(dispatch);
   }
   return work;

@@ -3,7 +3,7 @@
 // A workgroup serves one query head, or with MULTIHEAD up to TEAM that share a KV head, and walks the keys in
 // chunks: scores (a lane or four a key, four keys each), their exponentials, then the values (lanes side by
 // side over head_dim, four keys each), rescaled when a chunk raises the maximum. Sums in f32.
-// Grid: (splits, kv_heads * teams, rows), phase 1: (1, heads, rows). head_dim <= 256; any number of keys and heads.
+// Grid: (splits, kv_heads * teams, rows), phase 1: (head_dim / 32, heads, rows). head_dim <= 256; any number of keys and heads.
 // Replaces the old attention_decode_optimized.wgsl (main, main_multihead, main_f16kv), attention_decode_subgroup.wgsl
 // and attention_decode_chunked_f16kv.wgsl.
 
@@ -47,14 +47,14 @@ struct Params {
 @group(0) @binding(3) var<storage, read> v: array<vec4u>;          // [kv_rows, kv_heads, head_dim] f32 or f16
 @group(0) @binding(4) var<storage, read> slots: array<Slot>;       // [slots], unread if kv_len_source == 0
 @group(0) @binding(5) var<storage, read> block_table: array<u32>;  // [slots, capacity / page_size], read if paged
-@group(0) @binding(6) var<storage, read> parts: array<f32>;        // [rows, heads, splits, head_dim + 2], read in phase 1
+@group(0) @binding(6) var<storage, read> parts: array<f32>;        // sums [rows, heads, splits, head_dim], then {peak, total} [rows, heads, splits, 2]
 @group(0) @binding(7) var<storage, read_write> out: array<f32>;    // [rows, heads, head_dim]; SPLIT, phase 0: parts
 
 const LOWEST = -1e38;  // below any score, and finite when one is subtracted from it
 
 var<workgroup> query: array<vec4f, 64 * select(1, TEAM, MULTIHEAD)>;  // [team, 256 / 4], scaled
 var<workgroup> scores: array<vec4f, select(512, 256, CHUNKED)>;       // [team, chunk / 4] keys; at the end [slots, head_dim / 4]
-var<workgroup> peaks: array<vec4f, WORKGROUP_SIZE>;                   // [subgroups] by head
+var<workgroup> by_subgroup: array<vec4f, WORKGROUP_SIZE>;
 
 fn team_size() -> u32 { return select(1u, TEAM, MULTIHEAD); }
 fn chunk() -> u32 { return select(512u, 256u, CHUNKED) / team_size() * 4; }  // keys
@@ -126,6 +126,23 @@ fn keys_of(row: u32) -> Keys {
 }
 
 fn split_keys(keys: Keys) -> u32 { return max((keys.count + params.splits - 1) / params.splits, params.split_keys); }
+
+// Over the workgroup, to every lane; a barrier must lie between two calls.
+fn highest_of(value: vec4f, at: Lane) -> vec4f {
+  var result = subgroup_max_vec4f(value);
+  if (sublane(at) == 0) { by_subgroup[subgroup(at)] = result; }
+  workgroupBarrier();
+  for (var i = 0u; i < subgroups(at); i++) { result = max(result, by_subgroup[i]); }
+  return result;
+}
+fn sum_of(value: vec4f, at: Lane) -> vec4f {
+  let own = subgroup_sum_vec4f(value);
+  if (sublane(at) == 0) { by_subgroup[subgroup(at)] = own; }
+  workgroupBarrier();
+  var result = vec4f();
+  for (var i = 0u; i < subgroups(at); i++) { result += by_subgroup[i]; }
+  return result;
+}
 
 fn softcapped(score: vec4f) -> vec4f {
   if (params.attn_softcap == 0) { return score; }
@@ -230,30 +247,43 @@ fn add_values(run: KvRun, n: u32, kv_head: u32, own: Place) {
   }
 }
 
-fn combine(row_head: u32, at: Lane) {
-  let keys = keys_of(row_head / params.heads);
+// Where split `split` of a query's parts keeps its sums, and its peak and total.
+fn sums_at(query_head: u32, split: u32) -> u32 { return (query_head * params.splits + split) * params.head_dim; }
+fn peak_at(query_head: u32, split: u32) -> u32 {
+  return sums_at(params.rows * params.heads, 0) + 2 * (query_head * params.splits + split);
+}
+
+// 32 dimensions of the result of a query head, from block * 32 on: lanes side by side over them, and over the splits.
+fn combine(block: u32, query_head: u32, keys: Keys, at: Lane) {
   let used = (keys.count + split_keys(keys) - 1) / split_keys(keys);
-  let stride = params.head_dim + 2;
-  let base = row_head * params.splits * stride;
   var highest = LOWEST;
-  for (var s = 0u; s < used; s++) { highest = max(highest, parts[base + s * stride + params.head_dim]); }
-  for (var d = at.lane; d < params.head_dim; d += WORKGROUP_SIZE) {
-    var sum = 0.0;
-    var all = 0.0;
-    for (var s = 0u; s < used; s++) {
-      let p = base + s * stride;
-      let weight = exp(parts[p + params.head_dim] - highest);
-      all += weight * parts[p + params.head_dim + 1];
-      sum += weight * parts[p + d];
+  for (var s = at.lane; s < used; s += WORKGROUP_SIZE) { highest = max(highest, parts[peak_at(query_head, s)]); }
+  highest = highest_of(vec4f(highest), at).x;
+
+  let d = 32 * block + at.lane % 32;
+  let slots = WORKGROUP_SIZE / 32;
+  var sum = 0.0;
+  var all = 0.0;
+  for (var s = at.lane / 32; s < used; s += slots) {
+    let weight = exp(parts[peak_at(query_head, s)] - highest);
+    all += weight * parts[peak_at(query_head, s) + 1];
+    sum += weight * parts[sums_at(query_head, s) + min(d, params.head_dim - 1)];
+  }
+  scores[at.lane] = vec4f(sum, all, 0, 0);
+  workgroupBarrier();
+  if (at.lane < 32 && d < params.head_dim) {
+    for (var i = 1u; i < slots; i++) {
+      sum += scores[32 * i + at.lane].x;
+      all += scores[32 * i + at.lane].y;
     }
-    out[row_head * params.head_dim + d] = select(0.0, sum / all, all > 0);
+    out[query_head * params.head_dim + d] = select(0.0, sum / all, all > 0);
   }
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
   if (SPLIT && params.phase == 1) {
-    combine(group.id.z * params.heads + group.id.y, at);
+    combine(group.id.x, group.id.z * params.heads + group.id.y, keys_of(group.id.z), at);
     return;
   }
   let row = group.id.z;
@@ -282,11 +312,8 @@ fn main(group: Group, at: Lane) {
   for (; first < end; first += chunk()) {
     let n = min(chunk(), end - first);
     let run = kv_run(keys.slot, keys.first + first);
-    let best = subgroup_max_vec4f(score_keys(run, n, kv_head, at));
-    if (sublane(at) == 0) { peaks[subgroup(at)] = best; }
-    workgroupBarrier();
     let before = peak;
-    for (var i = 0u; i < subgroups(at); i++) { peak = max(peak, peaks[i]); }
+    peak = max(peak, highest_of(score_keys(run, n, kv_head, at), at));
     let decay = exp(before - peak);
     total *= decay;
     for (var h = 0u; h < 4; h++) {
@@ -299,11 +326,7 @@ fn main(group: Group, at: Lane) {
     workgroupBarrier();
   }
 
-  total = subgroup_sum_vec4f(total);
-  if (sublane(at) == 0) { peaks[subgroup(at)] = total; }
-  workgroupBarrier();
-  total = vec4f();
-  for (var i = 0u; i < subgroups(at); i++) { total += peaks[i]; }
+  total = sum_of(total, at);
 
   let row_units = (params.head_dim + 3) / 4;
   let stride = units() * select(1u, 2u, F16_KV);
@@ -320,16 +343,14 @@ fn main(group: Group, at: Lane) {
         var sum = vec4f();
         for (var s = 0u; s < own.slots; s++) { sum += scores[s * stride + i]; }
         if (!SPLIT) { sum = select(vec4f(), sum / total[h], total[h] > 0); }
-        var there = (first_head + h) * params.head_dim;
-        if (SPLIT) { there = ((first_head + h) * params.splits + split) * (params.head_dim + 2); }
+        let there = sums_at(first_head + h, split);
         for (var j = 0u; j < 4; j++) {
           if (h < heads && 4 * i + j < params.head_dim) { out[there + 4 * i + j] = sum[j]; }
         }
       }
       if (SPLIT && at.lane == 0 && h < heads) {
-        let to = ((first_head + h) * params.splits + split) * (params.head_dim + 2) + params.head_dim;
-        out[to] = peak[h];
-        out[to + 1] = total[h];
+        out[peak_at(first_head + h, split)] = peak[h];
+        out[peak_at(first_head + h, split) + 1] = total[h];
       }
       workgroupBarrier();
     }

@@ -66,6 +66,11 @@ Part attend(const gpu::HostDispatch& d, uint32_t query_row, uint32_t head, Keys 
   return part;
 }
 
+size_t sums_at(const AttentionDecode::Params& p, size_t query, uint32_t split) { return (query * p.splits + split) * p.head_dim; }
+size_t peak_at(const AttentionDecode::Params& p, size_t query, uint32_t split) {
+  return sums_at(p, size_t(p.rows) * p.heads, 0) + 2 * (query * p.splits + split);
+}
+
 }  // namespace
 
 void attention_decode_ref(const gpu::HostDispatch& d) {
@@ -85,19 +90,17 @@ void attention_decode_ref(const gpu::HostDispatch& d) {
       } else if (p.phase == 0) {
         for (uint32_t s = 0; s * share < count; ++s) {
           const Part part = attend(d, row, head, {keys.slot, keys.first + s * share, std::min(keys.end, keys.first + (s + 1) * share)});
-          float* to = &out[(query * p.splits + s) * (p.head_dim + 2)];
-          std::ranges::copy(part.sums, to);
-          to[p.head_dim] = float(part.peak), to[p.head_dim + 1] = float(part.total);
+          std::ranges::copy(part.sums, &out[sums_at(p, query, s)]);
+          out[peak_at(p, query, s)] = float(part.peak), out[peak_at(p, query, s) + 1] = float(part.total);
         }
       } else {
         double peak = -1e38, total = 0;
         std::vector<double> sums(p.head_dim);
-        const auto part = [&](uint32_t s) { return &parts[(query * p.splits + s) * (p.head_dim + 2)]; };
-        for (uint32_t s = 0; s * share < count; ++s) peak = std::max<double>(peak, part(s)[p.head_dim]);
+        for (uint32_t s = 0; s * share < count; ++s) peak = std::max<double>(peak, parts[peak_at(p, query, s)]);
         for (uint32_t s = 0; s * share < count; ++s) {
-          const double weight = std::exp(part(s)[p.head_dim] - peak);
-          total += weight * part(s)[p.head_dim + 1];
-          for (uint32_t i = 0; i < p.head_dim; ++i) sums[i] += weight * part(s)[i];
+          const double weight = std::exp(parts[peak_at(p, query, s)] - peak);
+          total += weight * parts[peak_at(p, query, s) + 1];
+          for (uint32_t i = 0; i < p.head_dim; ++i) sums[i] += weight * parts[sums_at(p, query, s) + i];
         }
         for (uint32_t i = 0; i < p.head_dim; ++i) out[query * p.head_dim + i] = count ? float(sums[i] / total) : 0;
       }

@@ -340,14 +340,18 @@ fn goal_of(row: u32, mass: f32) -> f32 { return max(slots[row].top_p * mass, 0.5
 
 // What top-p keeps of the first n of the list.
 fn limit(row: u32, n: u32, scale: Scale, at: Lane) -> Threshold {
-  for (var i = at.lane; i < n; i += WORKGROUP_SIZE) { masses[i] = weight_of(list_key[order[i]], scale); }
-  workgroupBarrier();
-  let goal = select(3.4e38, goal_of(row, sum_before(n)), slots[row].top_p < 1);
-  var kept = 0u;
-  for (var i = at.lane; i < n; i += WORKGROUP_SIZE) {
-    if (sum_before(i) < goal) { kept = i + 1; }
+  var kept = n;
+  if (slots[row].top_p < 1) {
+    for (var i = at.lane; i < n; i += WORKGROUP_SIZE) { masses[i] = weight_of(list_key[order[i]], scale); }
+    workgroupBarrier();
+    let goal = goal_of(row, sum_before(n));
+    kept = 0;
+    for (var i = at.lane; i < n; i += WORKGROUP_SIZE) {
+      if (sum_before(i) < goal) { kept = i + 1; }
+    }
+    kept = workgroup_largest(kept, at);
   }
-  let last = order[workgroup_largest(kept, at) - 1];
+  let last = order[kept - 1];
   return Threshold(list_key[last], list_id[last]);
 }
 

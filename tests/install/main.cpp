@@ -1,12 +1,11 @@
-// main.cpp: a program that uses the installed library through its one header.
+// main.cpp: a program that uses the installed library through its one header: outside MODEL.
 #include <iostream>
 #include <mainspring.hpp>
 
-int main(int argc, char** argv) {
-  std::cout << "mainspring " << ms::version() << '\n';
-  if (argc < 2) return 0;
-  ms::Model model = ms::Model::load({.model = argv[1]});
-  const auto show = [](std::string_view text) { return bool(std::cout << text << std::flush); };
-  return model.generate("Once upon a time", {.max_tokens = 16, .ignore_eos = true}, show)
-             .tokens.size() != 16;
+int main(int, char** arguments) {
+  auto model = ms::Model::load({.model = arguments[1]});
+  const auto made =
+      model.generate("Once upon a time", {.sampling = {.temperature = 0}, .max_tokens = 8});
+  std::cout << "mainspring " << ms::version() << ": " << made.text << '\n';
+  return made.tokens.size() != 8;
 }

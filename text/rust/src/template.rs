@@ -22,6 +22,8 @@ impl Template {
     pub fn new(source: &str) -> Result<Self, String> {
         let source = source.to_string();
         let mut environment = environment();
+        // Fills, outside of any limit, the one table that minijinja makes late and shares between threads.
+        let _ = environment.render_str("{{ 1|escape }}", ());
         let environment = run(limits(source.len()), move || {
             let template = environment.add_template_owned(NAME, without_generation(&source));
             template.map_err(|error| explain(&error)).map(|_| environment)
