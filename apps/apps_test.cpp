@@ -27,9 +27,11 @@ struct Ran {
 // Runs the program with arguments and, before it, settings of environment variables.
 Ran run(const std::string& arguments, const std::string& environment = "") {
   const TemporaryFile out, err;
-  const int status = std::system(fmt::format("env {} {} {} > {} 2> {}", environment, MS_PROGRAM,
-                                             arguments, out.path().string(), err.path().string())
-                                     .c_str());
+  const int status = std::system(
+      fmt::format(
+          "env -u MAINSPRING_DEVICE -u MAINSPRING_TIER -u MAINSPRING_FAST {} {} {} > {} 2> {}",
+          environment, MS_PROGRAM, arguments, out.path().string(), err.path().string())
+          .c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(out.path()),
           read_text(err.path())};
 }

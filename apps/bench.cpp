@@ -22,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 constexpr const char* notes =
     R"(pp: tokens of a prompt into the cache. tg: tokens generated greedily, one after the other, as `run`
 generates them. Each is run once before it is timed. GB/s: weights, keys and values that a token
-reads; their share is of the fastest that a kernel here read a large buffer.
+reads; their share is of the fastest that a kernel here read or copied large buffers.
 
 Examples:
   mainspring bench -m model.gguf
@@ -124,35 +124,43 @@ struct Bandwidth {
   std::string how;
 };
 
-// The fastest that matmul_gemv reads f32 weights: one multiplication a word, so the memory's pace.
+// The fastest that large buffers are read by matmul_gemv, f32 with one multiplication a word, or
+// copied by scale, bytes of both counted. Weights that stay in a cache are read faster.
 Bandwidth measure_bandwidth(gpu::Device& device) {
   constexpr uint32_t cols = 4096;
+  const gpu::Caps& caps = device.caps();
   Bandwidth best;
-  for (const uint64_t wanted : {128ull << 20, 512ull << 20, 1536ull << 20}) {
-    const uint32_t rows = uint32_t(wanted / 4 / cols);
-    if (wanted > std::min(device.caps().max_binding_bytes, device.caps().max_buffer_bytes)) break;
-    const auto weights = device.buffer(wanted, "bandwidth"), x = device.buffer(cols * 4, "x"),
-               y = device.buffer(rows * 4ull, "y");
-    const Weight weight{.type = WeightType::f32,
-                        .rows = rows,
-                        .cols = cols,
-                        .quants = gpu::view(weights, {rows * uint64_t(cols)}, gpu::Type::u32)};
-    const gpu::Recording read = device.record(matmul_gemv(
-        device.caps(),
-        {.x = gpu::view(x, {1, cols}), .weight = weight, .y = gpu::view(y, {1, rows})}));
+  const auto try_out = [&](const gpu::Work& work, uint64_t bytes, std::string_view how) {
+    const gpu::Recording recording = device.record(work);
     const auto seconds = [&](uint32_t times) {
       const auto start = Clock::now();
-      for (uint32_t i = 0; i < times; ++i) device.submit(read);
+      for (uint32_t i = 0; i < times; ++i) device.submit(recording);
       device.finish();
       return std::chrono::duration<double>(Clock::now() - start).count() / times;
     };
     seconds(1);  // Dawn clears the memory before its first use
     const uint32_t times = uint32_t(std::clamp(0.1 / seconds(1), 1.0, 256.0));
     for (int repeat = 0; repeat < 3; ++repeat) {
-      const double gb_per_s = double(wanted) / seconds(times) / 1e9;
+      const double gb_per_s = double(bytes) / seconds(times) / 1e9;
       if (gb_per_s > best.gb_per_s)
-        best = {gb_per_s, fmt::format("matmul_gemv over {} of f32", binary_bytes(wanted))};
+        best = {gb_per_s, fmt::format("{} of {}", how, binary_bytes(bytes))};
     }
+  };
+  for (const uint64_t bytes : {128ull << 20, 512ull << 20, 1536ull << 20}) {
+    if (bytes > std::min(caps.max_binding_bytes, caps.max_buffer_bytes)) break;
+    const uint64_t words = bytes / 4, rows = words / cols;
+    const auto from = device.buffer(bytes, "bandwidth"), to = device.buffer(bytes, "bandwidth, to");
+    const auto x = device.buffer(cols * 4, "x");
+    const Weight weight{.type = WeightType::f32,
+                        .rows = uint32_t(rows),
+                        .cols = cols,
+                        .quants = gpu::view(from, {words}, gpu::Type::u32)};
+    try_out(
+        matmul_gemv(
+            caps, {.x = gpu::view(x, {1, cols}), .weight = weight, .y = gpu::view(to, {1, rows})}),
+        bytes, "matmul_gemv's reading");
+    try_out(scale(caps, {.x = gpu::view(from, {words}), .y = gpu::view(to, {words})}), 2 * bytes,
+            "scale's copying");
   }
   return best;
 }
@@ -271,9 +279,10 @@ struct Bench {
   }
 };
 
-// Dispatches of one kernel that move as many bytes.
+// Dispatches of one kernel over the same tensor of each layer.
 struct Group {
   std::string_view kernel;
+  std::string tensor;
   uint64_t bytes = 0;
   size_t count = 0;
   double us = 0;  // together
@@ -293,6 +302,17 @@ uint64_t moved_bytes(const gpu::Dispatch& d, uint32_t filled, uint32_t context) 
   return bytes;
 }
 
+// The weights that a dispatch reads, without their layer: "attn_q" of "blk.3.attn_q.weight".
+std::string tensor_of(const gpu::Dispatch& d) {
+  std::string name;
+  uint64_t bytes = 0;
+  for (const gpu::View& view : d.bindings)
+    if (view && view.bytes() > bytes && view.buffer->label.ends_with(".weight"))
+      name = view.buffer->label, bytes = view.bytes();
+  if (name.starts_with("blk.")) name.erase(0, name.find('.', 4) + 1);
+  return name.substr(0, name.rfind('.'));
+}
+
 // Times each dispatch by itself, and the whole.
 void print_dispatches(Engine& engine, const Test& test, const gpu::Recording& recording) {
   constexpr uint32_t repeats = 9;
@@ -310,28 +330,30 @@ void print_dispatches(Engine& engine, const Test& test, const gpu::Recording& re
       std::chrono::duration<double, std::micro>(Clock::now() - start).count() / repeats;
 
   std::vector<Group> groups;
-  Group all{"all"};
+  Group all{"all", ""};
   for (size_t i = 0; i < us.size(); ++i) {
     const gpu::Dispatch& d = recording.dispatches()[i];
-    const uint64_t bytes = moved_bytes(d, filled, context);
+    const std::string tensor = tensor_of(d);
     auto group = std::ranges::find_if(
-        groups, [&](const Group& g) { return g.kernel == d.kernel->name && g.bytes == bytes; });
-    if (group == groups.end()) group = groups.insert(groups.end(), {d.kernel->name, bytes});
-    ++group->count, ++all.count;
-    group->us += us[i], all.us += us[i];
-    all.bytes += bytes;
+        groups, [&](const Group& g) { return g.kernel == d.kernel->name && g.tensor == tensor; });
+    if (group == groups.end()) group = groups.insert(groups.end(), {d.kernel->name, tensor});
+    for (Group* g : {&*group, &all}) {
+      ++g->count;
+      g->us += us[i];
+      g->bytes += moved_bytes(d, filled, context);
+    }
   }
   std::vector<std::vector<std::string>> rows = {
-      {"kernel", "count", "us each", "us", "share", "MB each", "GB/s"}};
-  const auto add = [&](const Group& g, double bytes_each) {
-    rows.push_back({std::string(g.kernel), fmt::format("{}", g.count),
-                    fmt::format("{:.1f}", g.us / double(g.count)), fmt::format("{:.1f}", g.us),
-                    fmt::format("{:.1f} %", 100 * g.us / all.us),
-                    fmt::format("{:.3f}", bytes_each / 1e6),
-                    fmt::format("{:.1f}", bytes_each * double(g.count) / g.us / 1e3)});
+      {"kernel", "weights", "count", "us each", "us", "share", "MB each", "GB/s"}};
+  const auto add = [&](const Group& g) {
+    const double count = double(g.count), mb = double(g.bytes) / 1e6;
+    rows.push_back({std::string(g.kernel), g.tensor, fmt::format("{}", g.count),
+                    fmt::format("{:.1f}", g.us / count), fmt::format("{:.1f}", g.us),
+                    fmt::format("{:.1f} %", 100 * g.us / all.us), fmt::format("{:.3f}", mb / count),
+                    fmt::format("{:.1f}", 1e3 * mb / g.us)});
   };
-  for (const Group& g : groups) add(g, double(g.bytes));
-  add(all, double(all.bytes) / double(all.count));
+  for (const Group& g : groups) add(g);
+  add(all);
   fmt::print("\n{}: one after the other, without gaps: {:.1f} us\n\n", test.name(), whole);
   print_markdown(rows);
 }

@@ -162,8 +162,13 @@ void add_run(CLI::App& app, const GlobalOptions& options) {
   const auto a = std::make_shared<Arguments>();
   Sampling& s = a->request.sampling;
   command.footer(notes);
+  // A number of words instead of any number, for which CLI11 would take "[a,b]" apart.
   CLI::Option* const words =
-      command.add_option("prompt", a->words, "The prompt, in one or more words");
+      command.add_option("prompt", a->words, "The prompt, in one or more words")
+          ->expected(INT16_MAX)
+          ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+          ->allow_extra_args(false)
+          ->option_text("TEXT…");
   CLI::Option* const prompt =
       add_option(command, "-p,--prompt", a->prompt, "The prompt")->excludes(words);
   add_model_options(command, a->model)->required();

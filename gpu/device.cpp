@@ -352,11 +352,9 @@ struct Device::Impl {
     wait_for(back->future);
     check();
     if (!back->mapped) fail("cannot read memory of {} back: {}", caps.name, back->error);
-    std::vector<std::byte> result(back->bytes);
-    std::memcpy(
-        result.data(),
-        wgpuBufferGetConstMappedRange(back->buffer.get(), 0, wgpuBufferGetSize(back->buffer.get())),
-        result.size());
+    const auto* mapped = static_cast<const std::byte*>(wgpuBufferGetConstMappedRange(
+        back->buffer.get(), 0, wgpuBufferGetSize(back->buffer.get())));
+    std::vector<std::byte> result(mapped, mapped + back->bytes);
     wgpuBufferUnmap(back->buffer.get());
     if (spare.size() < 16) spare.push_back(std::move(back));
     return result;

@@ -16,28 +16,41 @@ void check_kv(std::string_view kernel, const KvCache& cache, const StepRows& ste
               uint32_t kv_heads, uint32_t head_dim) {
   const gpu::View& k = cache.k;
   const bool f16 = k.type == gpu::Type::f16;
-  require(k.type == cache.v.type && (f16 || k.type == gpu::Type::f32), "{}: k is {}, v is {}: both must be f32 or both f16", kernel, k, cache.v);
+  require(k.type == cache.v.type && (f16 || k.type == gpu::Type::f32),
+          "{}: k is {}, v is {}: both must be f32 or both f16", kernel, k, cache.v);
   const gpu::Shape want{cache.rows(), kv_heads, f16 ? (head_dim + 1) / 2 * 2 : head_dim};
-  require(k.shape == want && cache.v.shape == want, "{}: k is {}, v is {}, want [kv_rows, {}, {}]", kernel, k, cache.v, kv_heads, want[2]);
+  require(k.shape == want && cache.v.shape == want, "{}: k is {}, v is {}, want [kv_rows, {}, {}]",
+          kernel, k, cache.v, kv_heads, want[2]);
 
   require(cache.layout != KvLayout::plain, "{}: a plain layout is no cache", kernel);
-  require(!step.slots || step.slots.cols() * 4 == sizeof(Slot), "{}: slots is {}, want [slots, {}]", kernel, step.slots, sizeof(Slot) / 4);
+  require(!step.slots || step.slots.cols() * 4 == sizeof(Slot), "{}: slots is {}, want [slots, {}]",
+          kernel, step.slots, sizeof(Slot) / 4);
   const uint32_t slots = step.slots ? step.slots.rows() : 1;
-  require(step.slots ? step.prefill ? step.slot < slots : rows <= slots : step.slot == 0, "{}: {} rows {} slot {} of {}", kernel, rows, step.prefill ? "of" : "from", step.slot, slots);
+  require(step.slots ? step.prefill ? step.slot < slots : rows <= slots : step.slot == 0,
+          "{}: {} rows {} slot {} of {}", kernel, rows, step.prefill ? "of" : "from", step.slot,
+          slots);
 
   const uint64_t capacity = cache.positions();
   if (cache.layout == KvLayout::paged) {
-    require(std::has_single_bit(cache.page_size) && capacity % cache.page_size == 0, "{}: {} positions are not whole pages of {}, a power of two", kernel, capacity, cache.page_size);
-    require(cache.block_table.size() * cache.page_size >= slots * capacity, "{}: block_table is {}, want {} slots of {} blocks", kernel, cache.block_table, slots, capacity / cache.page_size);
+    require(std::has_single_bit(cache.page_size) && capacity % cache.page_size == 0,
+            "{}: {} positions are not whole pages of {}, a power of two", kernel, capacity,
+            cache.page_size);
+    require(cache.block_table.size() * cache.page_size >= slots * capacity,
+            "{}: block_table is {}, want {} slots of {} blocks", kernel, cache.block_table, slots,
+            capacity / cache.page_size);
   } else {
-    require(slots * capacity <= cache.rows(), "{}: {} slots of {} positions exceed k, {}", kernel, slots, capacity, k);
+    require(slots * capacity <= cache.rows(), "{}: {} slots of {} positions exceed k, {}", kernel,
+            slots, capacity, k);
   }
 }
 
-void check_window(std::string_view kernel, const KvCache& cache, const StepRows& step, uint32_t rows, uint32_t sliding_window) {
+void check_window(std::string_view kernel, const KvCache& cache, const StepRows& step,
+                  uint32_t rows, uint32_t sliding_window) {
   const uint64_t of_slot = step.slots && !step.prefill ? 1 : rows;
-  require(cache.layout != KvLayout::ring || !sliding_window || sliding_window + of_slot <= cache.positions() + uint64_t(1),
-          "{}: a ring of {} does not hold a window of {} for {} rows", kernel, cache.positions(), sliding_window, of_slot);
+  require(cache.layout != KvLayout::ring || !sliding_window ||
+              sliding_window + of_slot <= cache.positions() + uint64_t(1),
+          "{}: a ring of {} does not hold a window of {} for {} rows", kernel, cache.positions(),
+          sliding_window, of_slot);
 }
 
 }  // namespace ms

@@ -1,7 +1,9 @@
-// kv.hpp: the cache of keys and values as kernels see it, and which sequence and position each row has.
+// kv.hpp: the cache of keys and values as kernels see it, and which sequence and position each row
+// has.
 //
-// Rows of a step, `prefill` = 0: row r belongs to slot r, at that slot's position. 1: all rows belong to one
-// slot, at its position and the ones after it. Which cache row a position has: shared/kv.wgsl.
+// Rows of a step, `prefill` = 0: row r belongs to slot r, at that slot's position. 1: all rows
+// belong to one slot, at its position and the ones after it. Which cache row a position has:
+// shared/kv.wgsl.
 #pragma once
 #include <span>
 
@@ -11,7 +13,7 @@ namespace ms {
 
 enum class KvLayout : uint32_t {
   contiguous = 0,
-  ring = 1,   // holds a slot's last `capacity` positions
+  ring = 1,  // holds a slot's last `capacity` positions
   paged = 2,
   plain = 3,  // no cache: row r of the output is row r of the input (split_qkv only)
 };
@@ -20,8 +22,9 @@ struct KvCache {
   gpu::View k;  // [kv_rows, kv_heads, head_dim] f32 or f16 (then head_dim is rounded up to even)
   gpu::View v;  // as k
   KvLayout layout = KvLayout::contiguous;
-  uint32_t capacity = 0;       // positions of a slot; 0: all kv_rows, or what a line of the block table names
-  uint32_t page_size = 0;      // positions of a block, when paged: a power of two that divides capacity
+  uint32_t capacity =
+      0;  // positions of a slot; 0: all kv_rows, or what a line of the block table names
+  uint32_t page_size = 0;  // positions of a block, when paged: a power of two that divides capacity
   gpu::View block_table = {};  // [slots, capacity / page_size] u32, when paged
 
   uint32_t rows() const { return k.shape[0]; }
@@ -29,28 +32,35 @@ struct KvCache {
 };
 
 struct StepRows {
-  gpu::View slots = {};   // [slots, 32] u32: Slot of kernels/slot.hpp; absent: positions start_pos + r of slot 0
+  gpu::View slots =
+      {};  // [slots, 32] u32: Slot of kernels/slot.hpp; absent: positions start_pos + r of slot 0
   bool prefill = false;
-  uint32_t slot = 0;      // whose rows these are, with prefill
-  uint32_t start_pos = 0; // without slots
+  uint32_t slot = 0;       // whose rows these are, with prefill
+  uint32_t start_pos = 0;  // without slots
 };
 
-// Throws std::invalid_argument, in the name of `kernel`, unless k and v are caches of these heads and hold the
-// slots that `rows` rows belong to.
+// Throws std::invalid_argument, in the name of `kernel`, unless k and v are caches of these heads
+// and hold the slots that `rows` rows belong to.
 void check_kv(std::string_view kernel, const KvCache& cache, const StepRows& step, uint32_t rows,
               uint32_t kv_heads, uint32_t head_dim);
 
-// Throws std::invalid_argument where a ring has lost keys of the window that the first of several rows sees: all
-// rows of a step are written before any is read.
-void check_window(std::string_view kernel, const KvCache& cache, const StepRows& step, uint32_t rows, uint32_t sliding_window);
+// Throws std::invalid_argument where a ring has lost keys of the window that the first of several
+// rows sees: all rows of a step are written before any is read.
+void check_window(std::string_view kernel, const KvCache& cache, const StepRows& step,
+                  uint32_t rows, uint32_t sliding_window);
 
-// For twins: the cache row of a position, as shared/kv.wgsl finds it. Params has kv_layout, kv_rows, capacity, page_size.
+// For twins: the cache row of a position, as shared/kv.wgsl finds it. Params has kv_layout,
+// kv_rows, capacity, page_size.
 template <class Params>
-size_t kv_row_ref(const Params& p, std::span<const uint32_t> block_table, uint32_t slot, uint32_t position) {
+size_t kv_row_ref(const Params& p, std::span<const uint32_t> block_table, uint32_t slot,
+                  uint32_t position) {
   size_t row = size_t(slot) * p.capacity + position;
-  if (p.kv_layout == uint32_t(KvLayout::ring)) row = size_t(slot) * p.capacity + position % p.capacity;
+  if (p.kv_layout == uint32_t(KvLayout::ring))
+    row = size_t(slot) * p.capacity + position % p.capacity;
   if (p.kv_layout == uint32_t(KvLayout::paged))
-    row = size_t(block_table[slot * (p.capacity / p.page_size) + position / p.page_size]) * p.page_size + position % p.page_size;
+    row = size_t(block_table[slot * (p.capacity / p.page_size) + position / p.page_size]) *
+              p.page_size +
+          position % p.page_size;
   return row;
 }
 

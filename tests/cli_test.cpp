@@ -326,9 +326,9 @@ TEST_F(Cli, bench_prints_what_llama_bench_prints) {
 TEST_F(Cli, bench_lists_the_dispatches_of_a_step) {
   const Result result = run({"bench", "-m", model(), "-p", "8", "-n", "4", "--dispatches"});
   ASSERT_EQ(result.code, 0) << result.error;
-  EXPECT_SAYS(result.out, "| matmul_gemv | 1 |");
+  EXPECT_SAYS(result.out, "| matmul_gemv | attn_q | 1 |");
   EXPECT_SAYS(result.out, "| attention_decode | ");
-  EXPECT_SAYS(result.out, "| attention_prefill | ");
+  EXPECT_SAYS(result.out, "| matmul | attn_q | 1 |");
 }
 
 }  // namespace

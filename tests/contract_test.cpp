@@ -14,8 +14,8 @@ namespace ms {
 
 namespace {
 
-// The preludes that modules are made with.
-const gpu::Variant variants[] = {{}, {.subgroups = true}, {.subgroups = true, .f16 = true}};
+// The preludes that modules are made with: without any feature, and with each that kernels use.
+const gpu::Variant portable = {}, featured = {.subgroups = true, .f16 = true};
 
 std::string_view type_name(const gpu::Constant& constant) {
   return constant.kind == 'b'   ? "bool"
@@ -135,9 +135,10 @@ TEST_P(Contract, compiles_in_tint_with_every_combination) {
   const auto tint = find_program("tint");
   if (!tint) GTEST_SKIP() << "no tint: tools/setup fetches it with Dawn";
   const Modules modules(kernel);
-  for (const gpu::Variant& variant : variants)
+  std::string why;
+  EXPECT_TRUE(modules.spirv(*tint, {.subgroups = true}, defaults(kernel), why)) << why;
+  for (const gpu::Variant& variant : {portable, featured})
     for (const gpu::Constants& constants : compiled_combinations(kernel)) {
-      std::string why;
       EXPECT_TRUE(modules.spirv(*tint, variant, constants, why)) << why;
     }
 }
@@ -164,7 +165,7 @@ TEST_P(Contract, each_constant_changes_the_module) {
   const auto all = nearest_first(kernel);
   const std::set<gpu::Constants> valid(all.begin(), all.end());
   const auto changes = [&](size_t i) {
-    for (const gpu::Variant& variant : {variants[2], variants[0]})
+    for (const gpu::Variant& variant : {featured, portable})
       for (const gpu::Constants& constants : all)
         for (const double value : kernel.constants[i].values) {
           gpu::Constants other = constants;
@@ -186,7 +187,7 @@ TEST_P(Contract, compiles_in_naga_for_metal_and_direct3d) {
   if (found.substr(0, found.find('\n')) != version)
     GTEST_SKIP() << *naga << " is version " << found << "tools/setup --checks installs " << version;
   const Modules modules(kernel);
-  for (const gpu::Variant& variant : {variants[0], variants[2]})
+  for (const gpu::Variant& variant : {portable, featured})
     for (const gpu::Constants& constants : single_changes(kernel)) {
       // naga has the subgroup functions, but not these two lines.
       const std::string module =

@@ -113,7 +113,9 @@ TEST_P(GoldenLogits, are_met_whole_and_step_by_step) {
   ASSERT_EQ(exact.size(), rows.size() * engine.model().config().vocab);
   const double limit = int8 ? 1e-3 : f32_kv ? 1e-6 : 1e-5;
   EXPECT_LT(nmse(engine.logits(tokens, rows, uint32_t(tokens.size())), exact), limit) << "whole";
-  if (golden.step) EXPECT_LT(nmse(engine.logits(tokens, rows, 1), exact), limit) << "step by step";
+  if (golden.step) {
+    EXPECT_LT(nmse(engine.logits(tokens, rows, 1), exact), limit) << "step by step";
+  }
 
   if (golden.greedy && f32_kv && !int8) {
     const Request request{.sampling = {.temperature = 0}, .max_tokens = 48, .ignore_eos = true};

@@ -1,3 +1,4 @@
+// chat_template.cpp: gathers what a template sees and hands it to the Rust crate as JSON.
 #include "text/chat_template.hpp"
 
 #include "base/error.hpp"
@@ -56,7 +57,7 @@ std::string ChatTemplate::render(const Json& messages, const Options& options) c
   const std::string json = variables.dump(-1, ' ', false, Json::error_handler_t::replace);
   rust::Buffer out;
   if (!ms_text_template_render(rust_.get(), rust::bytes(json), &out)) {
-    fail("the chat template does not accept this conversation: {}", out.view());
+    fail("the chat template fails on this conversation: {}", out.view());
   }
   return std::string(out.view());
 }

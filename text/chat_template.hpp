@@ -23,8 +23,8 @@ class ChatTemplate {
   struct Options {
     bool add_generation_prompt = true;  // end with the beginning of a reply
     Json tools = nullptr;               // null, or an array of functions in OpenAI's form
-    Json variables =
-        Json::object();  // more for the template to see, like {"enable_thinking": false}
+    // More for the template to see, like {"enable_thinking": false}.
+    Json variables = Json::object();
   };
 
   // Nothing where the file has no tokenizer.chat_template.
@@ -33,8 +33,8 @@ class ChatTemplate {
   static ChatTemplate from_string(std::string_view source, std::string_view bos,
                                   std::string_view eos);
 
-  // `messages`: an array of {"role", "content", …}. Encode the text with parse_special and without
-  // add_special if the template writes bos itself.
+  // `messages`: an array of {"role", "content", …}. The text is for Tokenizer::encode with
+  // parse_special, and with add_special only where it does not begin with bos already.
   std::string render(const Json& messages, const Options& options) const;
 
  private:

@@ -1,3 +1,5 @@
+// chat_template_test.cpp: golden conversations, what Jinja2 makes of real templates, and hostile
+// ones.
 #include "text/chat_template.hpp"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,4 @@
-// tokenizer.cpp: what the metadata of a GGUF file say about its tokenizer; the Rust crate does the
-// rest.
+// tokenizer.cpp: what a GGUF file says about its tokenizer; the Rust crate does the rest.
 #include "text/tokenizer.hpp"
 
 #include <algorithm>
@@ -103,79 +102,80 @@ void Tokenizer::Free::operator()(MsTextTokenizer* tokenizer) const {
 }
 
 Tokenizer Tokenizer::from_gguf(const Gguf& file) {
-  const std::string_view model = file.get_string("tokenizer.ggml.model");
-  const bool sentencepiece = model == "llama";
   const Strings* tokens = file.find_strings("tokenizer.ggml.tokens");
   if (!tokens)
     fail("{}: tokenizer.ggml.tokens is missing: the file has no vocabulary", file.path().string());
-  const size_t n_tokens = tokens->size();
-  if (n_tokens == 0 || n_tokens > INT32_MAX) {
-    fail("{}: tokenizer.ggml.tokens has {} entries", file.path().string(), n_tokens);
+  if (tokens->empty() || tokens->size() > INT32_MAX) {
+    fail("{}: tokenizer.ggml.tokens has {} entries", file.path().string(), tokens->size());
   }
-
   Tokenizer out;
-  out.kinds_ = token_kinds(file, n_tokens);
-  out.bos_ = find_id(file, "tokenizer.ggml.bos_token_id", n_tokens);
-  out.eos_ = find_id(file, "tokenizer.ggml.eos_token_id", n_tokens);
-  out.eot_ = find_id(file, "tokenizer.ggml.eot_token_id", n_tokens);
-  out.stop_tokens_ = ends(*tokens);
-  if (!out.eot_ && !out.stop_tokens_.empty()) out.eot_ = out.stop_tokens_.front();
-  for (const std::optional<uint32_t> id :
-       {out.eos_, out.eot_, find_id(file, "tokenizer.ggml.eom_token_id", n_tokens)}) {
-    if (id) out.stop_tokens_.push_back(*id);
-  }
-  std::ranges::sort(out.stop_tokens_);
-  out.stop_tokens_.erase(std::ranges::unique(out.stop_tokens_).begin(), out.stop_tokens_.end());
-  for (const uint32_t id : out.stop_tokens_) out.kinds_[id] = kControl;
-  if (out.bos_) out.kinds_[*out.bos_] = kControl;
-  out.space_prefix_ =
-      file.find_bool("tokenizer.ggml.add_space_prefix").value_or(true) && sentencepiece;
-
-  static const Strings kNone;
-  static const std::vector<float> kNoScores;
-  const Strings* merges = &kNone;
-  const std::vector<float>* scores = &kNoScores;
-  if (sentencepiece) {
-    scores = file.find_floats("tokenizer.ggml.scores");
-    if (!scores) fail("{}: tokenizer.ggml.scores is missing", file.path().string());
-    require_entries(file, "tokenizer.ggml.scores", scores->size(), n_tokens);
-  } else if (model == "gpt2") {
-    merges = file.find_strings("tokenizer.ggml.merges");
-    if (!merges) fail("{}: tokenizer.ggml.merges is missing", file.path().string());
-  }
-  const std::vector<MsTextBytes> token_bytes = as_bytes(*tokens), merge_bytes = as_bytes(*merges);
-  const std::vector<uint8_t> strips = strip_flags(file, *tokens, sentencepiece);
-  const std::optional<uint32_t> unknown =
-      find_id(file, "tokenizer.ggml.unknown_token_id", n_tokens);
-  const MsTextVocabulary vocabulary = {
-      .model = rust::bytes(model),
-      .pre = rust::bytes(file.find_string("tokenizer.ggml.pre").value_or("")),
-      .tokens = token_bytes.data(),
-      .kinds = out.kinds_.data(),
-      .strips = strips.data(),
-      .n_tokens = n_tokens,
-      .scores = scores->data(),
-      .n_scores = scores->size(),
-      .merges = merge_bytes.data(),
-      .n_merges = merge_bytes.size(),
-      .unknown = unknown ? static_cast<int64_t>(*unknown) : -1,
-      .space_prefix = out.space_prefix_,
-  };
-  rust::Buffer error;
-  out.rust_.reset(ms_text_tokenizer_new(&vocabulary, &error));
-  if (!out.rust_) fail("{}: the tokenizer cannot be made: {}", file.path().string(), error.view());
-  const MsTextBytes* pieces = ms_text_tokenizer_pieces(out.rust_.get());
-  out.pieces_.resize(n_tokens);
-  std::transform(pieces, pieces + n_tokens, out.pieces_.begin(), rust::view);
-
-  const bool usually_bos = ms_text_tokenizer_usually_bos(out.rust_.get());
-  out.add_bos_ = file.find_bool("tokenizer.ggml.add_bos_token").value_or(usually_bos && out.bos_);
+  out.kinds_ = token_kinds(file, tokens->size());
+  out.find_special_tokens(file, *tokens);
+  out.make_model(file, *tokens);
   out.add_eos_ = file.find_bool("tokenizer.ggml.add_eos_token").value_or(false);
+  out.add_bos_ = file.find_bool("tokenizer.ggml.add_bos_token")
+                     .value_or(out.bos_ && ms_text_tokenizer_usually_bos(out.rust_.get()));
   if ((out.add_bos_ && !out.bos_) || (out.add_eos_ && !out.eos_)) {
     fail("{}: the tokenizer adds a {} token, but tokenizer.ggml does not name it",
          file.path().string(), out.bos_ ? "eos" : "bos");
   }
   return out;
+}
+
+// Sets the ids, and makes control tokens of them: a file may call them normal, but text must not
+// form them.
+void Tokenizer::find_special_tokens(const Gguf& file, const Strings& tokens) {
+  bos_ = find_id(file, "tokenizer.ggml.bos_token_id", tokens.size());
+  eos_ = find_id(file, "tokenizer.ggml.eos_token_id", tokens.size());
+  eot_ = find_id(file, "tokenizer.ggml.eot_token_id", tokens.size());
+  const auto eom = find_id(file, "tokenizer.ggml.eom_token_id", tokens.size());
+  stop_tokens_ = ends(tokens);
+  if (!eot_ && !stop_tokens_.empty()) eot_ = stop_tokens_.front();
+  for (const std::optional<uint32_t> id : {eos_, eot_, eom}) {
+    if (id) stop_tokens_.push_back(*id);
+  }
+  std::ranges::sort(stop_tokens_);
+  stop_tokens_.erase(std::ranges::unique(stop_tokens_).begin(), stop_tokens_.end());
+  for (const uint32_t id : stop_tokens_) kinds_[id] = kControl;
+  if (bos_) kinds_[*bos_] = kControl;
+}
+
+// Sets rust_, pieces_ and space_prefix_; kinds_ are final by then.
+void Tokenizer::make_model(const Gguf& file, const Strings& tokens) {
+  const std::string_view model = file.get_string("tokenizer.ggml.model");
+  const Strings* merges = file.find_strings("tokenizer.ggml.merges");
+  const std::vector<float>* scores = file.find_floats("tokenizer.ggml.scores");
+  if (model == "gpt2" && !merges)
+    fail("{}: tokenizer.ggml.merges is missing", file.path().string());
+  if (model == "llama") {
+    if (!scores) fail("{}: tokenizer.ggml.scores is missing", file.path().string());
+    require_entries(file, "tokenizer.ggml.scores", scores->size(), tokens.size());
+    space_prefix_ = file.find_bool("tokenizer.ggml.add_space_prefix").value_or(true);
+  }
+  const std::vector<MsTextBytes> token_bytes = as_bytes(tokens);
+  const std::vector<MsTextBytes> merge_bytes = as_bytes(merges ? *merges : Strings());
+  const std::vector<uint8_t> strips = strip_flags(file, tokens, model == "llama");
+  const auto unknown = find_id(file, "tokenizer.ggml.unknown_token_id", tokens.size());
+  const MsTextVocabulary vocabulary = {
+      .model = rust::bytes(model),
+      .pre = rust::bytes(file.find_string("tokenizer.ggml.pre").value_or("")),
+      .tokens = token_bytes.data(),
+      .kinds = kinds_.data(),
+      .strips = strips.data(),
+      .n_tokens = tokens.size(),
+      .scores = scores ? scores->data() : nullptr,
+      .n_scores = scores ? scores->size() : 0,
+      .merges = merge_bytes.data(),
+      .n_merges = merge_bytes.size(),
+      .unknown = unknown ? static_cast<int64_t>(*unknown) : -1,
+      .space_prefix = space_prefix_,
+  };
+  rust::Buffer error;
+  rust_.reset(ms_text_tokenizer_new(&vocabulary, &error));
+  if (!rust_) fail("{}: the tokenizer cannot be made: {}", file.path().string(), error.view());
+  const MsTextBytes* pieces = ms_text_tokenizer_pieces(rust_.get());
+  pieces_.resize(tokens.size());
+  std::transform(pieces, pieces + tokens.size(), pieces_.begin(), rust::view);
 }
 
 std::vector<uint32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {

@@ -20,16 +20,18 @@ namespace ms {
 class Tokenizer {
  public:
   struct EncodeOptions {
-    bool add_special = true;  // bos and eos, as far as the model asks for them
-    bool parse_special =
-        false;  // "<|im_end|>" in the text is that token; never for text from a user
+    // bos and eos, as far as the model asks for them.
+    bool add_special = true;
+    // "<|im_end|>" in the text is that token. Never for text from a user.
+    bool parse_special = false;
   };
 
   // The vocabulary in the metadata (tokenizer.ggml.*); an Error says what is missing or contradicts
   // itself.
   static Tokenizer from_gguf(const Gguf& file);
 
-  // Bytes that are not UTF-8 count as U+FFFD.
+  // Bytes that are not UTF-8 count as U+FFFD. What the vocabulary can't spell is left out, as by
+  // the model's own tokenizer: a few control characters in some byte-level vocabularies.
   std::vector<uint32_t> encode(std::string_view text, EncodeOptions options) const;
 
   // The text of whole tokens, always UTF-8: the inverse of encode without add_special.
@@ -46,11 +48,10 @@ class Tokenizer {
   bool space_prefix() const { return space_prefix_; }
   bool add_bos() const { return add_bos_; }
   bool add_eos() const { return add_eos_; }
-  std::optional<uint32_t> bos() const { return bos_; }  // the beginning of a text
-  std::optional<uint32_t> eos() const { return eos_; }  // the end of a text
-  std::optional<uint32_t> eot() const {
-    return eot_;
-  }  // the end of a turn, if that is another token
+  // The beginning and the end of a text, and the end of a turn, which often is the same as eos.
+  std::optional<uint32_t> bos() const { return bos_; }
+  std::optional<uint32_t> eos() const { return eos_; }
+  std::optional<uint32_t> eot() const { return eot_; }
   // All tokens that end a reply, ascending: eos, eot, eom and those whose name says so, like
   // <|im_end|>.
   std::span<const uint32_t> stop_tokens() const { return stop_tokens_; }
@@ -60,6 +61,8 @@ class Tokenizer {
     void operator()(MsTextTokenizer* tokenizer) const;
   };
   Tokenizer() = default;
+  void find_special_tokens(const Gguf& file, const std::vector<std::string_view>& tokens);
+  void make_model(const Gguf& file, const std::vector<std::string_view>& tokens);
 
   std::unique_ptr<MsTextTokenizer, Free> rust_;
   std::vector<int32_t> kinds_;            // tokenizer.ggml.token_type

@@ -1,3 +1,4 @@
+// utf8_test.cpp: every split of text, every code point, and the tables of the Unicode Standard.
 #include "text/utf8.hpp"
 
 #include <gtest/gtest.h>

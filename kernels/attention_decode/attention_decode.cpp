@@ -16,8 +16,8 @@ const gpu::Kernel attention_decode_kernel = gpu::kernel<AttentionDecode>(
 
 namespace {
 
-constexpr uint32_t split_keys = 64;     // the fewest that are worth a workgroup
-constexpr uint32_t split_groups = 1024; // workgroups that fill a large device
+constexpr uint32_t split_keys = 64;      // the fewest that are worth a workgroup
+constexpr uint32_t split_groups = 1024;  // workgroups that fill a large device
 
 uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
@@ -43,7 +43,9 @@ gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a) {
   const bool f16 = a.cache.k.type == gpu::Type::f16;
   return attention_decode(
       caps, args,
-      {.workgroup_size = !caps.cpu ? 64u : value_lanes(head_dim) <= 16 ? 16u : 32u,
+      {.workgroup_size = !caps.cpu                     ? 128u
+                         : value_lanes(head_dim) <= 16 ? 16u
+                                                       : 32u,
        .f16_kv = f16,
        .use_subgroups = caps.variant.subgroups && !caps.cpu,  // lavapipe shuffles lane by lane
        .multihead = ratio > 1,
@@ -57,42 +59,70 @@ gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a,
                            AttentionDecode::Overrides over) {
   const uint32_t rows = a.q.shape[0], heads = a.q.shape[1], head_dim = a.q.shape[2];
   const uint32_t kv_heads = a.cache.k.shape[1];
-  require(a.q.shape.rank == 3 && a.out.size() == a.q.size(), "attention_decode: q is {}, out is {}", a.q, a.out);
-  require(head_dim >= 1 && head_dim <= 256, "attention_decode: head_dim is {}, at most 256", head_dim);
-  require(kv_heads && heads % kv_heads == 0, "attention_decode: {} heads do not share {} KV heads", heads, kv_heads);
+  require(a.q.shape.rank == 3 && a.out.size() == a.q.size(), "attention_decode: q is {}, out is {}",
+          a.q, a.out);
+  require(head_dim >= 1 && head_dim <= 256, "attention_decode: head_dim is {}, at most 256",
+          head_dim);
+  require(kv_heads && heads % kv_heads == 0, "attention_decode: {} heads do not share {} KV heads",
+          heads, kv_heads);
   require(rows <= 65535, "attention_decode: {} rows, at most 65535", rows);
   check_kv("attention_decode", a.cache, a.step, rows, kv_heads, head_dim);
   check_window("attention_decode", a.cache, a.step, rows, a.sliding_window);
-  require(a.step.slots || a.cache.layout == KvLayout::ring || uint64_t(a.kv_len) + rows <= uint64_t(a.cache.positions()) + 1,
-          "attention_decode: {} rows from kv_len {} on exceed a capacity of {}", rows, a.kv_len, a.cache.positions());
+  require(a.step.slots || a.cache.layout == KvLayout::ring ||
+              uint64_t(a.kv_len) + rows <= uint64_t(a.cache.positions()) + 1,
+          "attention_decode: {} rows from kv_len {} on exceed a capacity of {}", rows, a.kv_len,
+          a.cache.positions());
 
-  require(over.f16_kv == (a.cache.k.type == gpu::Type::f16), "attention_decode: F16_KV is {}, k is {}", over.f16_kv, a.cache.k);
-  require(!over.use_subgroups || caps.variant.subgroups, "attention_decode: USE_SUBGROUPS on {}, which has none", caps.name);
-  require(!over.vec4 || is_vec4(head_dim, over.f16_kv), "attention_decode: VEC4 with head_dim {} of {}", head_dim, a.cache.k);
+  require(over.f16_kv == (a.cache.k.type == gpu::Type::f16),
+          "attention_decode: F16_KV is {}, k is {}", over.f16_kv, a.cache.k);
+  require(!over.use_subgroups || caps.variant.subgroups,
+          "attention_decode: USE_SUBGROUPS on {}, which has none", caps.name);
+  require(!over.vec4 || is_vec4(head_dim, over.f16_kv),
+          "attention_decode: VEC4 with head_dim {} of {}", head_dim, a.cache.k);
   require(over.team >= 2 && over.team <= 4, "attention_decode: TEAM is {}, from 2 to 4", over.team);
   require(over.workgroup_size >= std::max(16u, value_lanes(head_dim)) && over.workgroup_size <= 128,
-          "attention_decode: WORKGROUP_SIZE is {}, from {} to 128", over.workgroup_size, std::max(16u, value_lanes(head_dim)));
+          "attention_decode: WORKGROUP_SIZE is {}, from {} to 128", over.workgroup_size,
+          std::max(16u, value_lanes(head_dim)));
 
   const uint32_t teams = teams_of(heads / kv_heads, over.multihead ? over.team : 1);
   const uint32_t splits = over.split ? std::max(1u, a.splits) : 1;
-  AttentionDecode::Params params{rows, heads, kv_heads, head_dim,
-                                 a.kv_len, bool(a.step.slots), a.step.prefill, a.step.slot,
-                                 a.scale != 0 ? a.scale : 1 / std::sqrt(float(head_dim)), a.attn_softcap, a.sliding_window,
-                                 uint32_t(a.cache.layout), a.cache.rows(), a.cache.positions(), a.cache.page_size,
-                                 splits, split_keys, 0};
+  AttentionDecode::Params params{rows,
+                                 heads,
+                                 kv_heads,
+                                 head_dim,
+                                 a.kv_len,
+                                 bool(a.step.slots),
+                                 a.step.prefill,
+                                 a.step.slot,
+                                 a.scale != 0 ? a.scale : 1 / std::sqrt(float(head_dim)),
+                                 a.attn_softcap,
+                                 a.sliding_window,
+                                 uint32_t(a.cache.layout),
+                                 a.cache.rows(),
+                                 a.cache.positions(),
+                                 a.cache.page_size,
+                                 splits,
+                                 split_keys,
+                                 0};
   gpu::Work work;
-  const gpu::View parts = over.split ? work.add_scratch({rows, heads, splits, head_dim + 2}) : gpu::View{};
+  const gpu::View parts =
+      over.split ? work.add_scratch({rows, heads, splits, head_dim + 2}) : gpu::View{};
   gpu::Dispatch dispatch{.kernel = &attention_decode_kernel,
                          .constants = gpu::constants(over),
-                         .bindings = {a.q, a.cache.k, a.cache.v, a.step.slots, a.cache.block_table, {}, over.split ? parts : a.out},
+                         .bindings = {a.q,
+                                      a.cache.k,
+                                      a.cache.v,
+                                      a.step.slots,
+                                      a.cache.block_table,
+                                      {},
+                                      over.split ? parts : a.out},
                          .params = gpu::bytes(params),
-                         .grid = {splits, kv_heads * teams, rows}};
+                         .grid = {kv_heads * teams, splits, rows}};
   work.dispatches.push_back(dispatch);
   if (over.split) {
     params.phase = 1;
-    over.workgroup_size = 128;
-    dispatch.constants = gpu::constants(over);
-    dispatch.bindings = {a.q, a.cache.k, a.cache.v, a.step.slots, a.cache.block_table, parts, a.out};
+    dispatch.bindings = {a.q,   a.cache.k, a.cache.v, a.step.slots, a.cache.block_table,
+                         parts, a.out};
     dispatch.params = gpu::bytes(params);
     dispatch.grid = {ceil_div(head_dim, 32), heads, rows};
     work.dispatches.push_back(dispatch);

@@ -1,22 +1,24 @@
-// attention_decode.hpp: softmax(scale * q k^T) v of one query per row over the keys its sequence has so far.
+// attention_decode.hpp: softmax(scale * q k^T) v of one query per row over the keys its sequence
+// has so far.
 //
-// Any head_dim up to 256, any number of keys, any number of query heads per KV head. No key (kv_len 0, or a
-// stopped slot in a decode step) gives zeros. A ring holds the last `capacity` positions; other layouts the
-// first. Split: workgroups share a query's keys and a second dispatch combines them (flash-decoding, Dao et
-// al., 2023). Of the rows of one slot, row r sees one key more than row r - 1.
+// Any head_dim up to 256, any number of keys, any number of query heads per KV head. No key (kv_len
+// 0, or a stopped slot in a decode step) gives zeros. A ring holds the last `capacity` positions;
+// other layouts the first. Split: workgroups share a query's keys and a second dispatch combines
+// them (flash-decoding, Dao et al., 2023). Of the rows of one slot, row r sees one key more than
+// row r - 1.
 #pragma once
 #include "kernels/kv.hpp"
 
 namespace ms {
 
 struct AttentionDecode {
-  gpu::View q;    // [rows, heads, head_dim] f32
+  gpu::View q;  // [rows, heads, head_dim] f32
   KvCache cache;
   gpu::View out;  // [rows, heads, head_dim] f32
   StepRows step = {};
-  uint32_t kv_len = 0;          // keys of row 0 of slot 0, without step.slots; else a row's position + 1
-  float scale = 0;              // 0: 1 / sqrt(head_dim)
-  float attn_softcap = 0;       // 0: off; else tanh(s / c) * c after scale
+  uint32_t kv_len = 0;     // keys of row 0 of slot 0, without step.slots; else a row's position + 1
+  float scale = 0;         // 0: 1 / sqrt(head_dim)
+  float attn_softcap = 0;  // 0: off; else tanh(s / c) * c after scale
   uint32_t sliding_window = 0;  // keys, the row's own included; 0: all
   uint32_t splits = 0;          // workgroups that share a query's keys, with SPLIT; 0: chosen
 
@@ -53,7 +55,9 @@ struct AttentionDecode {
 
 extern const gpu::Kernel attention_decode_kernel;
 
-gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& args);  // chooses the overrides
-gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& args, AttentionDecode::Overrides over);
+gpu::Work attention_decode(const gpu::Caps& caps,
+                           const AttentionDecode& args);  // chooses the overrides
+gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& args,
+                           AttentionDecode::Overrides over);
 
 }  // namespace ms

@@ -3,7 +3,7 @@
 // A workgroup serves one query head, or with MULTIHEAD up to TEAM that share a KV head, and walks the keys in
 // chunks: scores (a lane or four a key, four keys each), their exponentials, then the values (lanes side by
 // side over head_dim, four keys each), rescaled when a chunk raises the maximum. Sums in f32.
-// Grid: (splits, kv_heads * teams, rows), phase 1: (head_dim / 32, heads, rows). head_dim <= 256; any number of keys and heads.
+// Grid: (kv_heads * teams, splits, rows), phase 1: (head_dim / 32, heads, rows). head_dim <= 256; any number of keys and heads.
 // Replaces the old attention_decode_optimized.wgsl (main, main_multihead, main_f16kv), attention_decode_subgroup.wgsl
 // and attention_decode_chunked_f16kv.wgsl.
 
@@ -11,7 +11,7 @@
 #import slot
 #import kv
 
-override WORKGROUP_SIZE: u32 = 64;     // 16, if head_dim <= 128, to 128
+override WORKGROUP_SIZE: u32 = 64;     // 16 to 128, at least head_dim / 8
 override F16_KV: bool = false;         // k and v are f16, two a word, each head rounded up to even
 override USE_SUBGROUPS: bool = true;   // four lanes of a subgroup share a key, so that its loads lie side by side
 override MULTIHEAD: bool = false;      // the query heads of a KV head share its keys and values
@@ -53,8 +53,8 @@ struct Params {
 const LOWEST = -1e38;  // below any score, and finite when one is subtracted from it
 
 var<workgroup> query: array<vec4f, 64 * select(1, TEAM, MULTIHEAD)>;  // [team, 256 / 4], scaled
-var<workgroup> scores: array<vec4f, select(512, 256, CHUNKED)>;       // [team, chunk / 4] keys; at the end [slots, head_dim / 4]
-var<workgroup> by_subgroup: array<vec4f, WORKGROUP_SIZE>;
+var<workgroup> scores: array<vec4f, select(512, 256, CHUNKED)>;       // [team, chunk / 4] four keys; at the end the lanes' sums
+var<workgroup> by_subgroup: array<vec4f, WORKGROUP_SIZE>;             // [subgroups] by head
 
 fn team_size() -> u32 { return select(1u, TEAM, MULTIHEAD); }
 fn chunk() -> u32 { return select(512u, 256u, CHUNKED) / team_size() * 4; }  // keys
@@ -161,59 +161,80 @@ fn stage_query(first_head: u32, heads: u32, at: Lane) {
   }
 }
 
-// The scores of n keys; the largest of this lane's.
+// Head h's products with unit u of four keys.
+fn products(keys: array<vec4u, 4>, h: u32, u: u32) -> vec4f {
+  let e = query[h * 64 + select(u, 2 * u, F16_KV)];
+  var sum = vec4f(dot(low(keys[0]), e), dot(low(keys[1]), e), dot(low(keys[2]), e), dot(low(keys[3]), e));
+  if (F16_KV) {
+    let f = query[h * 64 + 2 * u + 1];
+    sum += vec4f(dot(high(keys[0]), f), dot(high(keys[1]), f), dot(high(keys[2]), f), dot(high(keys[3]), f));
+  }
+  return sum;
+}
+
+// Writes head h's scores of four keys; the largest.
+fn write_scores(score: vec4f, h: u32, key: u32) -> f32 {
+  let capped = softcapped(score);
+  scores[(h * chunk() + key) / 4] = capped;
+  return max(max(capped.x, capped.y), max(capped.z, capped.w));
+}
+
+// The scores of n keys; by head, the largest of this lane's.
 fn score_keys(run: KvRun, n: u32, kv_head: u32, at: Lane) -> vec4f {
   let key_slot = select(at.lane, subgroup(at) * (subgroup_size(at) / 4) + sublane(at) / 4, USE_SUBGROUPS);
   let part = select(0, sublane(at) % 4, USE_SUBGROUPS);
   var best = vec4f(LOWEST);
   for (var key = 4 * key_slot; key < n; key += 4 * WORKGROUP_SIZE / key_lanes()) {
     let head = four_heads(run, key, n, kv_head);
-    var s = array<vec4f, 4>();  // by head, of the four keys
+    var a = vec4f();  // of the team's heads
+    var b = vec4f();
+    var c = vec4f();
+    var d = vec4f();
     for (var u = part; u < units(); u += key_lanes()) {
-      let a = k_unit(head.x, u);
-      let b = k_unit(head.y, u);
-      let c = k_unit(head.z, u);
-      let d = k_unit(head.w, u);
-      for (var h = 0u; h < 4; h++) {
-        if (h < team_size()) {
-          let e = query[h * 64 + select(u, 2 * u, F16_KV)];
-          s[h] += vec4f(dot(low(a), e), dot(low(b), e), dot(low(c), e), dot(low(d), e));
-          if (F16_KV) {
-            let f = query[h * 64 + 2 * u + 1];
-            s[h] += vec4f(dot(high(a), f), dot(high(b), f), dot(high(c), f), dot(high(d), f));
-          }
-        }
-      }
+      let keys = array<vec4u, 4>(k_unit(head.x, u), k_unit(head.y, u), k_unit(head.z, u), k_unit(head.w, u));
+      a += products(keys, 0, u);
+      if (team_size() > 1) { b += products(keys, 1, u); }
+      if (team_size() > 2) { c += products(keys, 2, u); }
+      if (team_size() > 3) { d += products(keys, 3, u); }
     }
-    for (var h = 0u; h < 4; h++) {
-      if (h < team_size()) {
-        if (USE_SUBGROUPS) {
-          s[h] += subgroup_xor_vec4f(s[h], 1);
-          s[h] += subgroup_xor_vec4f(s[h], 2);
-        }
-        let score = softcapped(s[h]);
-        if (part == h % key_lanes()) { scores[(h * chunk() + key) / 4] = score; }
-        best[h] = max(best[h], max(max(score.x, score.y), max(score.z, score.w)));
+    if (USE_SUBGROUPS) {
+      // Added up over the four lanes, head by head: lane i of them is left with head i.
+      let odd = (part & 1) != 0;
+      let high = (part & 2) != 0;
+      a = select(a, b, odd) + subgroup_xor_vec4f(select(b, a, odd), 1);
+      c = select(c, d, odd) + subgroup_xor_vec4f(select(d, c, odd), 1);
+      a = select(a, c, high) + subgroup_xor_vec4f(select(c, a, high), 2);
+      if (part < team_size()) {
+        best = max(best, select(vec4f(LOWEST), vec4f(write_scores(a, part, key)), vec4u(0, 1, 2, 3) == vec4u(part)));
       }
+    } else {
+      best.x = max(best.x, write_scores(a, 0, key));
+      if (team_size() > 1) { best.y = max(best.y, write_scores(b, 1, key)); }
+      if (team_size() > 2) { best.z = max(best.z, write_scores(c, 2, key)); }
+      if (team_size() > 3) { best.w = max(best.w, write_scores(d, 3, key)); }
     }
   }
   return best;
 }
 
-// Scores to exponentials, zero beyond n.
-fn weigh_keys(n: u32, at: Lane) {
-  for (var h = 0u; h < 4; h++) {
-    if (h < team_size()) {
-      for (var key = 4 * at.lane; key < n; key += 4 * WORKGROUP_SIZE) {
-        let i = (h * chunk() + key) / 4;
-        let p = select(vec4f(), exp(scores[i] - peak[h]), key + vec4u(0, 1, 2, 3) < vec4u(n));
-        scores[i] = p;
-        total[h] += p.x + p.y + p.z + p.w;
-      }
+// Scores of n keys to exponentials, zero beyond n; by head, the sum of this lane's.
+fn weigh_keys(n: u32, at: Lane) -> vec4f {
+  var sums = vec4f();
+  for (var h = 0u; h < team_size(); h++) {
+    var sum = vec4f();
+    for (var key = 4 * at.lane; key < n; key += 4 * WORKGROUP_SIZE) {
+      let i = (h * chunk() + key) / 4;
+      let p = select(vec4f(), exp(scores[i] - peak[h]), key + vec4u(0, 1, 2, 3) < vec4u(n));
+      scores[i] = p;
+      sum += p;
     }
+    sums = select(sums, vec4f(sum.x + sum.y + sum.z + sum.w), vec4u(0, 1, 2, 3) == vec4u(h));
   }
+  return sums;
 }
 
+// A lane's share of the values: every slots-th four keys from `slot` on, and of their head eight dimensions: those of
+// one unit of f16, or of f32 the units `unit` and `other`.
 struct Place { slots: u32, slot: u32, unit: u32, other: u32 }
 
 fn place(at: Lane) -> Place {
@@ -222,28 +243,26 @@ fn place(at: Lane) -> Place {
   return Place(WORKGROUP_SIZE / lanes, at.lane / lanes, unit, unit + lanes);
 }
 
+// Adds four keys' values to head h's sums: `a` for the lane's first four dimensions, `b` for the others.
+fn add_four(h: u32, key: u32, a: array<vec4f, 4>, b: array<vec4f, 4>) {
+  let p = scores[(h * chunk() + key) / 4];
+  sums[2 * h] += p.x * a[0] + p.y * a[1] + p.z * a[2] + p.w * a[3];
+  sums[2 * h + 1] += p.x * b[0] + p.y * b[1] + p.z * b[2] + p.w * b[3];
+}
+
 fn add_values(run: KvRun, n: u32, kv_head: u32, own: Place) {
   if (own.slot >= own.slots) { return; }
   let other = min(own.other, units() - 1);
   for (var key = 4 * own.slot; key < n; key += 4 * own.slots) {
     let head = four_heads(run, key, n, kv_head);
-    let a = v_unit(head.x, own.unit);
-    let b = v_unit(head.y, own.unit);
-    let c = v_unit(head.z, own.unit);
-    let d = v_unit(head.w, own.unit);
-    var m = array<vec4f, 4>();
-    if (F16_KV) {
-      m = array<vec4f, 4>(high(a), high(b), high(c), high(d));
-    } else {
-      m = array<vec4f, 4>(low(v_unit(head.x, other)), low(v_unit(head.y, other)), low(v_unit(head.z, other)), low(v_unit(head.w, other)));
-    }
-    for (var h = 0u; h < 4; h++) {
-      if (h < team_size()) {
-        let p = scores[(h * chunk() + key) / 4];
-        sums[2 * h] += p.x * low(a) + p.y * low(b) + p.z * low(c) + p.w * low(d);
-        sums[2 * h + 1] += p.x * m[0] + p.y * m[1] + p.z * m[2] + p.w * m[3];
-      }
-    }
+    let unit = array<vec4u, 4>(v_unit(head.x, own.unit), v_unit(head.y, own.unit), v_unit(head.z, own.unit), v_unit(head.w, own.unit));
+    let a = array<vec4f, 4>(low(unit[0]), low(unit[1]), low(unit[2]), low(unit[3]));
+    var b = array<vec4f, 4>(high(unit[0]), high(unit[1]), high(unit[2]), high(unit[3]));
+    if (!F16_KV) { b = array<vec4f, 4>(low(v_unit(head.x, other)), low(v_unit(head.y, other)), low(v_unit(head.z, other)), low(v_unit(head.w, other))); }
+    add_four(0, key, a, b);
+    if (team_size() > 1) { add_four(1, key, a, b); }
+    if (team_size() > 2) { add_four(2, key, a, b); }
+    if (team_size() > 3) { add_four(3, key, a, b); }
   }
 }
 
@@ -251,6 +270,46 @@ fn add_values(run: KvRun, n: u32, kv_head: u32, own: Place) {
 fn sums_at(query_head: u32, split: u32) -> u32 { return (query_head * params.splits + split) * params.head_dim; }
 fn peak_at(query_head: u32, split: u32) -> u32 {
   return sums_at(params.rows * params.heads, 0) + 2 * (query_head * params.splits + split);
+}
+
+// Puts this lane's sums of head h where those of a head lie whose place is `place`.
+fn lay_out(h: u32, place: u32, own: Place) {
+  let start = place * 2 * WORKGROUP_SIZE + own.slot * row_stride();
+  scores[start + select(own.unit, 2 * own.unit, F16_KV)] = sums[2 * h];
+  if (F16_KV) { scores[start + 2 * own.unit + 1] = sums[2 * h + 1]; }
+  else if (own.other < units()) { scores[start + own.other] = sums[2 * h + 1]; }
+}
+fn row_stride() -> u32 { return units() * select(1u, 2u, F16_KV); }  // of a slot's sums, in four dimensions
+
+// Adds up the sums over the lanes and writes the results of the heads, or with SPLIT the parts of them.
+fn write_heads(first_head: u32, heads: u32, split: u32, own: Place, at: Lane) {
+  let room = select(512u, 256u, CHUNKED) / (2 * WORKGROUP_SIZE);  // heads at a time
+  let row_units = (params.head_dim + 3) / 4;
+  for (var first = 0u; first < heads; first += room) {
+    if (own.slot < own.slots) {
+      if (first == 0) { lay_out(0, 0, own); }
+      if (team_size() > 1 && first <= 1 && 1 < first + room) { lay_out(1, 1 - first, own); }
+      if (team_size() > 2 && first <= 2 && 2 < first + room) { lay_out(2, 2 - first, own); }
+      if (team_size() > 3 && first <= 3 && 3 < first + room) { lay_out(3, 3 - first, own); }
+    }
+    workgroupBarrier();
+    for (var i = at.lane; i < min(room, heads - first) * row_units; i += WORKGROUP_SIZE) {
+      let h = first + i / row_units;
+      let d = 4 * (i % row_units);
+      var sum = vec4f();
+      for (var slot = 0u; slot < own.slots; slot++) {
+        sum += scores[(h - first) * 2 * WORKGROUP_SIZE + slot * row_stride() + d / 4];
+      }
+      if (!SPLIT) { sum = select(vec4f(), sum / total[h], total[h] > 0); }
+      let there = sums_at(first_head + h, split) + d;
+      for (var j = 0u; j < min(4, params.head_dim - d); j++) { out[there + j] = sum[j]; }
+    }
+    workgroupBarrier();
+  }
+  if (SPLIT && at.lane < heads) {
+    out[peak_at(first_head + at.lane, split)] = peak[at.lane];
+    out[peak_at(first_head + at.lane, split) + 1] = total[at.lane];
+  }
 }
 
 // 32 dimensions of the result of a query head, from block * 32 on: lanes side by side over them, and over the splits.
@@ -287,12 +346,12 @@ fn main(group: Group, at: Lane) {
     return;
   }
   let row = group.id.z;
-  let split = group.id.x;
+  let split = group.id.y;
   let ratio = params.heads / params.kv_heads;
   let teams = (ratio + team_size() - 1) / team_size();
   let team_heads = (ratio + teams - 1) / teams;
-  let team = group.id.y % teams;
-  let kv_head = group.id.y / teams;
+  let team = group.id.x % teams;
+  let kv_head = group.id.x / teams;
   let heads = min(team_heads, ratio - team * team_heads);
   let first_head = row * params.heads + kv_head * ratio + team * team_heads;
 
@@ -315,12 +374,15 @@ fn main(group: Group, at: Lane) {
     let before = peak;
     peak = max(peak, highest_of(score_keys(run, n, kv_head, at), at));
     let decay = exp(before - peak);
-    total *= decay;
-    for (var h = 0u; h < 4; h++) {
-      sums[2 * h] *= decay[h];
-      sums[2 * h + 1] *= decay[h];
-    }
-    weigh_keys(n, at);
+    sums[0] *= decay.x;
+    sums[1] *= decay.x;
+    sums[2] *= decay.y;
+    sums[3] *= decay.y;
+    sums[4] *= decay.z;
+    sums[5] *= decay.z;
+    sums[6] *= decay.w;
+    sums[7] *= decay.w;
+    total = total * decay + weigh_keys(n, at);
     workgroupBarrier();
     add_values(run, n, kv_head, own);
     workgroupBarrier();
@@ -328,31 +390,5 @@ fn main(group: Group, at: Lane) {
 
   total = sum_of(total, at);
 
-  let row_units = (params.head_dim + 3) / 4;
-  let stride = units() * select(1u, 2u, F16_KV);
-  for (var h = 0u; h < 4; h++) {
-    if (h < team_size()) {
-      if (own.slot < own.slots) {
-        let there = own.slot * stride + select(own.unit, 2 * own.unit, F16_KV);
-        scores[there] = sums[2 * h];
-        if (F16_KV) { scores[there + 1] = sums[2 * h + 1]; }
-        else if (own.other < units()) { scores[own.slot * stride + own.other] = sums[2 * h + 1]; }
-      }
-      workgroupBarrier();
-      for (var i = at.lane; i < row_units; i += WORKGROUP_SIZE) {
-        var sum = vec4f();
-        for (var s = 0u; s < own.slots; s++) { sum += scores[s * stride + i]; }
-        if (!SPLIT) { sum = select(vec4f(), sum / total[h], total[h] > 0); }
-        let there = sums_at(first_head + h, split);
-        for (var j = 0u; j < 4; j++) {
-          if (h < heads && 4 * i + j < params.head_dim) { out[there + 4 * i + j] = sum[j]; }
-        }
-      }
-      if (SPLIT && at.lane == 0 && h < heads) {
-        out[peak_at(first_head + h, split)] = peak[h];
-        out[peak_at(first_head + h, split) + 1] = total[h];
-      }
-      workgroupBarrier();
-    }
-  }
+  write_heads(first_head, heads, split, own, at);
 }

@@ -1,7 +1,8 @@
 // attention_decode_test.cpp: the cases of attention_decode.
+#include "kernels/attention_decode/attention_decode.hpp"
+
 #include <cstring>
 
-#include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/lab.hpp"
 #include "kernels/slot.hpp"
 
@@ -12,7 +13,8 @@ namespace {
 gpu::View slots_at(Lab& lab, const std::vector<uint32_t>& positions, size_t stopped) {
   std::vector<uint32_t> words;
   for (size_t i = 0; i < positions.size(); ++i) {
-    const Slot slot{.position = positions[i], .stopped = i == stopped ? Stopped::token : Stopped::running};
+    const Slot slot{.position = positions[i],
+                    .stopped = i == stopped ? Stopped::token : Stopped::running};
     words.resize(words.size() + sizeof slot / 4);
     std::memcpy(&words[words.size() - sizeof slot / 4], &slot, sizeof slot);
   }
@@ -26,7 +28,9 @@ KvCache cache_of(Lab& lab, uint32_t rows, uint32_t kv_heads, uint32_t head_dim, 
 }
 
 void run(Lab& lab, const AttentionDecode& args) {
-  lab.every<AttentionDecode::Overrides>(attention_decode_kernel, [&](auto over) { return attention_decode(lab.caps(), args, over); }, {2e-6, 5e-5});
+  lab.every<AttentionDecode::Overrides>(
+      attention_decode_kernel, [&](auto over) { return attention_decode(lab.caps(), args, over); },
+      {2e-6, 5e-5});
 }
 
 }  // namespace
@@ -35,50 +39,113 @@ KERNEL_TEST(attention_decode) {
   struct Heads {
     uint32_t heads, kv_heads, head_dim;
   };
-  // Every head_dim and ratio of heads at a few lengths; one of them at the lengths around four keys a lane, a
-  // workgroup's keys and a chunk, which is 1024 or 2048 keys over the heads that share it.
+  // Every head_dim and ratio of heads at a few lengths; one of them at the lengths around four keys
+  // a lane, a workgroup's keys and a chunk, which is 1024 or 2048 keys over the heads that share
+  // it.
   for (bool f16 : {false, true}) {
-    for (const auto [heads, kv_heads, dim] : {Heads{1, 1, 1}, {3, 1, 3}, {8, 2, 80}, {16, 1, 128}, {5, 1, 66}, {2, 1, 256}, {14, 2, 64}})
+    for (const auto [heads, kv_heads, dim] : {Heads{1, 1, 1},
+                                              {3, 1, 3},
+                                              {8, 2, 80},
+                                              {16, 1, 128},
+                                              {5, 1, 66},
+                                              {2, 1, 256},
+                                              {14, 2, 64}})
       for (uint32_t kv_len : {1u, 9u, 300u})
-        run(lab, {.q = lab.random({1, heads, dim}, -2, 2), .cache = cache_of(lab, kv_len, kv_heads, dim, f16), .out = lab.output({1, heads, dim}), .kv_len = kv_len, .splits = 3});
-    for (uint32_t kv_len : {0u, 7u, 8u, 63u, 64u, 65u, 255u, 256u, 257u, 511u, 512u, 513u, 1000u, 1025u, 2049u})
-      run(lab, {.q = lab.random({1, 4, 8}, -2, 2), .cache = cache_of(lab, kv_len + 1, 2, 8, f16), .out = lab.output({1, 4, 8}), .kv_len = kv_len, .splits = 5});
+        run(lab, {.q = lab.random({1, heads, dim}, -2, 2),
+                  .cache = cache_of(lab, kv_len, kv_heads, dim, f16),
+                  .out = lab.output({1, heads, dim}),
+                  .kv_len = kv_len,
+                  .splits = 3});
+    for (uint32_t kv_len :
+         {0u, 7u, 8u, 63u, 64u, 65u, 255u, 256u, 257u, 511u, 512u, 513u, 1000u, 1025u, 2049u})
+      run(lab, {.q = lab.random({1, 4, 8}, -2, 2),
+                .cache = cache_of(lab, kv_len + 1, 2, 8, f16),
+                .out = lab.output({1, 4, 8}),
+                .kv_len = kv_len,
+                .splits = 5});
   }
 
-  // Slots of their own lengths, one stopped, and rows of one slot, in every layout, with and without a window.
+  // Slots of their own lengths, one stopped, and rows of one slot, in every layout, with and
+  // without a window.
   const gpu::View slots = slots_at(lab, {0, 99, 40, 70}, 2);
   const gpu::View block_table = lab.words({4, 7}, [](size_t i) { return uint32_t(i * 11 % 28); });
   for (KvLayout layout : {KvLayout::contiguous, KvLayout::ring, KvLayout::paged})
-    for (const StepRows& step : {StepRows{.slots = slots}, StepRows{.slots = slots, .prefill = true, .slot = 1}})
+    for (const StepRows& step :
+         {StepRows{.slots = slots}, StepRows{.slots = slots, .prefill = true, .slot = 1}})
       for (uint32_t window : {0u, 1u, 50u}) {
         KvCache cache = cache_of(lab, 448, 1, 16, window != 0);
         cache.layout = layout;
         cache.capacity = layout == KvLayout::ring ? 64 : 112;
         if (layout == KvLayout::paged) cache.page_size = 16, cache.block_table = block_table;
-        run(lab, {.q = lab.random({4, 3, 16}), .cache = cache, .out = lab.output({4, 3, 16}), .step = step, .scale = 0.5f, .attn_softcap = window ? 1.5f : 0.0f, .sliding_window = window, .splits = 4});
+        run(lab, {.q = lab.random({4, 3, 16}),
+                  .cache = cache,
+                  .out = lab.output({4, 3, 16}),
+                  .step = step,
+                  .scale = 0.5f,
+                  .attn_softcap = window ? 1.5f : 0.0f,
+                  .sliding_window = window,
+                  .splits = 4});
       }
 
-  // One key of 1e5, which takes or leaves everything; equal keys; a block that the cache does not have.
+  // One key of 1e5, which takes or leaves everything; equal keys; a block that the cache does not
+  // have.
   for (float sign : {-1.0f, 1.0f})
     run(lab, {.q = lab.values({1, 2, 8}, [](size_t) { return 1.0f; }),
-              .cache = {.k = lab.values({70, 1, 8}, [&](size_t i) { return i == 33 * 8 ? sign * 1e5f : 0.01f * float(i % 7); }), .v = lab.random({70, 1, 8})},
+              .cache = {.k = lab.values({70, 1, 8},
+                                        [&](size_t i) {
+                                          return i == 33 * 8 ? sign * 1e5f : 0.01f * float(i % 7);
+                                        }),
+                        .v = lab.random({70, 1, 8})},
               .out = lab.output({1, 2, 8}),
               .kv_len = 70,
               .attn_softcap = sign > 0 ? 0.0f : 30.0f});
-  run(lab, {.q = lab.random({1, 1, 8}), .cache = {.k = lab.values({65, 1, 8}, [](size_t) { return 0.5f; }), .v = lab.random({65, 1, 8})}, .out = lab.output({1, 1, 8}), .kv_len = 65});
-  AttentionDecode bad{.q = lab.random({1, 1, 8}), .cache = cache_of(lab, 8, 1, 8, false), .out = lab.output({1, 1, 8}), .kv_len = 3};
-  bad.cache.layout = KvLayout::paged, bad.cache.page_size = 4, bad.cache.block_table = lab.words({1, 2}, [](size_t) { return 9; });
+  run(lab, {.q = lab.random({1, 1, 8}),
+            .cache = {.k = lab.values({65, 1, 8}, [](size_t) { return 0.5f; }),
+                      .v = lab.random({65, 1, 8})},
+            .out = lab.output({1, 1, 8}),
+            .kv_len = 65});
+  AttentionDecode bad{.q = lab.random({1, 1, 8}),
+                      .cache = cache_of(lab, 8, 1, 8, false),
+                      .out = lab.output({1, 1, 8}),
+                      .kv_len = 3};
+  bad.cache.layout = KvLayout::paged, bad.cache.page_size = 4,
+  bad.cache.block_table = lab.words({1, 2}, [](size_t) { return 9; });
   lab.check(attention_decode(lab.caps(), bad));
 
   // Long, whole and split; what the wrapper chooses.
-  const AttentionDecode far{.q = lab.random({1, 2, 4}), .cache = cache_of(lab, 131'072, 1, 4, true), .out = lab.output({1, 2, 4}), .kv_len = 131'072, .splits = 96};
+  const AttentionDecode far{.q = lab.random({1, 2, 4}),
+                            .cache = cache_of(lab, 131'072, 1, 4, true),
+                            .out = lab.output({1, 2, 4}),
+                            .kv_len = 131'072,
+                            .splits = 96};
   lab.check(attention_decode(lab.caps(), far));
-  for (bool split : {false, true}) lab.check(attention_decode(lab.caps(), far, {.f16_kv = true, .use_subgroups = false, .chunked = true, .split = split}));
+  for (bool split : {false, true})
+    lab.check(attention_decode(
+        lab.caps(), far,
+        {.f16_kv = true, .use_subgroups = false, .chunked = true, .split = split}));
 
-  lab.refuses("head_dim is 257", [&] { attention_decode(lab.caps(), {.q = lab.random({1, 1, 257}), .cache = cache_of(lab, 1, 1, 257, false), .out = lab.output({1, 1, 257}), .kv_len = 1}); });
-  lab.refuses("3 heads do not share 2", [&] { attention_decode(lab.caps(), {.q = lab.random({1, 3, 4}), .cache = cache_of(lab, 1, 2, 4, false), .out = lab.output({1, 3, 4}), .kv_len = 1}); });
-  lab.refuses("kv_len 9 on exceed", [&] { auto args = bad; args.kv_len = 9; attention_decode(lab.caps(), args); });
-  lab.refuses("a window of 9 for 1", [&] { auto args = bad; args.cache.layout = KvLayout::ring, args.sliding_window = 9; attention_decode(lab.caps(), args); });
+  lab.refuses("head_dim is 257", [&] {
+    attention_decode(lab.caps(), {.q = lab.random({1, 1, 257}),
+                                  .cache = cache_of(lab, 1, 1, 257, false),
+                                  .out = lab.output({1, 1, 257}),
+                                  .kv_len = 1});
+  });
+  lab.refuses("3 heads do not share 2", [&] {
+    attention_decode(lab.caps(), {.q = lab.random({1, 3, 4}),
+                                  .cache = cache_of(lab, 1, 2, 4, false),
+                                  .out = lab.output({1, 3, 4}),
+                                  .kv_len = 1});
+  });
+  lab.refuses("kv_len 9 on exceed", [&] {
+    auto args = bad;
+    args.kv_len = 9;
+    attention_decode(lab.caps(), args);
+  });
+  lab.refuses("a window of 9 for 1", [&] {
+    auto args = bad;
+    args.cache.layout = KvLayout::ring, args.sliding_window = 9;
+    attention_decode(lab.caps(), args);
+  });
 }
 
 }  // namespace ms

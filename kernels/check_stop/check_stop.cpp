@@ -17,8 +17,8 @@ gpu::Work check_stop(const gpu::Caps&, const CheckStop& a, CheckStop::Overrides 
   require(bool(a.slots) != bool(a.should_stop),
           "check_stop: either slots or should_stop is given; slots is {}, should_stop {}", a.slots,
           a.should_stop);
-  require(!a.should_stop || a.should_stop.size() == rows, "check_stop: should_stop is {}, sampled is {}",
-          a.should_stop, a.sampled);
+  require(!a.should_stop || a.should_stop.size() == rows,
+          "check_stop: should_stop is {}, sampled is {}", a.should_stop, a.sampled);
   require(!a.slots || a.slots.bytes() == rows * sizeof(Slot),
           "check_stop: slots is {}, a Slot has {} words, sampled is {}", a.slots, sizeof(Slot) / 4,
           a.sampled);
@@ -30,8 +30,8 @@ gpu::Work check_stop(const gpu::Caps&, const CheckStop& a, CheckStop::Overrides 
       .kernel = &check_stop_kernel,
       .constants = gpu::constants(over),
       .bindings = {a.sampled, a.should_stop, a.slots, a.history},
-      .params = gpu::bytes(CheckStop::Params{a.eos_token_id, a.max_tokens, a.current_pos, bool(a.slots),
-                                             uint32_t(rows), uint32_t(capacity)}),
+      .params = gpu::bytes(CheckStop::Params{a.eos_token_id, a.max_tokens, a.current_pos,
+                                             bool(a.slots), uint32_t(rows), uint32_t(capacity)}),
       .grid = gpu::fold((rows + over.workgroup_size - 1) / over.workgroup_size)};
 }
 

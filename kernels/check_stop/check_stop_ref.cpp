@@ -8,7 +8,8 @@ namespace ms {
 
 void check_stop_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<CheckStop::Params>();
-  const auto sampled = d.get<uint32_t>(0), should_stop = d.get<uint32_t>(1), history = d.get<uint32_t>(3);
+  const auto sampled = d.get<uint32_t>(0), should_stop = d.get<uint32_t>(1),
+             history = d.get<uint32_t>(3);
   const auto slots = d.get<Slot>(2);
   for (size_t row = 0; row < p.rows; ++row) {
     const uint32_t token = sampled[row];

@@ -27,21 +27,27 @@ KERNEL_TEST(check_stop) {
              .max_tokens = most,
              .current_pos = position});
 
-    // Each row another case: stopped before, at a stop token that counts or not, below, at and beyond the
-    // limit, a position outside the history, more stop tokens claimed than a slot holds.
+    // Each row another case: stopped before, at a stop token that counts or not, below, at and
+    // beyond the limit, a position outside the history, more stop tokens claimed than a slot holds.
     std::vector<Slot> slots(rows);
     for (uint32_t i = 0; i < rows; ++i) {
-      slots[i] = {.token = 99, .position = i % 11, .limit = i % 7 + 1, .stopped = Stopped(i % 5 == 4 ? i % 4 : 0)};
+      slots[i] = {.token = 99,
+                  .position = i % 11,
+                  .limit = i % 7 + 1,
+                  .stopped = Stopped(i % 5 == 4 ? i % 4 : 0)};
       slots[i].stop_count = i % 6 == 5 ? 1000 : i % 3;
       for (uint32_t j = 0; j < 16; ++j) slots[i].stop_tokens[j] = 10 + j;
     }
-    CheckStop args{.sampled = lab.words({rows}, [](size_t i) { return uint32_t(9 + i % 5 + (i % 6 == 5 ? 12 : 0)); }),
-                   .slots = upload(lab, slots)};
+    CheckStop args{
+        .sampled =
+            lab.words({rows}, [](size_t i) { return uint32_t(9 + i % 5 + (i % 6 == 5 ? 12 : 0)); }),
+        .slots = upload(lab, slots)};
     every(args);
     args.history = lab.output({rows, 8}, gpu::Type::u32);
     every(args);
   }
-  lab.check(check_stop(lab.caps(), {.sampled = lab.words({0}, {}), .slots = upload(lab, {})}), exact);
+  lab.check(check_stop(lab.caps(), {.sampled = lab.words({0}, {}), .slots = upload(lab, {})}),
+            exact);
 
   // What the header promises: a prompt of 3 with limit 5 yields 3 tokens, 5 positions filled.
   const Slot start{.token = 7, .position = 2, .limit = 5, .stopped = Stopped::running};
@@ -55,15 +61,20 @@ KERNEL_TEST(check_stop) {
     if (words[3] != (i < 2 ? 0 : float(Stopped::limit)) || words[1] != float(std::min(3 + i, 5u)))
       fail("check_stop: after step {} the position is {}, stopped {}", i, words[1], words[3]);
   }
-  if (lab.read(run.history) != std::vector<float>{float(0xdeadbeef), float(0xdeadbeef), float(0xdeadbeef), 8, 8})
+  if (lab.read(run.history) !=
+      std::vector<float>{float(0xdeadbeef), float(0xdeadbeef), float(0xdeadbeef), 8, 8})
     fail("check_stop: the history is not what was sampled");
 
   const gpu::View three = lab.output({3}, gpu::Type::u32);
-  lab.refuses("should_stop is [3]", [&] { check_stop(lab.caps(), {.sampled = run.sampled, .should_stop = three}); });
-  lab.refuses("slots is [3]", [&] { check_stop(lab.caps(), {.sampled = run.sampled, .slots = three}); });
+  lab.refuses("should_stop is [3]",
+              [&] { check_stop(lab.caps(), {.sampled = run.sampled, .should_stop = three}); });
+  lab.refuses("slots is [3]",
+              [&] { check_stop(lab.caps(), {.sampled = run.sampled, .slots = three}); });
   lab.refuses("either slots or", [&] { check_stop(lab.caps(), {.sampled = run.sampled}); });
   lab.refuses("history is [3]", [&] {
-    check_stop(lab.caps(), {.sampled = run.sampled, .should_stop = lab.output({1}, gpu::Type::u32), .history = three});
+    check_stop(
+        lab.caps(),
+        {.sampled = run.sampled, .history = three, .should_stop = lab.output({1}, gpu::Type::u32)});
   });
 }
 

@@ -22,7 +22,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> indices: array<u32>;
+@group(0) @binding(1) var<storage, read> indices: array<u32>;      // [words] ids, index_stride apart
 @group(0) @binding(2) var<storage, read> quants: array<vec4u>;  // the table, packed: [vocab_size, hidden_size]
 @group(0) @binding(3) var<storage, read> scales: array<u32>;    // the same
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;   // [num_tokens, hidden_size]

@@ -33,7 +33,7 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
   over.weight_type = over.f16_mode ? 0 : uint32_t(a.b.type);
   over.row_lanes = caps.cpu;
   over.int8_activations = over.row_lanes && a.int8_activations && !is_float(a.b.type);
-  if (over.row_lanes) over.workgroup_size = 64, over.tile_m = 16;
+  if (over.row_lanes) over.workgroup_size = 32, over.tile_m = 8, over.lane_n = 8;
   return matmul(caps, a, over);
 }
 
@@ -58,7 +58,7 @@ gpu::Work matmul(const gpu::Caps&, const Matmul& a, Matmul::Overrides over) {
           "matmul: C is {} from column {}: f16 rows and offsets are even, a lane writes pairs", a.c,
           a.c_offset);
   const uint32_t b_stride = is_plain(a.b) ? a.b.cols : a.b.row_blocks() * 32;
-  const uint32_t wide = over.row_lanes ? 2 * over.workgroup_size : 64,
+  const uint32_t wide = over.row_lanes ? over.lane_n * over.workgroup_size : 64,
                  high = over.row_lanes ? over.tile_m : 64;
   return gpu::Dispatch{
       .kernel = &matmul_kernel,

@@ -24,6 +24,7 @@ struct Matmul {
     bool int8_activations = false;
     uint32_t workgroup_size = 256;
     uint32_t tile_m = 8;
+    uint32_t lane_n = 8;
 
     void visit(auto&& v) {
       v("F16_MODE", f16_mode, {false, true});
@@ -33,7 +34,8 @@ struct Matmul {
       v("ROW_LANES", row_lanes, {false, true});
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
       v("WORKGROUP_SIZE", workgroup_size, {256u, 64u});
-      v("TILE_M", tile_m, {8u, 16u}, gpu::in_prelude);
+      v("TILE_M", tile_m, {8u, 4u}, gpu::in_prelude);
+      v("LANE_N", lane_n, {8u, 2u}, gpu::in_prelude);
     }
     std::string_view refusal() const {
       if (f16_mode && mixed_precision)

@@ -1,7 +1,7 @@
 // matmul.wgsl: C = alpha * A B, f32 sums. B is plain, or a packed weight of any type.
 //
 // Tiles of 64 x 64 of C a workgroup of 256 lanes, 4 x 4 a lane, over 32 columns of A at a time; or, with ROW_LANES, every
-// lane keeps weights of two columns of C in registers and meets TILE_M rows of A, which all lanes read at one address.
+// lane keeps LANE_N columns of TILE_M rows of C in registers, where loads cost more than arithmetic.
 // Grid: (columns of C / tile, rows of C / tile, 1).
 // Replaces main of the old matmul_f32.wgsl and matmul_f16w_f32a.wgsl, main and main_vec4 of matmul_f16.wgsl.
 
@@ -12,10 +12,10 @@ override F16_MODE: bool = false;          // A, B and C are f16; WEIGHT_TYPE sta
 override MIXED_PRECISION: bool = false;   // B is f16; WEIGHT_TYPE stays 0
 override USE_VEC4: bool = false;          // A is read in fours: a_stride and K multiples of 4
 override WEIGHT_TYPE: u32 = 0;            // shared/blocks.wgsl; B is packed when it is not 0
-override ROW_LANES: bool = false;         // for devices without fast workgroup memory; B packed or [N, K]
+override ROW_LANES: bool = false;         // lanes own columns of C: for devices whose loads are slow
 override INT8_ACTIVATIONS: bool = false;  // with ROW_LANES: A is rounded to int8, 16 elements a scale; integer weights only
 override WORKGROUP_SIZE: u32 = 256;       // 256 without ROW_LANES
-// const TILE_M: u32, of the prelude: rows of A that a lane meets with ROW_LANES, at most 16
+// const TILE_M, LANE_N: u32, of the prelude: the rows and columns of C a lane, with ROW_LANES; at most 16, and even
 
 struct Params {
   M: u32,
@@ -81,14 +81,13 @@ fn b_at(n: u32, k: u32) -> f32 {
   return bitcast<f32>(select(word << 16, word & 0xffff0000, (i & 1) != 0));
 }
 
+fn b_four(n: u32, k: u32) -> vec4f { return vec4f(b_at(n, k), b_at(n, k + 1), b_at(n, k + 2), b_at(n, k + 3)); }
+
 // The 32 elements of column n of C's operand B from 32 block on.
 fn b_block(n: u32, block: u32) -> array<vec4f, 8> {
   if (weight_type() > BF16) { return decode_block(min(n, params.N - 1) * params.row_blocks + block); }
   var w = array<vec4f, 8>();
-  for (var j = 0u; j < 8; j++) {
-    let k = 32 * block + 4 * j;
-    w[j] = vec4f(b_at(n, k), b_at(n, k + 1), b_at(n, k + 2), b_at(n, k + 3));
-  }
+  for (var j = 0u; j < 8; j++) { w[j] = b_four(n, 32 * block + 4 * j); }
   return w;
 }
 
@@ -168,42 +167,59 @@ fn stage_rows(m0: u32, first: u32, at: Lane) {
   }
 }
 
+// The tile's four columns j of block s of row m of A.
+fn staged(s: u32, j: u32, m: u32) -> vec4f { return bitcast<vec4f>(tile[(s * 8 + j) * TILE_M + m]); }
+
 fn row_lanes(group: Group, at: Lane) {
   let m0 = group.id.y * TILE_M;
-  let n0 = (group.id.x * WORKGROUP_SIZE + at.lane) * 2;
+  let n0 = (group.id.x * WORKGROUP_SIZE + at.lane) * LANE_N;
   let blocks = (params.K + 31) / 32;
-  var sums = array<vec2f, TILE_M>();  // [row] two columns
+  var sums = array<array<f32, LANE_N>, TILE_M>();
   for (var first = 0u; first < blocks; first += CHUNK) {
     workgroupBarrier();
     stage_rows(m0, first, at);
     workgroupBarrier();
     for (var s = 0u; s < min(CHUNK, blocks - first); s++) {
-      for (var r = 0u; r < 2; r++) {
-        if (INT8_ACTIVATIONS) {
-          let w = load_block(min(n0 + r, params.N - 1) * params.row_blocks + first + s);
+      if (weight_type() <= BF16) {
+        for (var j = 0u; j < 8; j++) {
+          var w = array<vec4f, LANE_N>();
+          for (var r = 0u; r < LANE_N; r++) { w[r] = b_four(n0 + r, 32 * (first + s) + 4 * j); }
           for (var m = 0u; m < TILE_M; m++) {
-            let at0 = s * 2 * TILE_M + m;
-            let at1 = at0 + TILE_M;
-            let low = tile[at0];
-            let high = tile[at1];
-            let s0 = bitcast<vec2f>(tile[TILE_M * CHUNK * 2 + at0].xy);
-            let s1 = bitcast<vec2f>(tile[TILE_M * CHUNK * 2 + at1].xy);
-            let d0 = dot4I8Packed(w.q[0], low.x) + dot4I8Packed(w.q[1], low.y) + dot4I8Packed(w.q[2], low.z) + dot4I8Packed(w.q[3], low.w);
-            let d1 = dot4I8Packed(w.q[4], high.x) + dot4I8Packed(w.q[5], high.y) + dot4I8Packed(w.q[6], high.z) + dot4I8Packed(w.q[7], high.w);
-            sums[m][r] += w.scale.x * s0.x * f32(d0) + w.offset.x * s0.y + w.scale.y * s1.x * f32(d1) + w.offset.y * s1.y;
+            let e = staged(s, j, m);
+            for (var r = 0u; r < LANE_N; r++) { sums[m][r] += dot(w[r], e); }
           }
-        } else {
-          let w = b_block(n0 + r, first + s);
-          for (var m = 0u; m < TILE_M; m++) {
-            var sum = 0.0;
-            for (var j = 0u; j < 8; j++) { sum += dot(w[j], bitcast<vec4f>(tile[(s * 8 + j) * TILE_M + m])); }
-            sums[m][r] += sum;
+        }
+        continue;
+      }
+      var w = array<Block, LANE_N>();
+      for (var r = 0u; r < LANE_N; r++) { w[r] = load_block(min(n0 + r, params.N - 1) * params.row_blocks + first + s); }
+      if (INT8_ACTIVATIONS) {
+        for (var m = 0u; m < TILE_M; m++) {
+          let low = tile[s * 2 * TILE_M + m];
+          let high = tile[(s * 2 + 1) * TILE_M + m];
+          let s0 = bitcast<vec2f>(tile[TILE_M * CHUNK * 2 + s * 2 * TILE_M + m].xy);
+          let s1 = bitcast<vec2f>(tile[TILE_M * CHUNK * 2 + (s * 2 + 1) * TILE_M + m].xy);
+          for (var r = 0u; r < LANE_N; r++) {
+            let d0 = dot4I8Packed(w[r].q[0], low.x) + dot4I8Packed(w[r].q[1], low.y) + dot4I8Packed(w[r].q[2], low.z) + dot4I8Packed(w[r].q[3], low.w);
+            let d1 = dot4I8Packed(w[r].q[4], high.x) + dot4I8Packed(w[r].q[5], high.y) + dot4I8Packed(w[r].q[6], high.z) + dot4I8Packed(w[r].q[7], high.w);
+            sums[m][r] += w[r].scale.x * s0.x * f32(d0) + w[r].offset.x * s0.y + w[r].scale.y * s1.x * f32(d1) + w[r].offset.y * s1.y;
           }
+        }
+        continue;
+      }
+      for (var j = 0u; j < 8; j++) {
+        var f = array<vec4f, LANE_N>();
+        for (var r = 0u; r < LANE_N; r++) { f[r] = w[r].scale[j / 4] * vec4f(unpack4xI8(w[r].q[j])) + w[r].offset[j / 4]; }
+        for (var m = 0u; m < TILE_M; m++) {
+          let e = staged(s, j, m);
+          for (var r = 0u; r < LANE_N; r++) { sums[m][r] += dot(f[r], e); }
         }
       }
     }
   }
-  for (var m = 0u; m < TILE_M; m++) { store(m0 + m, n0, vec4f(sums[m], 0, 0), 2); }
+  for (var m = 0u; m < TILE_M; m++) {
+    for (var r = 0u; r < LANE_N; r += 2) { store(m0 + m, n0 + r, vec4f(sums[m][r], sums[m][r + 1], 0, 0), 2); }
+  }
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)

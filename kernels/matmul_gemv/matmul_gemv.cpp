@@ -12,11 +12,11 @@ const gpu::Kernel matmul_gemv_kernel =
     gpu::kernel<MatmulGemv>("matmul_gemv", {in, in, in, in, out}, matmul_gemv_ref);
 
 GemvChoice choose_gemv(const gpu::Caps& caps, const Weight&) {
-  // A software rasteriser runs lanes as SIMD: rows in lanes make every read of x one broadcast.
+  // Software: loads cost more than arithmetic, so many rows share each load of x.
   if (caps.cpu)
     return {.subgroups = false,
             .multicol = true,
-            .shape = {.workgroup_size = 64, .rows = 2, .chunk = 64, .team = 1}};
+            .shape = {.workgroup_size = 32, .rows = 8, .chunk = 64, .team = 1}};
   if (caps.variant.subgroups)
     return {.subgroups = true,
             .multicol = false,

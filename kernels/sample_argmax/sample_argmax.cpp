@@ -15,39 +15,47 @@ const gpu::Kernel sample_argmax_kernel =
 
 gpu::Work sample_argmax(const gpu::Caps& caps, const SampleArgmax& a) {
   SampleArgmax::Overrides over;
-  over.single_pass = !a.partials && a.logits.cols() <= 8192;
+  // One CPU core reads 49,152 logits in the time of a second dispatch.
+  over.single_pass = !a.partials && (caps.cpu || a.logits.cols() <= 8192);
   return sample_argmax(caps, a, over);
 }
 
 gpu::Work sample_argmax(const gpu::Caps&, const SampleArgmax& a, SampleArgmax::Overrides over) {
   const uint32_t rows = a.logits.rows(), vocab = a.logits.cols();
-  require(a.logits.size() <= UINT32_MAX, "sample_argmax: logits is {}, at most 2^32 - 1 elements", a.logits);
+  require(a.logits.size() <= UINT32_MAX, "sample_argmax: logits is {}, at most 2^32 - 1 elements",
+          a.logits);
   require(vocab > 0, "sample_argmax: logits is {}: there is nothing to choose from", a.logits);
-  require(a.sampled.size() == rows, "sample_argmax: sampled is {}, logits is {}", a.sampled, a.logits);
+  require(a.sampled.size() == rows, "sample_argmax: sampled is {}, logits is {}", a.sampled,
+          a.logits);
   require(!a.slots || a.slots.bytes() == rows * sizeof(Slot),
-          "sample_argmax: slots is {}, a Slot has {} words, logits is {}", a.slots, sizeof(Slot) / 4, a.logits);
-  require(!a.best_logit || a.best_logit.size() == rows, "sample_argmax: best_logit is {}, logits is {}",
-          a.best_logit, a.logits);
+          "sample_argmax: slots is {}, a Slot has {} words, logits is {}", a.slots,
+          sizeof(Slot) / 4, a.logits);
+  require(!a.best_logit || a.best_logit.size() == rows,
+          "sample_argmax: best_logit is {}, logits is {}", a.best_logit, a.logits);
   require(a.logit_softcap >= 0, "sample_argmax: a logit_softcap of {}", a.logit_softcap);
-  require(!over.is_reduce_phase || a.partials, "sample_argmax: IS_REDUCE_PHASE without partials to reduce");
-  require(!over.single_pass || !a.partials, "sample_argmax: SINGLE_PASS takes no partials, they are {}", a.partials);
-  require(!a.partials || (a.partials.shape.rank == 3 && a.partials.shape[0] == rows && a.partials.shape[1] > 0 &&
-                          a.partials.shape[2] == 2),
+  require(!over.is_reduce_phase || a.partials,
+          "sample_argmax: IS_REDUCE_PHASE without partials to reduce");
+  require(!over.single_pass || !a.partials,
+          "sample_argmax: SINGLE_PASS takes no partials, they are {}", a.partials);
+  require(!a.partials || (a.partials.shape.rank == 3 && a.partials.shape[0] == rows &&
+                          a.partials.shape[1] > 0 && a.partials.shape[2] == 2),
           "sample_argmax: partials is {}, logits is {}", a.partials, a.logits);
 
   // A part is long enough to be worth a workgroup.
-  const uint32_t parts = a.partials ? a.partials.shape[1] : std::clamp(vocab / (16 * over.workgroup_size), 1u, 256u);
+  const uint32_t parts =
+      a.partials ? a.partials.shape[1] : std::clamp(vocab / (16 * over.workgroup_size), 1u, 256u);
   gpu::Work work;
-  const gpu::View partials =
-      over.single_pass ? gpu::View{} : a.partials ? a.partials : work.add_scratch({rows, parts, 2}, gpu::Type::u32);
+  const gpu::View partials = over.single_pass ? gpu::View{}
+                             : a.partials     ? a.partials
+                                              : work.add_scratch({rows, parts, 2}, gpu::Type::u32);
   const auto dispatch = [&](uint64_t groups) {
-    work.dispatches.push_back(
-        {.kernel = &sample_argmax_kernel,
-         .constants = gpu::constants(over),
-         .bindings = {a.slots, a.logits, partials, a.sampled, a.best_logit},
-         .params = gpu::bytes(SampleArgmax::Params{rows, vocab, parts, a.pad_token_id, a.logit_softcap, bool(a.slots),
-                                                   bool(a.best_logit)}),
-         .grid = gpu::fold(groups)});
+    work.dispatches.push_back({.kernel = &sample_argmax_kernel,
+                               .constants = gpu::constants(over),
+                               .bindings = {a.slots, a.logits, partials, a.sampled, a.best_logit},
+                               .params = gpu::bytes(SampleArgmax::Params{
+                                   rows, vocab, parts, a.pad_token_id, a.logit_softcap,
+                                   bool(a.slots), bool(a.best_logit)}),
+                               .grid = gpu::fold(groups)});
   };
   if (a.partials || over.single_pass) {
     dispatch(over.single_pass || over.is_reduce_phase ? rows : uint64_t(rows) * parts);

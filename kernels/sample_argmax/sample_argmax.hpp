@@ -1,19 +1,20 @@
 // sample_argmax.hpp: the id of each row's largest logit: greedy sampling.
 //
-// Ties go to the lowest id. NaN, minus infinity and pad_token_id never win; a row of nothing else gives 0.
+// Ties go to the lowest id. NaN, minus infinity and pad_token_id never win; a row of nothing else
+// gives 0.
 #pragma once
 #include "gpu/work.hpp"
 
 namespace ms {
 
 struct SampleArgmax {
-  gpu::View slots = {};      // [rows, 32] u32: struct Slot; rows whose slot does not run are left as they are
-  gpu::View logits;          // [rows, vocab] f32
-  gpu::View sampled;         // [rows] u32
-  gpu::View best_logit = {}; // [rows] f32: the winner's, after the softcap; written when given
-  gpu::View partials = {};   // [rows, parts, 2] u32: given, only the phase that IS_REDUCE_PHASE names is made
-  uint32_t pad_token_id = 0xffffffff;  // never wins; 0xffffffff: none
-  float logit_softcap = 0;             // 0: none; c: c * tanh(logit / c), which changes no order
+  gpu::View slots = {};       // [rows, 32] u32: struct Slot; those not running keep their rows
+  gpu::View logits;           // [rows, vocab] f32
+  gpu::View sampled;          // [rows] u32
+  gpu::View best_logit = {};  // [rows] f32: the winner's, after the softcap; written when given
+  gpu::View partials = {};  // [rows, parts, 2] u32: given, IS_REDUCE_PHASE names the only dispatch
+  uint32_t pad_token_id = 0xffffffff;  // 0xffffffff: none
+  float logit_softcap = 0;             // c * tanh(logit / c), which changes no order; 0: none
 
   struct Overrides {
     uint32_t workgroup_size = 256;
@@ -36,10 +37,11 @@ struct SampleArgmax {
   };
 };
 
-// SINGLE_PASS: one dispatch of a workgroup a row. Else two: workgroups over parts of each row, then their
-// reduction, through scratch unless `partials` is given.
+// SINGLE_PASS: one dispatch, of a workgroup a row. Else two, through scratch: workgroups over parts
+// of each row, then their reduction.
 gpu::Work sample_argmax(const gpu::Caps& caps, const SampleArgmax& args);  // chooses the overrides
-gpu::Work sample_argmax(const gpu::Caps& caps, const SampleArgmax& args, SampleArgmax::Overrides over);
+gpu::Work sample_argmax(const gpu::Caps& caps, const SampleArgmax& args,
+                        SampleArgmax::Overrides over);
 
 extern const gpu::Kernel sample_argmax_kernel;
 

@@ -1,8 +1,8 @@
 // sample_argmax.wgsl: the id of each row's largest logit; ties to the lowest id.
 //
-// SINGLE_PASS: a workgroup a row. Else two dispatches: a workgroup for each of `parts` ranges of a row writes
-// its winner, and with IS_REDUCE_PHASE a workgroup a row reduces those. Any vocabulary. Grid: rows, or
-// rows * parts, folded into (x, y) beyond 65535.
+// SINGLE_PASS: a workgroup a row. Else two dispatches: a workgroup for each of `parts` ranges of a row
+// writes its winner, and with IS_REDUCE_PHASE a workgroup a row reduces those. Any vocabulary.
+// Grid: rows, or rows * parts, folded into (x, y) beyond 65535.
 // Replaces argmax, argmax_reduce and sample_single_pass of the old sample.wgsl.
 
 #import lane
@@ -28,7 +28,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> logits: array<f32>;              // [rows, vocab_size]
 @group(0) @binding(3) var<storage, read_write> partials: array<vec2u>;    // [rows, parts]: key, id
 @group(0) @binding(4) var<storage, read_write> sampled: array<u32>;       // [rows]
-@group(0) @binding(5) var<storage, read_write> best_logit: array<f32>;    // [rows], unwritten if !has_best_logit
+@group(0) @binding(5) var<storage, read_write> best_logit: array<f32>;    // [rows], if has_best_logit
 
 fn key_at(row: u32, id: u32) -> u32 {
   if (id == params.pad_token_id) { return 0; }

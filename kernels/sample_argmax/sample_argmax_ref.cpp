@@ -23,7 +23,8 @@ void sample_argmax_ref(const gpu::HostDispatch& d) {
         if (key > best || (key == best && candidate < id)) best = key, id = candidate;
       };
       if (over.is_reduce_phase)
-        for (size_t i = row * p.parts; i < (row + 1) * p.parts; ++i) offer(partials[2 * i], partials[2 * i + 1]);
+        for (size_t i = row * p.parts; i < (row + 1) * p.parts; ++i)
+          offer(partials[2 * i], partials[2 * i + 1]);
       else
         for (uint32_t i = part * part_size; i < std::min(p.vocab_size, (part + 1) * part_size); ++i)
           offer(i == p.pad_token_id ? 0 : key_of(logits[row * p.vocab_size + i]), i);

@@ -1,16 +1,16 @@
 // sample_topk.wgsl: draws a token per row by its Slot's sampler parameters, or lists a row's top k.
 //
 // By the uniform `phase`; a row is a slot, and rows whose slot does not run are left as they are:
-//   0 summaries  a lane per group of 16 logits: its largest key, and its mass or its best score
+//   0 summaries  a lane for every `span` logits
 //   1 lists      a workgroup a row: the top_k largest logits and their ids
 //   2 draw       a workgroup a row: the token
-//   3 penalties  a lane per recent token or biased id, in place on the logits, before phase 0
-// What is kept is everything at or before a threshold (key, id) in the order of falling logit, then rising id.
-// The draw is a race: the largest of probability / exponential noise of (seed, position, id) among the kept
-// wins, whatever the order of evaluation. Where the threshold of top-k is not near the top, a radix search over
-// keys, then ids, finds it; that of top-p over many ids is not searched for: a winner that lies beyond it is
-// rejected, with all that follows it. Any vocabulary, any k; lists of at most 256.
-// Grid: workgroups by phase, folded into (x, y) beyond 65535.
+//   3 penalties  a lane for each recent token or biased id, before the others: in place on the logits
+// Kept is what stands at or before a threshold (key, id) in the order of falling logit, then rising id. The
+// draw is a race: of the kept, the largest probability / exponential noise of (seed, position, id) wins, in
+// whatever order they are seen. The k best are listed and ranked; for many, or many ties, a radix search
+// over keys, then ids, finds their threshold. That of top-p over the whole vocabulary is not searched for:
+// a winner beyond it is rejected, with all that stands after it. Any vocabulary, any k; lists up to 512.
+// Grid: rows * parts, folded into (x, y) beyond 65535.
 // Replaces find_topk_phase1, find_topk_phase2 and softmax_and_sample of the old sample.wgsl.
 
 #import lane
@@ -25,7 +25,7 @@ const LISTS = 1;
 const DRAW = 2;
 const PENALTIES = 3;
 
-const LIST_SIZE = 512u;  // logits that are ranked; at least two lists of the longest
+const LIST_SIZE = 512u;  // logits that are ranked at once
 const NO_ID = 0xffffffffu;
 
 struct Params {
@@ -40,10 +40,11 @@ struct Params {
   has_mask: u32,
   capacity: u32,       // of the history; 0: there is none
   biases: u32,         // pairs a row
+  parts: u32,          // workgroups a row
 }
 
-// Of params.span logits, WORKGROUP_SIZE apart: the largest key; where the draw needs them, their mass and their best of the race, both
-// relative to that key.
+// Of `span` logits, WORKGROUP_SIZE apart: the largest key and, where the draw needs them, relative to that
+// key their mass and the best in the race.
 struct Summary { key: u32, mass: f32, race: f32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -53,19 +54,17 @@ struct Summary { key: u32, mass: f32, race: f32 }
 @group(0) @binding(4) var<storage, read> mask: array<u32>;                 // [rows, (vocab_size + 31) / 32]
 @group(0) @binding(5) var<storage, read_write> logits: array<f32>;         // [rows, vocab_size]
 @group(0) @binding(6) var<storage, read_write> summaries: array<Summary>;  // [rows, summary_count()]
-@group(0) @binding(7) var<storage, read_write> ids: array<u32>;            // [rows] drawn, or [rows, top_k] listed
-@group(0) @binding(8) var<storage, read_write> topk_logits: array<f32>;    // [rows, top_k] listed
+@group(0) @binding(7) var<storage, read_write> ids: array<u32>;            // [rows], by lists [rows, top_k]
+@group(0) @binding(8) var<storage, read_write> topk_logits: array<f32>;    // by lists [rows, top_k]
 
 var<workgroup> lanes: array<u32, WORKGROUP_SIZE>;
 var<workgroup> histogram: array<atomic<u32>, WORKGROUP_SIZE>;
 var<workgroup> listed: atomic<u32>;
 var<workgroup> list_key: array<u32, LIST_SIZE>;
 var<workgroup> list_id: array<u32, LIST_SIZE>;
-var<workgroup> order: array<u32, LIST_SIZE>;    // indices into the list, best first
+var<workgroup> order: array<u32, LIST_SIZE>;   // indices into the list, best first
 var<workgroup> masses: array<f32, LIST_SIZE>;   // in that order
 var<workgroup> shared_u32: u32;
-
-// --- one logit
 
 fn key_at(row: u32, id: u32) -> u32 {
   if (id >= params.vocab_size || id == params.pad_token_id) { return 0; }
@@ -81,7 +80,7 @@ fn level(key: u32) -> f32 {
   return clamp(softcap(logit_of(key), params.logit_softcap), -1e38, 1e38);
 }
 
-// How a row's logits become probabilities, relative to that of the level `top`, and what its noise depends on.
+// What makes probabilities of a row's logits, relative to that at the level `top`, and what seeds its noise.
 struct Scale { top: f32, temperature: f32, noise: vec2u }
 
 fn scale_of(row: u32, top_key: u32) -> Scale {
@@ -104,16 +103,17 @@ fn mix(value: u32) -> u32 {
   return x ^ (x >> 16);
 }
 
-// Exponential noise -ln(1 - u), u uniform of 32 bits. The rare winners have a small u, where it is a series.
+// Exponential noise -ln(1 - u), u uniform of 32 bits. Winners have a small u, where a series keeps the bits.
 fn noise(id: u32, scale: Scale) -> f32 {
-  let u = min((f32(mix(mix(id + scale.noise.x) ^ scale.noise.y)) + 0.5) / 4294967296.0, 0.99999994);
+  let bits = mix(mix(id + scale.noise.x) ^ scale.noise.y);
+  let u = min((f32(bits) + 0.5) / 4294967296.0, 0.99999994);
   return select(-log(1 - u), u * (1 + u * (0.5 + u * (0.33333333 + u * 0.25))), u < 0.03);
 }
 
-// --- summaries
-
 // Top-k as a row's slot has it; 0: the whole vocabulary.
-fn top_k_of(row: u32) -> u32 { return select(slots[row].top_k, 0, slots[row].top_k >= params.vocab_size); }
+fn top_k_of(row: u32) -> u32 {
+  return select(slots[row].top_k, 0, slots[row].top_k >= params.vocab_size);
+}
 
 // Without top-k all logits take part in the race, unless min-p keeps a few; top-p needs their mass.
 fn draws_from_all(row: u32) -> bool {
@@ -128,12 +128,15 @@ fn summary_count() -> u32 {
 }
 
 fn id_of(summary: u32, i: u32) -> u32 {
-  return summary / WORKGROUP_SIZE * WORKGROUP_SIZE * params.span + i * WORKGROUP_SIZE + summary % WORKGROUP_SIZE;
+  let chunk = summary / WORKGROUP_SIZE;
+  return (chunk * params.span + i) * WORKGROUP_SIZE + summary % WORKGROUP_SIZE;
 }
 
 fn summarise(row: u32, summary: u32) {
   var result = Summary();
-  for (var i = 0u; i < params.span; i++) { result.key = max(result.key, key_at(row, id_of(summary, i))); }
+  for (var i = 0u; i < params.span; i++) {
+    result.key = max(result.key, key_at(row, id_of(summary, i)));
+  }
   let mass = needs_mass(row);
   let racing = needs_race(row);
   if ((mass || racing) && result.key != 0) {
@@ -150,10 +153,8 @@ fn summarise(row: u32, summary: u32) {
   summaries[row * summary_count() + summary] = result;
 }
 
-// --- what is kept
-
 struct Threshold { key: u32, id: u32 }
-const ALL = Threshold(1, NO_ID);  // but key 0
+fn everything() -> Threshold { return Threshold(1, NO_ID); }  // but key 0
 
 fn is_kept(key: u32, id: u32, keep: Threshold) -> bool {
   return key > keep.key || (key == keep.key && id <= keep.id);
@@ -179,8 +180,8 @@ fn mass_of(row: u32, keep: Threshold, summarised: bool, scale: Scale, at: Lane) 
   return workgroup_sum(mass, at);
 }
 
-// The threshold of a row's k best logits, or of its k best summaries, from one key down to another; ALL if
-// there are fewer. A radix search: first by ~key, then by id among the logits of one key.
+// The threshold of a row's k best logits, or of its k best summaries, from one key down to another; everything
+// if there are fewer. A radix search: first by ~key, then by id among the logits of one key.
 fn search(row: u32, k: u32, in_summaries: bool, highest: u32, lowest: u32, at: Lane) -> Threshold {
   let count = summary_count();
   let span = select(params.span, 1, in_summaries);
@@ -214,8 +215,9 @@ fn search(row: u32, k: u32, in_summaries: bool, highest: u32, lowest: u32, at: L
     var reached = above;
     for (var i = 0u; i <= at.lane; i++) { reached += lanes[i]; }
     // The first bin with which k are reached, and whether just k are.
-    let pick = workgroup_largest(select(0, (WORKGROUP_SIZE - at.lane) * 2 + u32(reached == k), reached >= k), at);
-    if (pick == 0) { return ALL; }
+    let claim = (WORKGROUP_SIZE - at.lane) * 2 + u32(reached == k);
+    let pick = workgroup_largest(select(0, claim, reached >= k), at);
+    if (pick == 0) { return everything(); }
     let bin = WORKGROUP_SIZE - pick / 2;
     for (var i = 0u; i < bin; i++) { above += lanes[i]; }
     first += bin << shift;
@@ -229,7 +231,7 @@ fn search(row: u32, k: u32, in_summaries: bool, highest: u32, lowest: u32, at: L
       last = params.vocab_size - 1;
     }
   }
-  return ALL;
+  return everything();
 }
 
 // Lists what is kept, in no order; returns its number, of which LIST_SIZE are listed.
@@ -255,20 +257,22 @@ fn list(row: u32, keep: Threshold, at: Lane) -> u32 {
   return workgroupUniformLoad(&shared_u32);
 }
 
-// A row's k best logits: orders a list of at least those, best first, and returns its length; or, for k beyond
-// LIST_SIZE, returns more than that, and `keep` is their threshold. `best` is the largest key of this lane's
-// summaries, `top_key` of all.
 struct Best { listed: u32, keep: Threshold }
 
+// A row's k best logits: orders a list of at least those, best first, and returns its length; for k beyond
+// LIST_SIZE `listed` is beyond it too, and `keep` is their threshold. `best` is the largest key of this
+// lane's summaries, `top_key` of all.
 fn find_best(row: u32, k: u32, best: u32, top_key: u32, at: Lane) -> Best {
   // First by a bound that k logits reach, and few more: the k-th best of lanes, or of summaries.
   let few = k <= WORKGROUP_SIZE / 4 * 3;
-  var keep = ALL;
+  var keep = everything();
   if (few) {
     lanes[at.lane] = best;
     workgroupBarrier();
     var rank = 0u;
-    for (var i = 0u; i < WORKGROUP_SIZE; i++) { rank += u32(lanes[i] > best || (lanes[i] == best && i < at.lane)); }
+    for (var i = 0u; i < WORKGROUP_SIZE; i++) {
+      rank += u32(lanes[i] > best || (lanes[i] == best && i < at.lane));
+    }
     if (rank == k - 1) { shared_u32 = max(best, 1); }
     keep.key = workgroupUniformLoad(&shared_u32);
   }
@@ -283,37 +287,41 @@ fn find_best(row: u32, k: u32, best: u32, top_key: u32, at: Lane) -> Best {
     let key = list_key[i];
     let id = list_id[i];
     var rank = 0u;
-    for (var j = 0u; j < n; j++) { rank += u32(list_key[j] > key || (list_key[j] == key && list_id[j] < id)); }
+    for (var j = 0u; j < n; j++) {
+      rank += u32(list_key[j] > key || (list_key[j] == key && list_id[j] < id));
+    }
     order[rank] = i;
   }
   workgroupBarrier();
   return Best(n, keep);
 }
 
-// --- the phases
-
-// The winner of the race among what the threshold and min-p keep; at temperature 0 the best. Where all is kept
-// the summaries name the winner's.
+// The winner of the race among what the threshold and min-p keep; at temperature 0 the best logit. Where all
+// is kept, `summarised`, each lane looks at one summary only.
 fn winner(row: u32, keep: Threshold, summarised: bool, scale: Scale, at: Lane) -> u32 {
   let count = summary_count();
   let greedy = slots[row].temperature <= 0;
   var lowest = -3.4e38;  // level that min-p keeps
-  if (slots[row].min_p > 0) { lowest = scale.top + scale.temperature * log(min(slots[row].min_p, 1)); }
-  var chosen = count;  // the lane's only summary to be looked at
+  if (slots[row].min_p > 0) {
+    lowest = scale.top + scale.temperature * log(min(slots[row].min_p, 1));
+  }
+  var s = at.lane;
+  let step = select(WORKGROUP_SIZE, count, summarised);
   if (summarised) {
     var best = 0.0;
-    for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
-      let summary = summaries[row * count + s];
+    s = count;
+    for (var i = at.lane; i < count; i += WORKGROUP_SIZE) {
+      let summary = summaries[row * count + i];
       let race = summary.race * weight_of(summary.key, scale);
       if (race > best) {
         best = race;
-        chosen = s;
+        s = i;
       }
     }
   }
 
   var won = vec2u(0);  // rank, id
-  for (var s = select(at.lane, chosen, summarised); s < count; s += select(WORKGROUP_SIZE, count, summarised)) {
+  for (; s < count; s += step) {
     let best = summaries[row * count + s].key;
     if (best < keep.key || level(best) < lowest) { continue; }
     for (var i = 0u; i < params.span; i++) {
@@ -321,7 +329,8 @@ fn winner(row: u32, keep: Threshold, summarised: bool, scale: Scale, at: Lane) -
       let key = key_at(row, id);
       if (!is_kept(key, id, keep) || level(key) < lowest) { continue; }
       var rank = key;
-      if (!greedy) { rank = bitcast<u32>(weight_of(key, scale) / noise(id, scale)); }  // bits of positives keep the order
+      // The bits of numbers that are not negative are in their order.
+      if (!greedy) { rank = bitcast<u32>(weight_of(key, scale) / noise(id, scale)); }
       if (rank > won.x) { won = vec2u(rank, id); }  // a lane's ids grow: of equals the lowest stays
     }
   }
@@ -342,7 +351,9 @@ fn goal_of(row: u32, mass: f32) -> f32 { return max(slots[row].top_p * mass, 0.5
 fn limit(row: u32, n: u32, scale: Scale, at: Lane) -> Threshold {
   var kept = n;
   if (slots[row].top_p < 1) {
-    for (var i = at.lane; i < n; i += WORKGROUP_SIZE) { masses[i] = weight_of(list_key[order[i]], scale); }
+    for (var i = at.lane; i < n; i += WORKGROUP_SIZE) {
+      masses[i] = weight_of(list_key[order[i]], scale);
+    }
     workgroupBarrier();
     let goal = goal_of(row, sum_before(n));
     kept = 0;
@@ -357,9 +368,9 @@ fn limit(row: u32, n: u32, scale: Scale, at: Lane) -> Threshold {
 
 fn draw(row: u32, k: u32, found: Best, top_key: u32, at: Lane) {
   let scale = scale_of(row, top_key);
-  let all = k == 0 && found.keep.key == 1;  // is kept but for min-p
+  let all = k == 0 && found.keep.key == 1;  // is kept, but for min-p
+  let limited = slots[row].top_p < 1 && (all || k > LIST_SIZE);  // by top-p, whose threshold is not known
   var keep = found.keep;
-  var limited = slots[row].top_p < 1 && (all || k > LIST_SIZE);  // by top-p, but the threshold is not known
   if (k != 0 && k <= LIST_SIZE) { keep = limit(row, min(k, found.listed), scale, at); }
 
   // A winner with the goal or more before it is beyond top-p, and so is all after it.
@@ -381,12 +392,14 @@ fn draw(row: u32, k: u32, found: Best, top_key: u32, at: Lane) {
 fn choose(row: u32, at: Lane) {
   let count = summary_count();
   var best = 0u;  // of this lane
-  for (var s = at.lane; s < count; s += WORKGROUP_SIZE) { best = max(best, summaries[row * count + s].key); }
+  for (var s = at.lane; s < count; s += WORKGROUP_SIZE) {
+    best = max(best, summaries[row * count + s].key);
+  }
   let top_key = workgroup_largest(best, at);
 
   let listing = params.phase == LISTS;
   var k = params.top_k;
-  var found = Best(0, ALL);
+  var found = Best(0, everything());
   if (!listing) {
     k = top_k_of(row);
     if (slots[row].temperature <= 0) {
@@ -411,30 +424,41 @@ fn choose(row: u32, at: Lane) {
   }
 }
 
-// Each token of the recent history and each biased id is some lane's; of equal ones the last does the work.
-fn penalise(row: u32, lane: u32) {
+// Each recent token and each biased id is some lane's; of equal ones the last does the work.
+fn penalise(row: u32, subject: u32) {
   let position = min(slots[row].position, params.capacity);
   let end = position + u32(position < params.capacity);  // tokens up to the position, itself among them
   let recent = min(slots[row].penalty_last_n, end);
   let first = row * params.capacity + end - recent;
-  if (lane >= recent + params.biases) { return; }
+  if (subject >= recent + params.biases) { return; }
   var token = 0u;
-  if (lane < recent) { token = history[first + lane]; } else { token = bias[row * params.biases + lane - recent].x; }
+  if (subject < recent) {
+    token = history[first + subject];
+  } else {
+    token = bias[row * params.biases + subject - recent].x;
+  }
   if (token >= params.vocab_size) { return; }
 
   var repeats = 0u;
   var change = 0.0;
   var owner = 0u;
   for (var i = 0u; i < recent; i++) {
-    if (history[first + i] == token) { repeats++; owner = i; }
+    if (history[first + i] == token) {
+      repeats++;
+      owner = i;
+    }
   }
   for (var i = 0u; i < params.biases; i++) {
     let pair = bias[row * params.biases + i];
-    if (pair.x == token) { change += bitcast<f32>(pair.y); owner = recent + i; }
+    if (pair.x == token) {
+      change += bitcast<f32>(pair.y);
+      owner = recent + i;
+    }
   }
+  if (owner != subject) { return; }
   let i = row * params.vocab_size + token;
   var logit = logits[i];
-  if (owner != lane || key_of(logit) == 0) { return; }
+  if (key_of(logit) == 0) { return; }
   if (repeats > 0) {
     let penalty = slots[row].repeat_penalty;
     if (logit > 0) { logit /= penalty; } else { logit *= penalty; }
@@ -445,17 +469,17 @@ fn penalise(row: u32, lane: u32) {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  var parts = 1u;  // workgroups of a row
-  if (params.phase == SUMMARIES) { parts = summary_count() / WORKGROUP_SIZE; }
-  if (params.phase == PENALTIES) { parts = (params.capacity + params.biases + WORKGROUP_SIZE - 1) / WORKGROUP_SIZE; }
   let index = group.id.y * group.count.x + group.id.x;
-  let row = index / parts;
-  if (row >= params.rows) { return; }  // uniform, as is all that chooses a path: a whole workgroup leaves together
+  let row = index / params.parts;
+  if (row >= params.rows) { return; }  // uniform: a whole workgroup leaves together
   if (params.has_slots != 0 && slots[row].stopped != 0) { return; }
-  let lane = index % parts * WORKGROUP_SIZE + at.lane;
+  let lane = index % params.parts * WORKGROUP_SIZE + at.lane;
   switch (params.phase) {
     case SUMMARIES: { summarise(row, lane); }
-    case PENALTIES: { penalise(row, lane); }
-    default: { choose(row, at); }
+    case PENALTIES: {
+      let lanes_of_row = params.parts * WORKGROUP_SIZE;
+      for (var i = lane; i < params.capacity + params.biases; i += lanes_of_row) { penalise(row, i); }
+    }
+    default: { choose(row, at); }  // LISTS, DRAW
   }
 }

@@ -1,6 +1,7 @@
 // sample_topk_ref.cpp: the CPU twin of sample_topk.wgsl, in double. It is the specification.
 //
-// The draw sorts the whole vocabulary and reads no summaries; it shares only the noise with the kernel.
+// The draw sorts the whole vocabulary and reads no summaries; it shares only the noise with the
+// kernel.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -18,24 +19,30 @@ using Params = SampleTopk::Params;
 
 struct Candidate {
   uint32_t key, id;
-  bool operator<(const Candidate& other) const { return key != other.key ? key > other.key : id < other.id; }
+  bool operator<(const Candidate& other) const {
+    return key != other.key ? key > other.key : id < other.id;
+  }
 };
 
 // Everything that a row's sampler depends on.
 struct Row {
   const Params& p;
   Slot slot;
-  std::span<float> logits;     // [vocab_size]
-  std::span<uint32_t> mask;    // [(vocab_size + 31) / 32]
+  std::span<float> logits;   // [vocab_size]
+  std::span<uint32_t> mask;  // [(vocab_size + 31) / 32]
 
   uint32_t key(uint32_t id) const {
     if (id >= p.vocab_size || id == p.pad_token_id) return 0;
     if (p.has_mask && !(mask[id / 32] >> id % 32 & 1)) return 0;
     return key_of(logits[id]);
   }
-  double level(uint32_t key) const { return std::clamp(softcap(logit_of(key), p.logit_softcap), -1e38, 1e38); }
+  double level(uint32_t key) const {
+    return std::clamp(softcap(logit_of(key), p.logit_softcap), -1e38, 1e38);
+  }
   // The probability relative to the largest.
-  double weight(uint32_t key, double top) const { return std::exp((level(key) - top) / std::max(slot.temperature, 1e-20f)); }
+  double weight(uint32_t key, double top) const {
+    return std::exp((level(key) - top) / std::max(slot.temperature, 1e-20f));
+  }
 
   // What may be drawn, in the order of sampling.
   std::vector<Candidate> sorted() const {
@@ -61,7 +68,8 @@ double noise(const Slot& slot, uint32_t id) {
 
 void summarise(const Row& row, uint32_t lanes, uint32_t span, std::span<uint32_t> summaries) {
   const Slot& slot = row.slot;
-  const bool all = row.p.has_slots && slot.temperature > 0 && (slot.top_k == 0 || slot.top_k >= row.p.vocab_size);
+  const bool all = row.p.has_slots && slot.temperature > 0 &&
+                   (slot.top_k == 0 || slot.top_k >= row.p.vocab_size);
   for (uint32_t s = 0; s < summaries.size() / 3; ++s) {
     std::vector<Candidate> covered;
     for (uint32_t i = 0; i < span; ++i) {
@@ -86,7 +94,8 @@ void list(const Row& row, std::span<uint32_t> ids, std::span<float> logits) {
   const auto best = row.sorted();
   for (size_t i = 0; i < ids.size(); ++i) {
     ids[i] = i < best.size() ? best[i].id : 0xffffffff;
-    logits[i] = i < best.size() ? float(softcap(logit_of(best[i].key), row.p.logit_softcap)) : -3.4e38f;
+    logits[i] =
+        i < best.size() ? float(softcap(logit_of(best[i].key), row.p.logit_softcap)) : -3.4e38f;
   }
 }
 
@@ -119,10 +128,12 @@ void penalise(const Row& row, std::span<const uint32_t> history, std::span<const
   const Slot& slot = row.slot;
   const size_t end = std::min<size_t>(size_t(slot.position) + 1, history.size());
   std::map<uint32_t, uint32_t> repeats;
-  for (size_t i = end - std::min<size_t>(end, slot.penalty_last_n); i < end; ++i) ++repeats[history[i]];
+  for (size_t i = end - std::min<size_t>(end, slot.penalty_last_n); i < end; ++i)
+    ++repeats[history[i]];
   std::map<uint32_t, double> change;
   for (const auto& [token, n] : repeats) change[token] += 0;
-  for (size_t i = 0; i + 1 < bias.size(); i += 2) change[bias[i]] += std::bit_cast<float>(bias[i + 1]);
+  for (size_t i = 0; i + 1 < bias.size(); i += 2)
+    change[bias[i]] += std::bit_cast<float>(bias[i + 1]);
   for (const auto& [token, added] : change) {
     if (token >= row.p.vocab_size || key_of(row.logits[token]) == 0) continue;
     double logit = row.logits[token];
@@ -138,21 +149,32 @@ void penalise(const Row& row, std::span<const uint32_t> history, std::span<const
 
 void sample_topk_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<Params>();
-  const uint32_t lanes = d.overrides<SampleTopk::Overrides>().workgroup_size, chunk = lanes * p.span;
+  const uint32_t lanes = d.overrides<SampleTopk::Overrides>().workgroup_size,
+                 chunk = lanes * p.span;
   const auto slots = d.get<Slot>(0);
   const auto history = d.get<uint32_t>(1), bias = d.get<uint32_t>(2), mask = d.get<uint32_t>(3);
   const auto logits = d.get<float>(4), topk_logits = d.get<float>(7);
   const auto summaries = d.get<uint32_t>(5), ids = d.get<uint32_t>(6);
-  const size_t words = (p.vocab_size + 31) / 32, summary_words = size_t(p.vocab_size + chunk - 1) / chunk * lanes * 3;
+  const size_t words = (p.vocab_size + 31) / 32,
+               summary_words = size_t(p.vocab_size + chunk - 1) / chunk * lanes * 3;
   for (size_t i = 0; i < p.rows; ++i) {
-    const Row row{p, p.has_slots ? slots[i] : Slot{.stopped = Stopped::running}, logits.subspan(i * p.vocab_size, p.vocab_size),
+    const Row row{p, p.has_slots ? slots[i] : Slot{.stopped = Stopped::running},
+                  logits.subspan(i * p.vocab_size, p.vocab_size),
                   p.has_mask ? mask.subspan(i * words, words) : mask};
     if (row.slot.stopped != Stopped::running) continue;
     switch (p.phase) {
-      case SampleTopk::summaries: summarise(row, lanes, p.span, summaries.subspan(i * summary_words, summary_words)); break;
-      case SampleTopk::lists: list(row, ids.subspan(i * p.top_k, p.top_k), topk_logits.subspan(i * p.top_k, p.top_k)); break;
-      case SampleTopk::draw: ids[i] = draw(row); break;
-      default: penalise(row, history.subspan(i * p.capacity, p.capacity), bias.subspan(i * p.biases * 2, p.biases * 2));
+      case SampleTopk::summaries:
+        summarise(row, lanes, p.span, summaries.subspan(i * summary_words, summary_words));
+        break;
+      case SampleTopk::lists:
+        list(row, ids.subspan(i * p.top_k, p.top_k), topk_logits.subspan(i * p.top_k, p.top_k));
+        break;
+      case SampleTopk::draw:
+        ids[i] = draw(row);
+        break;
+      default:
+        penalise(row, history.subspan(i * p.capacity, p.capacity),
+                 bias.subspan(i * p.biases * 2, p.biases * 2));
     }
   }
 }

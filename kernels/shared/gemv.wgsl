@@ -70,30 +70,48 @@ fn stage(v: Vector, scale: f32, first: u32, at: Lane) {
   }
 }
 
-// Block b of the weights times block s of what is staged.
-fn block_dot(b: u32, s: u32) -> f32 {
+// A block of what is staged, in registers: rows share its loads.
+struct Staged {
+  e: array<vec4f, 8>,
+  q: array<vec4u, 2>,
+  s: vec4f,  // sums of 16 and 16 elements; with INT8_ACTIVATIONS {scale, scale * sum} of each half
+}
+
+fn load_staged(s: u32) -> Staged {
+  var x = Staged();
+  if (INT8_ACTIVATIONS) {
+    x.q[0] = staged_int8[s];
+    x.q[1] = staged_int8[CHUNK + s];
+    x.s = vec4f(staged_scale[s], staged_scale[CHUNK + s]);
+  } else {
+    for (var j = 0u; j < 8; j++) { x.e[j] = staged[j * CHUNK + s]; }
+    if (weight_type() > BF16) { x.s = vec4f(staged_sum[s], staged_sum[CHUNK + s], 0, 0); }
+  }
+  return x;
+}
+
+// Block b of the weights times a block of the vector.
+fn block_dot(b: u32, x: Staged) -> f32 {
   if (weight_type() <= BF16) {
     let w = load_floats(b);
     var sum = 0.0;
-    for (var j = 0u; j < 8; j++) { sum += dot(w[j], staged[j * CHUNK + s]); }
+    for (var j = 0u; j < 8; j++) { sum += dot(w[j], x.e[j]); }
     return sum;
   }
   let block = load_block(b);
   if (INT8_ACTIVATIONS) {
-    let low = staged_int8[s];
-    let high = staged_int8[CHUNK + s];
+    let low = x.q[0];
+    let high = x.q[1];
     let a = dot4I8Packed(block.q[0], low.x) + dot4I8Packed(block.q[1], low.y) + dot4I8Packed(block.q[2], low.z) + dot4I8Packed(block.q[3], low.w);
     let c = dot4I8Packed(block.q[4], high.x) + dot4I8Packed(block.q[5], high.y) + dot4I8Packed(block.q[6], high.z) + dot4I8Packed(block.q[7], high.w);
-    let s0 = staged_scale[s];
-    let s1 = staged_scale[CHUNK + s];
-    return block.scale.x * s0.x * f32(a) + block.offset.x * s0.y + block.scale.y * s1.x * f32(c) + block.offset.y * s1.y;
+    return block.scale.x * x.s.x * f32(a) + block.offset.x * x.s.y + block.scale.y * x.s.z * f32(c) + block.offset.y * x.s.w;
   }
   var sum = vec2f();
   for (var j = 0u; j < 4; j++) {
-    sum.x += dot(vec4f(unpack4xI8(block.q[j])), staged[j * CHUNK + s]);
-    sum.y += dot(vec4f(unpack4xI8(block.q[j + 4])), staged[(j + 4) * CHUNK + s]);
+    sum.x += dot(vec4f(unpack4xI8(block.q[j])), x.e[j]);
+    sum.y += dot(vec4f(unpack4xI8(block.q[j + 4])), x.e[j + 4]);
   }
-  return dot(block.scale, sum) + dot(block.offset, vec2f(staged_sum[s], staged_sum[CHUNK + s]));
+  return dot(block.scale, sum) + dot(block.offset, x.s.xy);
 }
 
 // Which team of its workgroup a lane is in, and its place there.
@@ -136,8 +154,9 @@ fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, team: Team, at: Lane) 
     workgroupBarrier();
     let count = min(CHUNK, v.row_blocks - first);
     for (var s = team.lane; s < count; s += team.lanes) {
+      let x = load_staged(s);
       for (var r = 0u; r < ROWS; r++) {
-        sums[r] += block_dot(min(first_row + r, rows - 1) * v.row_blocks + first + s, s);
+        sums[r] += block_dot(min(first_row + r, rows - 1) * v.row_blocks + first + s, x);
       }
     }
   }

@@ -7,7 +7,8 @@
 
 namespace ms {
 
-// Larger logit, larger key; 0 for what is never sampled: NaN and minus infinity. Both zeros are one key.
+// Larger logit, larger key; 0 for what is never sampled: NaN and minus infinity. Both zeros are one
+// key.
 inline uint32_t key_of(float logit) {
   if (std::isnan(logit) || logit == -INFINITY) return 0;
   const uint32_t bits = std::bit_cast<uint32_t>(logit);
@@ -21,6 +22,8 @@ inline float logit_of(uint32_t key) {
   return std::bit_cast<float>(key & 0x80000000 ? key & 0x7fffffff : ~key);
 }
 
-inline double softcap(double logit, double cap) { return cap == 0 ? logit : cap * std::tanh(logit / cap); }
+inline double softcap(double logit, double cap) {
+  return cap == 0 ? logit : cap * std::tanh(logit / cap);
+}
 
 }  // namespace ms

@@ -1,5 +1,6 @@
-// order.wgsl: logits as u32 keys in the order of sampling, and the largest key of a workgroup. Needs: #import
-// lane.
+// order.wgsl: logits as u32 keys in the order of sampling, and the largest key of a workgroup.
+//
+// Needs: #import lane.
 
 // Larger logit, larger key; 0 for what is never sampled: NaN and minus infinity. Both zeros are one key.
 // By bits, since compilers may assume that there is no NaN.
@@ -20,7 +21,7 @@ fn logit_of(key: u32) -> f32 {
 // cap * tanh(logit / cap); cap 0: the logit itself.
 fn softcap(logit: f32, cap: f32) -> f32 {
   if (cap == 0) { return logit; }
-  return cap * tanh(clamp(logit / cap, -20.0, 20.0));  // tanh(20) is 1 in f32; larger arguments may overflow
+  return cap * tanh(clamp(logit / cap, -20.0, 20.0));  // tanh(20) is 1 in f32; beyond it may overflow
 }
 
 var<workgroup> largest_found: atomic<u32>;
@@ -31,6 +32,6 @@ fn workgroup_largest(value: u32, at: Lane) -> u32 {
   let partial = subgroup_max_u32(value);
   if (sublane(at) == 0) { atomicMax(&largest_found, partial); }
   workgroupBarrier();
-  if (at.lane == 0) { largest_result = atomicExchange(&largest_found, 0); }  // 0 for the next call, as at first
+  if (at.lane == 0) { largest_result = atomicExchange(&largest_found, 0); }  // 0 as at first, for the next
   return workgroupUniformLoad(&largest_result);
 }

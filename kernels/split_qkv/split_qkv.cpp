@@ -8,15 +8,18 @@ namespace ms {
 using gpu::in, gpu::out;
 
 void split_qkv_ref(const gpu::HostDispatch& d);
-const gpu::Kernel split_qkv_kernel = gpu::kernel<SplitQkv>("split_qkv", {in, in, in, in, in, out, out, out}, split_qkv_ref);
+const gpu::Kernel split_qkv_kernel =
+    gpu::kernel<SplitQkv>("split_qkv", {in, in, in, in, in, out, out, out}, split_qkv_ref);
 
 namespace {
 
 // A plain k or v of `size` elements a row.
-void check_plain(const char* name, const gpu::View& view, uint32_t rows, uint32_t size, uint32_t head_dim, bool f16) {
+void check_plain(const char* name, const gpu::View& view, uint32_t rows, uint32_t size,
+                 uint32_t head_dim, bool f16) {
   const uint32_t dim = head_dim ? head_dim : size;
   const uint64_t padded = f16 ? uint64_t(size / dim) * ((dim + 1) / 2 * 2) : size;
-  require(view.size() == rows * padded, "split_qkv: {} is {}, want [{}, {}]", name, view, rows, padded);
+  require(view.size() == rows * padded, "split_qkv: {} is {}, want [{}, {}]", name, view, rows,
+          padded);
 }
 
 }  // namespace
@@ -28,39 +31,53 @@ gpu::Work split_qkv(const gpu::Caps& caps, const SplitQkv& a) {
 gpu::Work split_qkv(const gpu::Caps&, const SplitQkv& a, SplitQkv::Overrides over) {
   const KvCache& cache = a.cache;
   const uint32_t rows = a.qkv.rows(), cols = a.qkv.cols();
-  require(rows && a.q.size() % rows == 0 && a.q.size() / rows < cols, "split_qkv: q is {}, qkv is {}", a.q, a.qkv);
+  require(rows && a.q.size() % rows == 0 && a.q.size() / rows < cols,
+          "split_qkv: q is {}, qkv is {}", a.q, a.qkv);
   const uint32_t q_size = uint32_t(a.q.size() / rows);
   const uint32_t k_size = a.k_size ? a.k_size : (cols - q_size) / 2;
-  require(k_size && k_size < cols - q_size, "split_qkv: q takes {} and k {} of the {} columns of qkv", q_size, k_size, cols);
+  require(k_size && k_size < cols - q_size,
+          "split_qkv: q takes {} and k {} of the {} columns of qkv", q_size, k_size, cols);
   const uint32_t v_size = cols - q_size - k_size;
   const uint32_t dim = a.head_dim;
-  require(!dim || (q_size % dim == 0 && k_size % dim == 0 && v_size % dim == 0), "split_qkv: q, k and v of {}, {} and {} are not whole heads of {}", q_size, k_size, v_size, dim);
+  require(!dim || (q_size % dim == 0 && k_size % dim == 0 && v_size % dim == 0),
+          "split_qkv: q, k and v of {}, {} and {} are not whole heads of {}", q_size, k_size,
+          v_size, dim);
 
-  require(over.f16_out == (cache.k.type == gpu::Type::f16) && cache.k.type == cache.v.type && cache.k.type != gpu::Type::u32, "split_qkv: F16_OUT is {}, k is {}, v is {}", over.f16_out, cache.k, cache.v);
+  require(over.f16_out == (cache.k.type == gpu::Type::f16) && cache.k.type == cache.v.type &&
+              cache.k.type != gpu::Type::u32,
+          "split_qkv: F16_OUT is {}, k is {}, v is {}", over.f16_out, cache.k, cache.v);
   if (cache.layout == KvLayout::plain) {
     check_plain("k", cache.k, rows, k_size, dim, over.f16_out);
     check_plain("v", cache.v, rows, v_size, dim, over.f16_out);
-    require(!a.step.slots || (a.step.prefill ? a.step.slot < a.step.slots.rows() : rows <= a.step.slots.rows()), "split_qkv: {} rows from slot {} of slots, {}", rows, a.step.slot, a.step.slots);
+    require(!a.step.slots ||
+                (a.step.prefill ? a.step.slot < a.step.slots.rows() : rows <= a.step.slots.rows()),
+            "split_qkv: {} rows from slot {} of slots, {}", rows, a.step.slot, a.step.slots);
   } else {
-    require(dim && k_size == v_size, "split_qkv: a cache wants head_dim, got {}, and k as wide as v, got {} and {}", dim, k_size, v_size);
+    require(dim && k_size == v_size,
+            "split_qkv: a cache wants head_dim, got {}, and k as wide as v, got {} and {}", dim,
+            k_size, v_size);
     check_kv("split_qkv", cache, a.step, rows, k_size / dim, dim);
     // Two rows must not meet in one row of a ring.
-    require(cache.layout != KvLayout::ring || rows <= cache.positions() || (a.step.slots && !a.step.prefill), "split_qkv: {} rows of one slot do not fit a ring of {}", rows, cache.positions());
+    require(cache.layout != KvLayout::ring || rows <= cache.positions() ||
+                (a.step.slots && !a.step.prefill),
+            "split_qkv: {} rows of one slot do not fit a ring of {}", rows, cache.positions());
   }
 
-  require(over.rope == bool(a.cos) && bool(a.cos) == bool(a.sin), "split_qkv: ROPE is {}, cos is {}, sin is {}", over.rope, a.cos, a.sin);
+  require(over.rope == bool(a.cos) && bool(a.cos) == bool(a.sin),
+          "split_qkv: ROPE is {}, cos is {}, sin is {}", over.rope, a.cos, a.sin);
   const uint32_t rotary_dim = over.rope ? 2 * a.cos.cols() : 0;
-  require(!over.rope || (a.cos.shape == a.sin.shape && a.cos.size() && dim && rotary_dim <= dim), "split_qkv: cos is {}, sin is {}, heads have {} elements", a.cos, a.sin, dim);
+  require(!over.rope || (a.cos.shape == a.sin.shape && a.cos.size() && dim && rotary_dim <= dim),
+          "split_qkv: cos is {}, sin is {}, heads have {} elements", a.cos, a.sin, dim);
 
   const uint64_t heads = dim ? cols / dim : 3;
   return gpu::Dispatch{
       .kernel = &split_qkv_kernel,
       .constants = gpu::constants(over),
       .bindings = {a.qkv, a.cos, a.sin, a.step.slots, cache.block_table, a.q, cache.k, cache.v},
-      .params = gpu::bytes(SplitQkv::Params{rows, q_size, k_size, v_size, dim,
-                                            bool(a.step.slots), a.step.prefill, a.step.slot, a.step.start_pos,
-                                            uint32_t(cache.layout), cache.rows(), cache.positions(), cache.page_size,
-                                            over.rope ? a.cos.rows() : 0, rotary_dim, a.interleaved}),
+      .params = gpu::bytes(SplitQkv::Params{
+          rows, q_size, k_size, v_size, dim, bool(a.step.slots), a.step.prefill, a.step.slot,
+          a.step.start_pos, uint32_t(cache.layout), cache.rows(), cache.positions(),
+          cache.page_size, over.rope ? a.cos.rows() : 0, rotary_dim, a.interleaved}),
       .grid = gpu::fold(rows * heads)};
 }
 

@@ -1,16 +1,18 @@
-// split_qkv.hpp: rows of [q | k | v] taken apart: q as it is, k and v into a KV cache or plainly beside it.
+// split_qkv.hpp: rows of [q | k | v] taken apart: q as it is, k and v into a KV cache or plainly
+// beside it.
 //
-// With cos and sin, q and k are rotated on the way (RoPE, Su et al., 2021). What is not written: K and V of a
-// position the cache has no row for, and of a stopped slot's row in a decode step.
+// With cos and sin, q and k are rotated on the way (RoPE, Su et al., 2021). What is not written: K
+// and V of a position the cache has no row for, and of a stopped slot's row in a decode step.
 #pragma once
 #include "kernels/kv.hpp"
 
 namespace ms {
 
 struct SplitQkv {
-  gpu::View qkv;          // [rows, q_size + k_size + v_size] f32
-  gpu::View q;            // [rows, q_size] f32
-  KvCache cache;          // plain: k [rows, k_size], v [rows, v_size], f16 with each head rounded up to even
+  gpu::View qkv;  // [rows, q_size + k_size + v_size] f32
+  gpu::View q;    // [rows, q_size] f32
+  KvCache
+      cache;  // plain: k [rows, k_size], v [rows, v_size], f16 with each head rounded up to even
   StepRows step = {};
   uint32_t head_dim = 0;  // may be 0 when plain without RoPE: q, k and v are then of one head each
   uint32_t k_size = 0;    // 0: half of what q leaves, as in every cache

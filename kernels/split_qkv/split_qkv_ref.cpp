@@ -11,7 +11,8 @@ namespace ms {
 void split_qkv_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<SplitQkv::Params>();
   const auto over = d.overrides<SplitQkv::Overrides>();
-  const auto qkv = d.get<float>(0), cos = d.get<float>(1), sin = d.get<float>(2), q = d.get<float>(5);
+  const auto qkv = d.get<float>(0), cos = d.get<float>(1), sin = d.get<float>(2),
+             q = d.get<float>(5);
   const auto slots = d.get<Slot>(3);
   const auto block_table = d.get<uint32_t>(4);
   const uint32_t half = p.rotary_dim / 2;
@@ -32,7 +33,9 @@ void split_qkv_ref(const gpu::HostDispatch& d) {
                     : double(head[b]) * cos[angle] + double(head[a]) * sin[angle];
     };
     const auto dim_of = [&](uint32_t size) { return p.head_dim ? p.head_dim : size; };
-    for (uint32_t i = 0; i < p.q_size; ++i) q[size_t(row) * p.q_size + i] = float(turned(from + i / dim_of(p.q_size) * dim_of(p.q_size), i % dim_of(p.q_size)));
+    for (uint32_t i = 0; i < p.q_size; ++i)
+      q[size_t(row) * p.q_size + i] =
+          float(turned(from + i / dim_of(p.q_size) * dim_of(p.q_size), i % dim_of(p.q_size)));
 
     size_t to = row;
     if (p.kv_layout != uint32_t(KvLayout::plain)) {
@@ -48,8 +51,10 @@ void split_qkv_ref(const gpu::HostDispatch& d) {
           const float* start = values + head * dim;
           const double value = i >= dim ? 0 : is_k ? turned(start, i) : start[i];
           const size_t at = (to * (size / dim) + head) * padded + i;
-          if (over.f16_out) d.get<uint16_t>(binding)[at] = f32_to_f16(float(std::clamp(value, -65504.0, 65504.0)));
-          else d.get<float>(binding)[at] = float(value);
+          if (over.f16_out)
+            d.get<uint16_t>(binding)[at] = f32_to_f16(float(std::clamp(value, -65504.0, 65504.0)));
+          else
+            d.get<float>(binding)[at] = float(value);
         }
     };
     write(6, from + p.q_size, p.k_size, true);

@@ -1,9 +1,10 @@
 // split_qkv_test.cpp: the cases of split_qkv.
+#include "kernels/split_qkv/split_qkv.hpp"
+
 #include <cstring>
 
 #include "kernels/lab.hpp"
 #include "kernels/slot.hpp"
-#include "kernels/split_qkv/split_qkv.hpp"
 
 namespace ms {
 
@@ -11,19 +12,24 @@ namespace {
 
 gpu::View slots_at(Lab& lab, const std::vector<uint32_t>& positions, size_t stopped) {
   std::vector<Slot> slots(positions.size());
-  for (size_t i = 0; i < slots.size(); ++i) slots[i].position = positions[i], slots[i].stopped = i == stopped ? Stopped::token : Stopped::running;
+  for (size_t i = 0; i < slots.size(); ++i)
+    slots[i].position = positions[i],
+    slots[i].stopped = i == stopped ? Stopped::token : Stopped::running;
   std::vector<uint32_t> words(slots.size() * sizeof(Slot) / 4);
   std::memcpy(words.data(), slots.data(), slots.size() * sizeof(Slot));
   return lab.words({slots.size(), sizeof(Slot) / 4}, [&](size_t i) { return words[i]; });
 }
 
 // Memory that is not all written must hold no NaN, which equals nothing.
-gpu::View kv(Lab& lab, gpu::Shape shape, bool f16) { return f16 ? lab.random_f16(shape) : lab.random(shape); }
+gpu::View kv(Lab& lab, gpu::Shape shape, bool f16) {
+  return f16 ? lab.random_f16(shape) : lab.random(shape);
+}
 
 void run(Lab& lab, SplitQkv args) {
   const bool f16 = args.cache.k.type == gpu::Type::f16;
   const Tolerance tolerance = f16 ? f16_storage : Tolerance{};
-  lab.every<SplitQkv::Overrides>(split_qkv_kernel, [&](auto over) { return split_qkv(lab.caps(), args, over); }, tolerance);
+  lab.every<SplitQkv::Overrides>(
+      split_qkv_kernel, [&](auto over) { return split_qkv(lab.caps(), args, over); }, tolerance);
 }
 
 }  // namespace
@@ -33,7 +39,11 @@ KERNEL_TEST(split_qkv) {
   for (uint32_t dim : {1u, 3u, 32u, 63u, 64u, 65u, 256u})
     for (bool f16 : {false, true}) {
       const uint32_t padded = f16 ? (dim + 1) / 2 * 2 : dim;
-      SplitQkv args{.qkv = lab.random({3, 4 * dim}), .q = lab.output({3, 2 * dim}), .cache = {.k = lab.output({3, padded}, f16 ? gpu::Type::f16 : gpu::Type::f32), .v = lab.output({3, padded}, f16 ? gpu::Type::f16 : gpu::Type::f32), .layout = KvLayout::plain}};
+      SplitQkv args{.qkv = lab.random({3, 4 * dim}),
+                    .q = lab.output({3, 2 * dim}),
+                    .cache = {.k = lab.output({3, padded}, f16 ? gpu::Type::f16 : gpu::Type::f32),
+                              .v = lab.output({3, padded}, f16 ? gpu::Type::f16 : gpu::Type::f32),
+                              .layout = KvLayout::plain}};
       run(lab, args);
       args.head_dim = dim;
       run(lab, args);
@@ -42,39 +52,83 @@ KERNEL_TEST(split_qkv) {
       args.step.start_pos = 3;  // the last row is beyond the tables
       for (bool interleaved : {false, true}) args.interleaved = interleaved, run(lab, args);
     }
-  run(lab, {.qkv = lab.random({2, 5 + 3 + 70}), .q = lab.output({2, 5}), .cache = {.k = lab.output({2, 3}), .v = lab.output({2, 70}), .layout = KvLayout::plain}, .k_size = 3});
+  run(lab, {.qkv = lab.random({2, 5 + 3 + 70}),
+            .q = lab.output({2, 5}),
+            .cache = {.k = lab.output({2, 3}), .v = lab.output({2, 70}), .layout = KvLayout::plain},
+            .k_size = 3});
 
-  // Caches: three slots at positions of their own, the second stopped; a prefill of one of them; no slots.
+  // Caches: three slots at positions of their own, the second stopped; a prefill of one of them; no
+  // slots.
   constexpr uint32_t heads = 3, kv_heads = 2, dim = 6, cols = (heads + 2 * kv_heads) * dim;
   const gpu::View slots = slots_at(lab, {7, 2, 11}, 1);
   const gpu::View block_table = lab.words({3, 3}, [](size_t i) { return uint32_t(8 - i); });
   for (bool f16 : {false, true})
     for (KvLayout layout : {KvLayout::contiguous, KvLayout::ring, KvLayout::paged})
-      for (StepRows step : {StepRows{.slots = slots}, StepRows{.slots = slots, .prefill = true, .slot = 2}, StepRows{.start_pos = 9}}) {
-        const uint32_t capacity = layout == KvLayout::ring ? 5 : 12;  // paged and contiguous: prefill runs out of rows
+      for (StepRows step :
+           {StepRows{.slots = slots}, StepRows{.slots = slots, .prefill = true, .slot = 2},
+            StepRows{.start_pos = 9}}) {
+        const uint32_t capacity =
+            layout == KvLayout::ring ? 5 : 12;  // paged and contiguous: prefill runs out of rows
         const gpu::View cache = kv(lab, {36, kv_heads, dim}, f16);
-        SplitQkv args{.qkv = lab.random({3, cols}),
-                      .q = lab.output({3, heads * dim}),
-                      .cache = {.k = cache, .v = kv(lab, {36, kv_heads, dim}, f16), .layout = layout, .capacity = capacity, .page_size = 4, .block_table = layout == KvLayout::paged ? block_table : gpu::View{}},
-                      .step = step,
-                      .head_dim = dim,
-                      .cos = lab.random({20, 2}),
-                      .sin = lab.random({20, 2})};
+        SplitQkv args{
+            .qkv = lab.random({3, cols}),
+            .q = lab.output({3, heads * dim}),
+            .cache = {.k = cache,
+                      .v = kv(lab, {36, kv_heads, dim}, f16),
+                      .layout = layout,
+                      .capacity = capacity,
+                      .page_size = 4,
+                      .block_table = layout == KvLayout::paged ? block_table : gpu::View{}},
+            .step = step,
+            .head_dim = dim,
+            .cos = lab.random({20, 2}),
+            .sin = lab.random({20, 2})};
         run(lab, args);
       }
 
-  // A block table that names a block the cache does not have, values beyond f16, more than 65,535 workgroups.
-  SplitQkv bad{.qkv = lab.random({1, 3}), .q = lab.output({1, 1}), .cache = {.k = kv(lab, {4, 1, 1}, false), .v = kv(lab, {4, 1, 1}, false), .layout = KvLayout::paged, .page_size = 2, .block_table = lab.words({1, 2}, [](size_t) { return 7; })}, .head_dim = 1};
+  // A block table that names a block the cache does not have, values beyond f16, more than 65,535
+  // workgroups.
+  SplitQkv bad{.qkv = lab.random({1, 3}),
+               .q = lab.output({1, 1}),
+               .cache = {.k = kv(lab, {4, 1, 1}, false),
+                         .v = kv(lab, {4, 1, 1}, false),
+                         .layout = KvLayout::paged,
+                         .page_size = 2,
+                         .block_table = lab.words({1, 2}, [](size_t) { return 7; })},
+               .head_dim = 1};
   lab.check(split_qkv(lab.caps(), bad));
-  run(lab, {.qkv = lab.values({1, 6}, [](size_t i) { return i % 2 ? 1e5f : -1e5f; }), .q = lab.output({1, 2}), .cache = {.k = lab.output({1, 2}, gpu::Type::f16), .v = lab.output({1, 2}, gpu::Type::f16), .layout = KvLayout::plain}});
-  lab.check(split_qkv(lab.caps(), {.qkv = lab.random({22'000, 3}), .q = lab.output({22'000, 1}), .cache = {.k = lab.output({22'000, 1}), .v = lab.output({22'000, 1}), .layout = KvLayout::plain}}));
+  run(lab, {.qkv = lab.values({1, 6}, [](size_t i) { return i % 2 ? 1e5f : -1e5f; }),
+            .q = lab.output({1, 2}),
+            .cache = {.k = lab.output({1, 2}, gpu::Type::f16),
+                      .v = lab.output({1, 2}, gpu::Type::f16),
+                      .layout = KvLayout::plain}});
+  lab.check(split_qkv(lab.caps(), {.qkv = lab.random({22'000, 3}),
+                                   .q = lab.output({22'000, 1}),
+                                   .cache = {.k = lab.output({22'000, 1}),
+                                             .v = lab.output({22'000, 1}),
+                                             .layout = KvLayout::plain}}));
 
   lab.refuses("do not fit a ring of 4", [&] {
-    split_qkv(lab.caps(), {.qkv = lab.random({5, 3}), .q = lab.output({5, 1}), .cache = {.k = bad.cache.k, .v = bad.cache.v, .layout = KvLayout::ring}, .head_dim = 1});
+    split_qkv(lab.caps(), {.qkv = lab.random({5, 3}),
+                           .q = lab.output({5, 1}),
+                           .cache = {.k = bad.cache.k, .v = bad.cache.v, .layout = KvLayout::ring},
+                           .head_dim = 1});
   });
-  lab.refuses("not whole heads of 2", [&] { auto args = bad; args.head_dim = 2; split_qkv(lab.caps(), args); });
-  lab.refuses("block_table is [1, 2]", [&] { auto args = bad; args.cache.capacity = 6; split_qkv(lab.caps(), args); });
-  lab.refuses("want [kv_rows, 1, 1]", [&] { auto args = bad; args.cache.v = lab.random({3, 1, 1}); split_qkv(lab.caps(), args); });
+  lab.refuses("not whole heads of 2", [&] {
+    auto args = bad;
+    args.head_dim = 2;
+    split_qkv(lab.caps(), args);
+  });
+  lab.refuses("block_table is [1, 2]", [&] {
+    auto args = bad;
+    args.cache.capacity = 6;
+    split_qkv(lab.caps(), args);
+  });
+  lab.refuses("want [kv_rows, 1, 1]", [&] {
+    auto args = bad;
+    args.cache.v = lab.random({3, 1, 1});
+    split_qkv(lab.caps(), args);
+  });
 }
 
 }  // namespace ms

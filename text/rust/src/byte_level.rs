@@ -5,8 +5,8 @@ use fancy_regex::{Regex, RegexBuilder};
 use tokenizers::models::bpe::BPE;
 use tokenizers::Model;
 
-// The splits of the models' tokenizer.json, but possessive (++) where what follows can't begin with what was taken:
-// the same matches, without a stack of the ways back.
+// The splits of the models' tokenizer.json, but possessive (++) where what follows can't begin with what was
+// taken: the same matches, without a stack of the ways back.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s+(?!\S)|\s++";
 const LLAMA3: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}++|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*+|",
@@ -58,8 +58,8 @@ const DEEPSEEK_CJK: &str = r"[\u{4E00}-\u{9FA5}\u{0800}-\u{4E00}\u{AC00}-\u{D7FF
 /// How text is split before the merges: each expression in turn isolates its matches in the pieces so far.
 struct Split {
     expressions: &'static [&'static str],
-    // Llama 3 and Tekken: a piece that is a token as it stands is not taken apart ("ignore_merges"), and texts
-    // begin with bos unless the file says otherwise.
+    // Llama 3 and Tekken: a piece that is a token as it stands is not taken apart ("ignore_merges"), and
+    // texts begin with bos unless the file says otherwise.
     as_llama3: bool,
 }
 
@@ -114,8 +114,9 @@ pub struct ByteLevel {
 }
 
 impl ByteLevel {
-    /// `vocabulary`: what text may turn into; `merges`: pairs of its tokens, the first merges first. A byte that no
-    /// token spells is left out of the result, as by the models' own tokenizers (SmolLM2 lacks 0x04 and others).
+    /// `vocabulary`: what text may turn into; `merges`: pairs of its tokens, the first merges first. A byte
+    /// that no token spells is left out of the result, as by the models' own tokenizers (SmolLM2 lacks 0x04
+    /// and others).
     pub fn new(
         pre: &str,
         vocabulary: AHashMap<String, u32>,

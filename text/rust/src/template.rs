@@ -1,5 +1,5 @@
-//! Chat templates: Jinja as transformers' apply_chat_template runs it. A template comes with a model, from anyone:
-//! its steps, memory, time and output are limited.
+//! Chat templates: Jinja as transformers' apply_chat_template runs it. A template comes with a model, from
+//! anyone: its steps, memory, time and output are limited.
 use crate::limits::{run, Limits, Stopped};
 use crate::python;
 use chrono::Local;
@@ -103,8 +103,8 @@ impl io::Write for Output {
     }
 }
 
-/// The methods of Python's str, dict and list. Those that minijinja-contrib lacks or has otherwise come first: there
-/// find() counts bytes where slices count characters, and count("") never ends.
+/// The methods of Python's str, dict and list. Those that minijinja-contrib lacks or has otherwise come
+/// first: there find() counts bytes where slices count characters, and count("") never ends.
 fn python_method(state: &State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     if let (Some(text), [what]) = (value.as_str(), args) {
         let position = |found: Option<usize>| found.map_or(-1, |at| text[..at].chars().count() as i64);
@@ -132,7 +132,8 @@ fn strftime_now(format: &str) -> Result<String, Error> {
     Ok(out)
 }
 
-/// {% generation %} … {% endgeneration %} mark, for training, what the model says; to minijinja they are unknown.
+/// {% generation %} … {% endgeneration %} mark, for training, what the model says; to minijinja they are
+/// unknown.
 fn without_generation(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
