@@ -2,9 +2,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <map>
 
-#include "apps/common.hpp"
 #include "apps/kernel_docs.hpp"
+#include "apps/model_options.hpp"
 #include "kernels/lab.hpp"
 #include "kernels/migration.hpp"
 #include "kernels/room.hpp"
@@ -94,11 +95,44 @@ void check_kernels(const GlobalOptions& options, const std::vector<std::string>&
   if (failed) fail("{} of {} kernels failed on {}", failed, tests.size(), caps.name);
 }
 
+// Why no work of a model runs a kernel.
+std::string_view unused_reason(std::string_view kernel) {
+  static const std::map<std::string_view, std::string_view> reasons = {
+      {"rope_precomputed", "split_qkv rotates q and k on their way to the cache"},
+      {"scale", "a Llama scales no activations"},
+      {"softmax", "attention and sampling have theirs inside"},
+  };
+  const auto found = reasons.find(kernel);
+  return found == reasons.end() ? "this model's graph does not need it" : found->second;
+}
+
+// The kernels of a model's recorded work, and in how many dispatches of each part.
+void list_used(const GlobalOptions& options, const std::string& file) {
+  ModelArguments model;
+  model.model = file;
+  Engine engine(engine_options(options, model, 0));
+  const Llama& llama = engine.model();
+  const std::pair<const char*, gpu::Work> parts[] = {{"load", llama.tables()},
+                                                     {"prefill", llama.prefill(2, 0, true)},
+                                                     {"step", llama.decode()},
+                                                     {"greedy", llama.sample(true)},
+                                                     {"sampled", llama.sample(false)}};
+  for (const gpu::Kernel* kernel : all_kernels()) {
+    std::string used;
+    for (const auto& [name, work] : parts)
+      if (const auto count = std::ranges::count(work.dispatches, kernel, &gpu::Dispatch::kernel))
+        used += fmt::format("{}{} {}", used.empty() ? "" : ", ", name, count);
+    fmt::print("{:22}{}\n", kernel->name,
+               used.empty() ? fmt::format("-: {}", unused_reason(kernel->name)) : used);
+  }
+}
+
 }  // namespace
 
 void add_kernels(CLI::App& app, const GlobalOptions& options) {
   struct Arguments {
     std::vector<std::string> names;
+    std::string used;
     bool docs = false, migration = false;
   };
   CLI::App& command = *app.add_subcommand(
@@ -117,9 +151,16 @@ void add_kernels(CLI::App& app, const GlobalOptions& options) {
       ->excludes(check)
       ->excludes(docs);
   docs->excludes(check);
+  CLI::Option* const used =
+      command.add_option("--used", arguments->used, "List which of them this model's work runs")
+          ->type_name("MODEL")
+          ->excludes(check)
+          ->excludes(docs);
   command.callback([=, &options] {
     if (check->count())
       check_kernels(options, arguments->names);
+    else if (used->count())
+      list_used(options, arguments->used);
     else if (arguments->docs)
       fmt::print("{}", kernel_docs());
     else if (arguments->migration)

@@ -182,7 +182,8 @@ Llama::Llama(gpu::Device& device, const Config& config, const Catalog& catalog,
   if (!options_.context) options_.context = std::min(c.context, default_context);
   options_.batch = std::clamp(options_.batch, options_.slots, 65535u);
   load(catalog, progress);
-  make_rope(catalog);
+  load_rope(catalog);
+  device_.submit(device_.record(tables()));
 
   const uint32_t n = options_.slots, batch = options_.batch;
   const gpu::Type kv = options_.f32_kv ? gpu::Type::f32 : gpu::Type::f16;
@@ -270,7 +271,7 @@ void Llama::load(const Catalog& catalog, const std::function<void(uint64_t, uint
       (catalog.find("output.weight") ? embedding_.quants.bytes() + embedding_.scales.bytes() : 0);
 }
 
-void Llama::make_rope(const Catalog& catalog) {
+void Llama::load_rope(const Catalog& catalog) {
   const Config& c = config_;
   const uint32_t pairs = c.rotary_dim / 2;
   RopeScaling scaling = c.rope_scaling;
@@ -280,15 +281,17 @@ void Llama::make_rope(const Catalog& catalog) {
     scaling.factors = factors;
   }
   const std::vector<uint32_t> words = rope_frequencies(scaling, c.rotary_dim, c.rope_base);
-  const gpu::View freqs = tensor({pairs, 2}, "RoPE frequencies", gpu::Type::u32);
-  device_.write(*freqs.buffer, 0, std::as_bytes(std::span(words)));
+  freqs_ = tensor({pairs, 2}, "RoPE frequencies", gpu::Type::u32);
+  device_.write(*freqs_.buffer, 0, std::as_bytes(std::span(words)));
   cos_ = tensor({options_.context, pairs}, "RoPE cos");
   sin_ = tensor({options_.context, pairs}, "RoPE sin");
-  device_.submit(device_.record(
-      rope_init(device_.caps(), {.freqs = freqs,
-                                 .cos = cos_,
-                                 .sin = sin_,
-                                 .attention_factor = float(rope_attention_factor(scaling))})));
+  attention_factor_ = float(rope_attention_factor(scaling));
+}
+
+gpu::Work Llama::tables() const {
+  return rope_init(
+      device_.caps(),
+      {.freqs = freqs_, .cos = cos_, .sin = sin_, .attention_factor = attention_factor_});
 }
 
 }  // namespace ms

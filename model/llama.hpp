@@ -35,6 +35,8 @@ class Llama {
   // `rows` tokens of tokens(), of slot `slot`, from its position on: fills the KV cache, and
   // logits_of_rows() when wanted.
   gpu::Work prefill(uint32_t rows, uint32_t slot, bool want_logits) const;
+  // Run once, at load: the tables that RoPE reads.
+  gpu::Work tables() const;
   // What a step does once logits() are there: draws a token for each slot and advances it.
   gpu::Work sample(bool greedy) const;
 
@@ -75,7 +77,7 @@ class Llama {
   gpu::BufferPtr& allocate(uint64_t bytes, std::string label);
   gpu::View tensor(gpu::Shape shape, std::string label, gpu::Type type = gpu::Type::f32);
   void load(const Catalog& catalog, const std::function<void(uint64_t, uint64_t)>& progress);
-  void make_rope(const Catalog& catalog);
+  void load_rope(const Catalog& catalog);
 
   gpu::Device& device_;
   Config config_;
@@ -87,7 +89,9 @@ class Llama {
   std::vector<Layer> layers_;
   gpu::View output_norm_;  // [dim] f32
   Weight output_;          // [vocab, dim]; the embedding when tied
-  gpu::View cos_, sin_;    // [context, rotary_dim / 2] f32
+  gpu::View freqs_;        // [rotary_dim / 2, 2] u32
+  float attention_factor_ = 1;
+  gpu::View cos_, sin_;  // [context, rotary_dim / 2] f32
 
   gpu::View slots_, history_, tokens_, logits_, sampled_;
   gpu::View batch_logits_;  // [logit_rows, vocab] f32

@@ -124,7 +124,7 @@ gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a,
     dispatch.bindings = {a.q,   a.cache.k, a.cache.v, a.step.slots, a.cache.block_table,
                          parts, a.out};
     dispatch.params = gpu::bytes(params);
-    dispatch.grid = {ceil_div(head_dim, 32), heads, rows};
+    dispatch.grid = {ceil_div(head_dim, std::min(32u, over.workgroup_size)), heads, rows};
     work.dispatches.push_back(dispatch);
   }
   return work;

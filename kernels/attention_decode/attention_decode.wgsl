@@ -312,28 +312,30 @@ fn write_heads(first_head: u32, heads: u32, split: u32, own: Place, at: Lane) {
   }
 }
 
-// 32 dimensions of the result of a query head, from block * 32 on: lanes side by side over them, and over the splits.
+// Dimensions of the result of a query head, 32 or as many as there are lanes, from the block's on: lanes side by side over
+// them, and over the splits.
 fn combine(block: u32, query_head: u32, keys: Keys, at: Lane) {
   let used = (keys.count + split_keys(keys) - 1) / split_keys(keys);
   var highest = LOWEST;
   for (var s = at.lane; s < used; s += WORKGROUP_SIZE) { highest = max(highest, parts[peak_at(query_head, s)]); }
   highest = highest_of(vec4f(highest), at).x;
 
-  let d = 32 * block + at.lane % 32;
-  let slots = WORKGROUP_SIZE / 32;
+  let width = min(32u, WORKGROUP_SIZE);
+  let d = width * block + at.lane % width;
+  let slots = WORKGROUP_SIZE / width;
   var sum = 0.0;
   var all = 0.0;
-  for (var s = at.lane / 32; s < used; s += slots) {
+  for (var s = at.lane / width; s < used; s += slots) {
     let weight = exp(parts[peak_at(query_head, s)] - highest);
     all += weight * parts[peak_at(query_head, s) + 1];
     sum += weight * parts[sums_at(query_head, s) + min(d, params.head_dim - 1)];
   }
   scores[at.lane] = vec4f(sum, all, 0, 0);
   workgroupBarrier();
-  if (at.lane < 32 && d < params.head_dim) {
+  if (at.lane < width && d < params.head_dim) {
     for (var i = 1u; i < slots; i++) {
-      sum += scores[32 * i + at.lane].x;
-      all += scores[32 * i + at.lane].y;
+      sum += scores[width * i + at.lane].x;
+      all += scores[width * i + at.lane].y;
     }
     out[query_head * params.head_dim + d] = select(0.0, sum / all, all > 0);
   }
