@@ -27,6 +27,8 @@ KERNEL_TEST(fused_ffn) {
                     .alpha = 0.5f,
                     .clamp_max = c.clamp_max};
       const gpu::View norm = lab.random({c.K}, -size, size);
+      args.norm = norm;
+      lab.check(fused_ffn(lab.caps(), args), {.abs = 1e-5, .rel = 5e-5});
       for (bool int8 : {false, true})  // tolerances: matmul_gemv_test.cpp
         lab.every<FusedFfn::Overrides>(fused_ffn_kernel,
                                        [&](auto over) {

@@ -56,7 +56,7 @@ struct MatmulGemv {
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
       v("CHUNK", chunk, {16u, 64u}, gpu::sizing);
       v("TEAM", team, {8u, 1u}, gpu::sizing);
-      v("ROWS", rows, {2u, 1u, 8u}, gpu::in_prelude);
+      v("ROWS", rows, {2u, 1u}, gpu::in_prelude);
     }
     std::string_view refusal() const {
       return int8_activations && is_float(WeightType(weight_type))

@@ -23,6 +23,9 @@ KERNEL_TEST(matmul_gemv) {
                       .y_offset = 2,
                       .alpha = 0.5f};
       const gpu::View norm = lab.random({c.K});
+      // The form that the wrapper chooses here.
+      args.norm = norm;
+      lab.check(matmul_gemv(lab.caps(), args), {.abs = 2e-6 * std::sqrt(c.K), .rel = 2e-5});
       // Sums of K terms in f32. With int8, x may round to the other side of a tie than it does in
       // double.
       for (bool int8 : {false, true})
