@@ -164,7 +164,7 @@ void add_run(CLI::App& app, const GlobalOptions& options) {
   command.footer(notes);
   // A number of words instead of any number, for which CLI11 would take "[a,b]" apart.
   CLI::Option* const words =
-      command.add_option("prompt", a->words, "The prompt, in one or more words")
+      command.add_option("words", a->words, "The prompt, in one or more words")
           ->expected(INT16_MAX)
           ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
           ->allow_extra_args(false)

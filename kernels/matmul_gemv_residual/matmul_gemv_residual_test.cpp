@@ -19,7 +19,8 @@ KERNEL_TEST(matmul_gemv_residual) {
                                     .residual = lab.random({c.M, c.N}),
                                     .y = lab.output({c.M, c.N}),
                                     .alpha = 0.5f};
-      lab.check(matmul_gemv_residual(lab.caps(), args), {.abs = 2e-6 * std::sqrt(c.K), .rel = 2e-5});
+      lab.check(matmul_gemv_residual(lab.caps(), args),
+                {.abs = 2e-6 * std::sqrt(c.K), .rel = 2e-5});
       for (bool int8 : {false, true})  // tolerances: matmul_gemv_test.cpp
         lab.every<MatmulGemvResidual::Overrides>(
             matmul_gemv_residual_kernel,

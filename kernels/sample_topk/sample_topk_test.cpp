@@ -116,9 +116,8 @@ void check_changes(Lab& lab) {
   std::vector<Slot> slots = samplers(vocab);
   const uint32_t rows = uint32_t(slots.size());
   for (uint32_t i = 0; i < rows; ++i) {
-    slots[i].position = i % 7 == 6   ? 1'000'000
-                        : i % 7 == 5 ? 0xffffffff
-                                     : i;  // in and beyond the history
+    // In the history and beyond it.
+    slots[i].position = i % 7 == 6 ? 1'000'000 : i % 7 == 5 ? 0xffffffff : i;
     slots[i].penalty_last_n = i % 4 == 0 ? 0 : i % 4 == 1 ? 1000 : i;
     slots[i].repeat_penalty = i % 3 ? 2 : 1;
     slots[i].presence_penalty = i % 2 ? 0.5f : 0;
@@ -136,19 +135,17 @@ void check_changes(Lab& lab) {
   const gpu::View mask = lab.words({rows, (vocab + 31) / 32}, [](size_t i) {
     return i / 32 % 8 == 3 ? 0 : uint32_t(i * 2654435761u);
   });
+  const gpu::View logits = lab.values({rows, vocab}, [](size_t i) {
+    return i % 111 == 0 ? nan : i % 97 == 0 ? -inf : bell(i);
+  });
   for (int given = 0; given < 8; ++given) {
-    SampleTopk args{.slots = upload(lab, slots),
-                    .logits = lab.values({rows, vocab},
-                                         [](size_t i) {
-                                           return i % 111 == 0 ? nan : i % 97 == 0 ? -inf : bell(i);
-                                         }),
-                    .sampled = lab.output({rows}, gpu::Type::u32),
-                    .history = given & 1 ? history : gpu::View{},
-                    .bias = given & 2 ? bias : gpu::View{},
-                    .mask = given & 4 ? mask : gpu::View{},
-                    .pad_token_id = given & 4 ? 999 : 0xffffffff};
-    // The lab takes a NaN that stays for a difference: rows of numbers only, but without changes.
-    if (given & 3) args.logits = lab.values({rows, vocab}, [](size_t i) { return bell(i); });
+    const SampleTopk args{.slots = upload(lab, slots),
+                          .logits = logits,
+                          .sampled = lab.output({rows}, gpu::Type::u32),
+                          .history = given & 1 ? history : gpu::View{},
+                          .bias = given & 2 ? bias : gpu::View{},
+                          .mask = given & 4 ? mask : gpu::View{},
+                          .pad_token_id = given & 4 ? 999 : 0xffffffff};
     lab.every<SampleTopk::Overrides>(
         sample_topk_kernel, [&](auto over) { return sample_topk(lab.caps(), args, over); }, exact);
   }
@@ -179,8 +176,7 @@ void check_changes(Lab& lab) {
   lab.check(topk_lists(lab.caps(), lists));
 }
 
-// --- the distribution, by definition
-
+// The distribution, by definition.
 std::vector<double> probabilities(std::vector<double> logits, const Slot& slot,
                                   std::span<const uint32_t> recent, double softcap) {
   for (uint32_t id = 0; id < logits.size(); ++id) {
@@ -210,8 +206,7 @@ std::vector<double> probabilities(std::vector<double> logits, const Slot& slot,
   return p;
 }
 
-// Pearson's test: throws where draws of this distribution would stray so far once in a million
-// times.
+// Pearson's test: throws where draws of this distribution stray so far once in a million times.
 void check_counts(const std::string& what, const std::vector<double>& p,
                   const std::vector<uint32_t>& counts) {
   const double n = double(std::accumulate(counts.begin(), counts.end(), uint64_t(0)));
@@ -230,8 +225,8 @@ void check_counts(const std::string& what, const std::vector<double>& p,
   }
   if (n * rest_p >= 10) bin(n * rest_p, rest);
   if (bins < 2) return;
-  const double df = bins - 1, v = 2 / (9 * df),
-               z = 4.753;  // Wilson and Hilferty; z: one in a million
+  // Wilson and Hilferty; z: one in a million.
+  const double df = bins - 1, v = 2 / (9 * df), z = 4.753;
   const double most = df * std::pow(1 - v + z * std::sqrt(v), 3);
   if (chi2 > most)
     fail("{}: chi-square {:.1f} over {} bins, at most {:.1f}", what, chi2, bins, most);
