@@ -15,6 +15,10 @@
 #include <string_view>
 #include <vector>
 
+namespace ms {
+class Engine;  // not exported
+}
+
 #pragma GCC visibility push(default)
 namespace ms {
 
@@ -71,8 +75,6 @@ struct LoadOptions {
   // What is being done ("weights": bytes, "pipelines": number), how much of it, of how much.
   std::function<void(std::string_view, uint64_t, uint64_t)> progress = {};
 };
-
-class Engine;
 
 // A loaded model. One generation at a time, by one thread. After a lost device it is of no use.
 class Model {

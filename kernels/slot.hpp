@@ -12,7 +12,7 @@ enum class Stopped : uint32_t { running = 0, token = 1, limit = 2, idle = 3 };
 struct Slot {
   uint32_t token = 0;     // fed in the next step
   uint32_t position = 0;  // of that token in its sequence: where its K and V go
-  uint32_t limit = 0;     // positions that the sequence may fill: context, or prompt + max tokens
+  uint32_t limit = 0;  // positions that the sequence may fill: context, or prompt + max tokens - 1
   Stopped stopped =
       Stopped::idle;         // other than running: steps leave this slot and its KV as they are
   uint32_t seed = 0;         // the draw at a position depends on (seed, position) alone
