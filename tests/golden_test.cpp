@@ -62,15 +62,14 @@ std::vector<Case> cases() {
   return result;
 }
 
-std::string name_of(const testing::TestParamInfo<Case>& info) {
-  const Case& c = info.param;
+std::string name_of(const Case& c) {
   constexpr const char* tiers[] = {"best", "portable", "subgroups", "f16", "matrix"};
   std::string name = fmt::format("{}_{}_{}{}", c.golden.name, tiers[int(c.tier)],
                                  c.f32_kv ? "f32" : "f16", c.int8_activations ? "_int8" : "");
   std::ranges::replace(name, '-', '_');
-  std::erase(name, '.');
   return name;
 }
+void PrintTo(const Case& c, std::ostream* out) { *out << name_of(c); }
 
 std::vector<float> read_floats(const std::filesystem::path& path) {
   const std::string bytes = read_file(path);
@@ -123,7 +122,8 @@ TEST_P(GoldenLogits, are_met_whole_and_step_by_step) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenLogits, testing::ValuesIn(cases()), name_of);
+INSTANTIATE_TEST_SUITE_P(Models, GoldenLogits, testing::ValuesIn(cases()),
+                         [](const auto& info) { return name_of(info.param); });
 
 }  // namespace
 }  // namespace ms
