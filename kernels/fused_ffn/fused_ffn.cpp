@@ -10,7 +10,7 @@ const gpu::Kernel fused_ffn_kernel =
     gpu::kernel<FusedFfn>("fused_ffn", {in, in, in, in, out}, fused_ffn_ref);
 
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a) {
-  const GemvChoice choice = choose_gemv(caps, a.weight);
+  const GemvChoice choice = choose_gemv(caps);
   FusedFfn::Overrides over{choice.shape};
   over.multi_output = true;
   over.use_subgroups = choice.subgroups;

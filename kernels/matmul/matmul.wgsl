@@ -7,6 +7,7 @@
 
 #import lane
 #import blocks
+#import int8
 
 override F16_MODE: bool = false;          // A, B and C are f16; WEIGHT_TYPE stays 0
 override MIXED_PRECISION: bool = false;   // B is f16; WEIGHT_TYPE stays 0
@@ -148,19 +149,9 @@ fn stage_rows(m0: u32, first: u32, at: Lane) {
     var e = array<vec4f, 4>();
     for (var j = 0u; j < 4; j++) { e[j] = a4(m0 + row, k + 4 * j); }
     if (INT8_ACTIVATIONS) {
-      let m = max(max(abs(e[0]), abs(e[1])), max(abs(e[2]), abs(e[3])));
-      let largest = max(max(m.x, m.y), max(m.z, m.w));
-      let step = largest / 127;
-      let inverse = select(0.0, 127 / largest, largest > 1e-30);
-      var q = vec4u();
-      var sum = 0;
-      for (var j = 0u; j < 4; j++) {
-        let v = vec4i(round(e[j] * inverse));
-        q[j] = pack4xI8(v);
-        sum += v.x + v.y + v.z + v.w;
-      }
-      tile[i] = q;
-      tile[TILE_M * CHUNK * 2 + i] = vec4u(bitcast<u32>(step), bitcast<u32>(step * f32(sum)), 0, 0);
+      let rounded = to_int8(e);
+      tile[i] = rounded.q;
+      tile[TILE_M * CHUNK * 2 + i] = vec4u(bitcast<vec2u>(rounded.scale), 0, 0);
     } else {
       for (var j = 0u; j < 4; j++) { tile[(half * 4 + j) * TILE_M + row] = bitcast<vec4u>(e[j]); }
     }

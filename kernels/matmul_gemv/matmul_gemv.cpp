@@ -11,7 +11,7 @@ void matmul_gemv_ref(const gpu::HostDispatch& d);
 const gpu::Kernel matmul_gemv_kernel =
     gpu::kernel<MatmulGemv>("matmul_gemv", {in, in, in, in, out}, matmul_gemv_ref);
 
-GemvChoice choose_gemv(const gpu::Caps& caps, const Weight&) {
+GemvChoice choose_gemv(const gpu::Caps& caps) {
   // Software: loads cost more than arithmetic, so many rows share each load of x.
   if (caps.cpu)
     return {.subgroups = false,
@@ -60,7 +60,7 @@ void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::Vie
 }
 
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
-  const GemvChoice choice = choose_gemv(caps, a.weight);
+  const GemvChoice choice = choose_gemv(caps);
   MatmulGemv::Overrides over{choice.shape};
   over.use_subgroups = choice.subgroups;
   over.multicol = choice.multicol;

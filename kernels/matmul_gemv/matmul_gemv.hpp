@@ -15,12 +15,12 @@ struct GemvShape {
   uint32_t team = 8;              // with MULTICOL: lanes a row
 };
 
-// The choice for a device and a weight [rows, cols]. `subgroups` and `multicol` say which form.
+// The choice for a device. `subgroups` and `multicol` say which form.
 struct GemvChoice {
   bool subgroups, multicol;
   GemvShape shape;
 };
-GemvChoice choose_gemv(const gpu::Caps& caps, const Weight& weight);
+GemvChoice choose_gemv(const gpu::Caps& caps);
 
 // Workgroups along x for `rows` rows of W; fewer would do, since groups stride.
 uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool multicol,

@@ -10,7 +10,7 @@ const gpu::Kernel matmul_gemv_residual_kernel = gpu::kernel<MatmulGemvResidual>(
     "matmul_gemv_residual", {in, in, in, in, out}, matmul_gemv_residual_ref);
 
 gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& a) {
-  const GemvChoice choice = choose_gemv(caps, a.weight);
+  const GemvChoice choice = choose_gemv(caps);
   MatmulGemvResidual::Overrides over{choice.shape};
   over.use_subgroups = choice.subgroups;
   over.multicol = choice.multicol;

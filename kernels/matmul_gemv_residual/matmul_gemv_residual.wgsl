@@ -7,6 +7,7 @@
 #import lane
 #import reduce
 #import blocks
+#import int8
 #import gemv
 
 override WORKGROUP_SIZE: u32 = 256;       // power of two

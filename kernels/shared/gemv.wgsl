@@ -1,7 +1,7 @@
 // gemv.wgsl: dot products of packed weight rows with one vector that is staged, chunk by chunk, in
 // workgroup memory. The body of matmul_gemv, matmul_gemv_residual and fused_ffn.
 //
-// Needs: #import lane, reduce, blocks; binding x: array<vec4f>; override WORKGROUP_SIZE, CHUNK, NORM_INPUT (or a const),
+// Needs: #import lane, reduce, blocks, int8; binding x: array<vec4f>; override WORKGROUP_SIZE, CHUNK, NORM_INPUT (or a const),
 // INT8_ACTIVATIONS; const ROWS; fn norm4(col, last) -> vec4f, the norm's weights from col on, none beyond last;
 // fn team_lanes() -> u32, of overrides alone: the lanes that share a row, 0 for a subgroup's.
 //
@@ -49,19 +49,9 @@ fn stage(v: Vector, scale: f32, first: u32, at: Lane) {
     var e = array<vec4f, 4>();
     for (var j = 0u; j < 4; j++) { e[j] = element4(v, scale, col + 4 * j); }
     if (INT8_ACTIVATIONS) {
-      let m = max(max(abs(e[0]), abs(e[1])), max(abs(e[2]), abs(e[3])));
-      let largest = max(max(m.x, m.y), max(m.z, m.w));
-      let step = largest / 127;
-      let inverse = select(0.0, 127 / largest, largest > 1e-30);
-      var q = vec4u();
-      var sum = 0;
-      for (var j = 0u; j < 4; j++) {
-        let i = vec4i(round(e[j] * inverse));
-        q[j] = pack4xI8(i);
-        sum += i.x + i.y + i.z + i.w;
-      }
-      staged_int8[h * CHUNK + block] = q;
-      staged_scale[h * CHUNK + block] = vec2f(step, step * f32(sum));
+      let rounded = to_int8(e);
+      staged_int8[h * CHUNK + block] = rounded.q;
+      staged_scale[h * CHUNK + block] = rounded.scale;
     } else {
       for (var j = 0u; j < 4; j++) { staged[(4 * h + j) * CHUNK + block] = e[j]; }
       let sum = e[0] + e[1] + e[2] + e[3];

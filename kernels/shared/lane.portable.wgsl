@@ -8,10 +8,7 @@ fn subgroups(at: Lane) -> u32 { return WORKGROUP_SIZE; }
 fn subgroup_size(at: Lane) -> u32 { return 1; }
 fn subgroup_sum_f32(value: f32) -> f32 { return value; }
 fn subgroup_sum_vec4f(value: vec4f) -> vec4f { return value; }
-fn subgroup_sum_u32(value: u32) -> u32 { return value; }
 fn subgroup_max_f32(value: f32) -> f32 { return value; }
-fn subgroup_min_u32(value: u32) -> u32 { return value; }
 fn subgroup_max_u32(value: u32) -> u32 { return value; }
-fn subgroup_broadcast_first_f32(value: f32) -> f32 { return value; }
 fn subgroup_max_vec4f(value: vec4f) -> vec4f { return value; }
 fn subgroup_xor_vec4f(value: vec4f, mask: u32) -> vec4f { return value; }
