@@ -77,18 +77,19 @@ Engine::Engine(const EngineOptions& options) : Engine(options, true) {
     fail("{}: the tokenizer has {} tokens, the embedding {} rows", options.model.string(),
          tokenizer_->vocab_size(), config.vocab);
   if (tokenizer_) template_ = ChatTemplate::from_gguf(file);
-  model_ = std::make_unique<Llama>(*device_, config, Catalog::of(file), options.options,
-                                   [&](uint64_t done, uint64_t all) {
-                                     if (progress_) progress_("weights", done, all);
-                                   });
+  load(config, Catalog::of(file), options.options);
 }
 
 Engine::Engine(const EngineOptions& options, const Config& config, TensorType type, bool tied)
     : Engine(options, true) {
-  model_ = std::make_unique<Llama>(*device_, config, Catalog::synthetic(config, type, tied),
-                                   options.options, [&](uint64_t done, uint64_t all) {
-                                     if (progress_) progress_("weights", done, all);
-                                   });
+  load(config, Catalog::synthetic(config, type, tied), options.options);
+}
+
+void Engine::load(const Config& config, const Catalog& catalog, const ModelOptions& options) {
+  model_ =
+      std::make_unique<Llama>(*device_, config, catalog, options, [&](uint64_t done, uint64_t all) {
+        if (progress_) progress_("weights", done, all);
+      });
 }
 
 const Tokenizer& Engine::tokenizer() const {
@@ -262,9 +263,9 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     result.finish = Finish::cancelled;
   else if (stopped == Stopped::token)
     result.finish = Finish::stop_token;
+  else if (request.max_tokens >= 0 && wanted <= context)
+    result.finish = Finish::max_tokens;
   else
-    result.finish = wanted <= context ? Finish::max_tokens : Finish::context_full;
-  if (request.max_tokens < 0 && result.finish == Finish::max_tokens)
     result.finish = Finish::context_full;
   return result;
 }

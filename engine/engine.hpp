@@ -67,7 +67,8 @@ class Engine {
   void write_slot(const Slot& slot);
 
  private:
-  Engine(const EngineOptions& options, bool);
+  Engine(const EngineOptions& options, bool);  // opens the device
+  void load(const Config& config, const Catalog& catalog, const ModelOptions& options);
   const gpu::Recording& prefill_recording(uint32_t rows, bool want_logits);
   gpu::Recording record(gpu::Work work);
   void check_tokens(std::span<const uint32_t> tokens) const;

@@ -213,12 +213,9 @@ Llama::Llama(gpu::Device& device, const Config& config, const Catalog& catalog,
   device_.write(*slots_.buffer, 0, std::as_bytes(std::span(idle)));
 }
 
-gpu::BufferPtr& Llama::allocate(uint64_t bytes, std::string label) {
-  return memory_.emplace_back(device_.buffer(bytes, std::move(label)));
-}
-
 gpu::View Llama::tensor(gpu::Shape shape, std::string label, gpu::Type type) {
-  return gpu::view(allocate(shape.size() * bytes_of(type), std::move(label)), shape, type);
+  memory_.push_back(device_.buffer(shape.size() * bytes_of(type), std::move(label)));
+  return gpu::view(memory_.back(), shape, type);
 }
 
 void Llama::load(const Catalog& catalog, const std::function<void(uint64_t, uint64_t)>& progress) {

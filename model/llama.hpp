@@ -74,7 +74,6 @@ class Llama {
     KvCache cache;
   };
 
-  gpu::BufferPtr& allocate(uint64_t bytes, std::string label);
   gpu::View tensor(gpu::Shape shape, std::string label, gpu::Type type = gpu::Type::f32);
   void load(const Catalog& catalog, const std::function<void(uint64_t, uint64_t)>& progress);
   void load_rope(const Catalog& catalog);
