@@ -15,11 +15,6 @@ namespace ms {
 
 namespace {
 
-std::string read_text(const std::filesystem::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
 struct Ran {
   int code = -1;
   std::string out, err;
@@ -32,8 +27,8 @@ Ran run(const std::string& arguments, const std::string& environment = "") {
           "env -u MAINSPRING_DEVICE -u MAINSPRING_TIER -u MAINSPRING_FAST {} {} {} > {} 2> {}",
           environment, MS_PROGRAM, arguments, out.path().string(), err.path().string())
           .c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(out.path()),
-          read_text(err.path())};
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out.path()),
+          read_file(err.path())};
 }
 
 #define EXPECT_SAYS(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
@@ -203,7 +198,7 @@ TEST(KernelsCommand, prints_what_replaces_each_old_entry) {
 TEST(KernelsCommand, docs_are_what_the_repository_has) {
   const Ran ran = run("kernels --docs");
   ASSERT_EQ(ran.code, 0) << ran.err;
-  EXPECT_TRUE(ran.out == read_text(std::filesystem::path(MS_SOURCE_DIR) / "docs" / "kernels.md"))
+  EXPECT_TRUE(ran.out == read_file(std::filesystem::path(MS_SOURCE_DIR) / "docs" / "kernels.md"))
       << "docs/kernels.md is out of date: mainspring kernels --docs > docs/kernels.md";
 }
 

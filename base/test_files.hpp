@@ -1,4 +1,5 @@
-// test_files.hpp: for tests only: temporary files, and where the shared reference files lie.
+// test_files.hpp: for tests only: temporary files and folders, and where the shared reference files
+// lie.
 //
 // MS_SOURCE_DIR is a compile definition of the test programs.
 #pragma once
@@ -7,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <string_view>
 
@@ -46,6 +48,34 @@ class TemporaryFile {
  private:
   std::filesystem::path path_;
 };
+
+// A folder with a name of its own that is removed with its owner.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "mainspring-XXXXXX").string();
+    if (!mkdtemp(name.data())) fail("cannot make a temporary folder like {}", name);
+    path_ = name;
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// What a file holds. Throws Error where there is none.
+inline std::string read_file(const std::filesystem::path& path) {
+  std::ifstream stream(path, std::ios::binary);
+  if (!stream) fail("cannot read {}", path.string());
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
 
 // The folder of reference files; it may not exist, and then the tests that read it are skipped.
 inline std::filesystem::path shared_folder() {

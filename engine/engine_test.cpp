@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/test_errors.hpp"
 #include "base/test_files.hpp"
 #include "engine/scripted_model.hpp"
 #include "engine/stop.hpp"
@@ -36,19 +37,6 @@ struct Scripted {
     });
   }
 };
-
-// The message of the exception of type E that `run` throws.
-template <class E>
-std::string message_of(const std::function<void()>& run) {
-  try {
-    run();
-  } catch (const E& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
-#define EXPECT_SAYS(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
 
 TEST(StopMatcher, text_that_may_become_a_stop_string_is_held_back) {
   StopMatcher matcher({"END", "dot"});

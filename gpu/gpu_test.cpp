@@ -8,6 +8,8 @@
 #include <numeric>
 #include <thread>
 
+#include "base/test_errors.hpp"
+#include "base/test_files.hpp"
 #include "gpu/blob_cache.hpp"
 #include "gpu/device.hpp"
 
@@ -117,43 +119,15 @@ std::vector<std::byte> words(std::vector<uint32_t> values) {
   return {view.begin(), view.end()};
 }
 
-// What an exception of type E says; fails when none is thrown.
-template <class E>
-std::string message_of(const std::function<void()>& run) {
-  try {
-    run();
-  } catch (const E& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
 std::string refusal_of(const std::function<void()>& run) {
   return message_of<std::invalid_argument>(run);
 }
 
-#define EXPECT_SAYS(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
-
-// A folder that is removed with its owner.
-struct Folder {
-  std::filesystem::path path;
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "mainspring-XXXXXX").string();
-    if (!mkdtemp(name.data())) throw std::runtime_error("cannot make " + name);
-    path = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::vector<std::filesystem::path> files() const {
-    std::vector<std::filesystem::path> result;
-    for (const auto& entry : std::filesystem::directory_iterator(path))
-      result.push_back(entry.path());
-    return result;
-  }
-};
-
-std::string content(const std::filesystem::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
+std::vector<std::filesystem::path> files(const TemporaryFolder& folder) {
+  std::vector<std::filesystem::path> result;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    result.push_back(entry.path());
+  return result;
 }
 
 void overwrite(const std::filesystem::path& path, std::string_view text) {
@@ -424,21 +398,21 @@ TEST(Pipelines, progress_counts_to_all) {
 // The blob cache.
 
 TEST(BlobCache, what_was_stored_is_loaded) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const std::vector<uint8_t> key = {1, 2, 3}, value(1000, 7);
-  BlobCache(folder.path).store(key, value);
-  EXPECT_EQ(BlobCache(folder.path).load(key), value);
-  EXPECT_TRUE(BlobCache(folder.path).load(std::vector<uint8_t>{1, 2}).empty());
-  EXPECT_EQ(folder.files().size(), 1u);  // nothing half written is left
+  BlobCache(folder.path()).store(key, value);
+  EXPECT_EQ(BlobCache(folder.path()).load(key), value);
+  EXPECT_TRUE(BlobCache(folder.path()).load(std::vector<uint8_t>{1, 2}).empty());
+  EXPECT_EQ(files(folder).size(), 1u);  // nothing half written is left
 }
 
 TEST(BlobCache, a_damaged_or_foreign_file_is_ignored) {
-  const Folder folder;
-  const BlobCache cache(folder.path);
+  const TemporaryFolder folder;
+  const BlobCache cache(folder.path());
   const std::vector<uint8_t> key = {1, 2, 3}, value(100, 7), other_key = {9};
   cache.store(key, value);
-  const auto path = folder.files().at(0);
-  const std::string good = content(path);
+  const auto path = files(folder).at(0);
+  const std::string good = read_file(path);
   for (size_t i = 0; i < good.size(); ++i) {  // every byte counts
     std::string bad = good;
     bad[i] = char(bad[i] ^ 0x40);
@@ -454,7 +428,7 @@ TEST(BlobCache, a_damaged_or_foreign_file_is_ignored) {
   EXPECT_TRUE(cache.load(key).empty());
   // A whole blob, of another key: as if two keys had one name.
   cache.store(other_key, value);
-  for (const auto& file : folder.files())
+  for (const auto& file : files(folder))
     if (file != path)
       std::filesystem::copy_file(file, path, std::filesystem::copy_options::overwrite_existing);
   EXPECT_TRUE(cache.load(key).empty());
@@ -463,22 +437,22 @@ TEST(BlobCache, a_damaged_or_foreign_file_is_ignored) {
 }
 
 TEST(BlobCache, a_folder_that_cannot_be_is_no_cache) {
-  const Folder folder;
-  overwrite(folder.path / "file", "x");
+  const TemporaryFolder folder;
+  overwrite(folder.path() / "file", "x");
   for (const auto& path :
-       {folder.path / "file", folder.path / "file" / "below", std::filesystem::path()}) {
+       {folder.path() / "file", folder.path() / "file" / "below", std::filesystem::path()}) {
     const BlobCache cache(path);
     const std::vector<uint8_t> key = {1}, value = {2};
     cache.store(key, value);
     EXPECT_TRUE(cache.load(key).empty());
   }
-  EXPECT_EQ(content(folder.path / "file"), "x");
+  EXPECT_EQ(read_file(folder.path() / "file"), "x");
 }
 
 TEST(BlobCache, the_second_start_loads_and_a_spoilt_cache_does_no_harm) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const auto run = [&] {
-    const auto device = open(folder.path);
+    const auto device = open(folder.path());
     const BufferPtr x = device->buffer(256, "x"), y = device->buffer(256, "y");
     device->write(*x, 0, words({1, 2, 3, 4}));
     device->submit(device->record(
@@ -487,8 +461,8 @@ TEST(BlobCache, the_second_start_loads_and_a_spoilt_cache_does_no_harm) {
   };
   const auto state = [&] {
     std::map<std::filesystem::path, std::pair<std::string, std::filesystem::file_time_type>> result;
-    for (const auto& file : folder.files())
-      result[file] = {content(file), std::filesystem::last_write_time(file)};
+    for (const auto& file : files(folder))
+      result[file] = {read_file(file), std::filesystem::last_write_time(file)};
     return result;
   };
   run();
@@ -497,7 +471,7 @@ TEST(BlobCache, the_second_start_loads_and_a_spoilt_cache_does_no_harm) {
   run();
   EXPECT_EQ(state(), first);  // everything was found: nothing was stored again
 
-  for (const auto& file : folder.files()) overwrite(file, "not a blob");
+  for (const auto& file : files(folder)) overwrite(file, "not a blob");
   run();
   const auto repaired = state();
   ASSERT_EQ(repaired.size(), first.size());

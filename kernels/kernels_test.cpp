@@ -31,11 +31,11 @@ std::vector<Case> cases() {
   return result;
 }
 
-std::string name_of(const testing::TestParamInfo<Case>& info) {
-  const char* tiers[] = {"best", "portable", "subgroups", "f16", "matrix"};
-  return std::string(info.param.test->name) + "_" + tiers[int(info.param.tier)] +
-         (info.param.fast ? "_fast" : "");
+std::string name_of(const Case& c) {
+  constexpr const char* tiers[] = {"best", "portable", "subgroups", "f16", "matrix"};
+  return std::string(c.test->name) + "_" + tiers[int(c.tier)] + (c.fast ? "_fast" : "");
 }
+void PrintTo(const Case& c, std::ostream* out) { *out << name_of(c); }
 
 class Kernels : public testing::TestWithParam<Case> {};
 
@@ -52,7 +52,8 @@ TEST_P(Kernels, match_their_twins) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Rooms, Kernels, testing::ValuesIn(cases()), name_of);
+INSTANTIATE_TEST_SUITE_P(Rooms, Kernels, testing::ValuesIn(cases()),
+                         [](const auto& info) { return name_of(info.param); });
 
 TEST(Rooms, each_kernel_has_cases) {
   std::set<std::string_view> tested;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cctype>
+#include <regex>
 
 #include "base/test_files.hpp"
 #include "kernels/kernels.hpp"
@@ -107,7 +108,7 @@ TEST_P(Contract, binds_what_the_host_binds) {
 
 TEST_P(Contract, lays_out_params_as_the_host_does) {
   const std::string path = fmt::format("{0}/kernels/{1}/{1}.hpp", MS_SOURCE_DIR, kernel.name);
-  const auto host = read_params(read_text(path));
+  const auto host = read_params(read_file(path));
   ASSERT_FALSE(host.empty()) << path;
   ASSERT_EQ(room.params.size(), host.size());
   for (size_t i = 0; i < host.size(); ++i) {
@@ -129,6 +130,14 @@ TEST_P(Contract, begins_with_what_it_computes_and_what_it_replaces) {
       EXPECT_NE(room.header.find(row.file), std::string::npos)
           << "the comment at the top does not name " << row.file;
     }
+}
+
+// Tint sets a variable without an initialiser once a function, not once an iteration of its loop.
+TEST_P(Contract, initialises_every_variable_of_its_functions) {
+  static const std::regex bare(R"(\bvar +\w+ *:[^=;]*;)");
+  const std::sregex_iterator end;
+  for (std::sregex_iterator found(composed.begin(), composed.end(), bare); found != end; ++found)
+    ADD_FAILURE() << found->str() << " has no initialiser";
 }
 
 TEST_P(Contract, compiles_in_tint_with_every_combination) {
@@ -160,7 +169,7 @@ TEST_P(Contract, each_constant_changes_the_module) {
     const std::string optimised = modules.file("optimised.spv");
     const Ran ran = run(fmt::format("{} --strip-debug -O {} -o {}", *optimiser, *spirv, optimised));
     if (ran.code != 0) fail("{}: spirv-opt: {}", kernel.name, ran.output);
-    return slot = read_text(optimised);
+    return slot = read_file(optimised);
   };
   const auto all = nearest_first(kernel);
   const std::set<gpu::Constants> valid(all.begin(), all.end());
@@ -261,7 +270,7 @@ TEST(Migration, has_each_old_entry_once) {
 }
 
 TEST(Migration, selects_by_what_the_acceptance_list_says) {
-  const std::string text = read_text(shared_folder() / "kernels" / "legacy_entries.tsv");
+  const std::string text = read_file(shared_folder() / "kernels" / "legacy_entries.tsv");
   if (text.empty()) GTEST_SKIP() << "no " << shared_folder() << "; MAINSPRING_SHARED names it";
   const auto accepted = read_migration(text);
   for (const Migrated& row : migration()) {

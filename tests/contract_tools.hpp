@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "base/test_files.hpp"
 #include "gpu/shader.hpp"
 #include "kernels/sources.hpp"
 
@@ -51,24 +52,12 @@ inline Ran run(const std::string& command) {
   return result;
 }
 
-inline std::string read_text(const std::filesystem::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
 // A folder of one kernel's modules, removed with its owner.
 class Modules {
  public:
-  explicit Modules(const gpu::Kernel& kernel) : kernel_(kernel) {
-    std::string name = (std::filesystem::temp_directory_path() / "mainspring-XXXXXX").string();
-    if (!mkdtemp(name.data())) fail("cannot make a folder like {}", name);
-    folder_ = name;
-  }
-  Modules(const Modules&) = delete;
-  Modules& operator=(const Modules&) = delete;
-  ~Modules() { std::filesystem::remove_all(folder_); }
+  explicit Modules(const gpu::Kernel& kernel) : kernel_(kernel) {}
 
-  std::string file(const std::string& name) const { return (folder_ / name).string(); }
+  std::string file(const std::string& name) const { return (folder_.path() / name).string(); }
 
   // Writes the text of a module, without the lines that start as one of these.
   std::string write(const gpu::Variant& variant, const gpu::Constants& constants,
@@ -111,7 +100,7 @@ class Modules {
 
  private:
   const gpu::Kernel& kernel_;
-  std::filesystem::path folder_;
+  TemporaryFolder folder_;
 };
 
 inline gpu::Constants defaults(const gpu::Kernel& kernel) {

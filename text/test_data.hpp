@@ -15,12 +15,6 @@
 
 namespace ms {
 
-inline std::string read_file(const std::filesystem::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) fail("cannot read {}", path.string());
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
 inline std::filesystem::path testdata(std::string_view name) {
   return std::filesystem::path(MS_SOURCE_DIR) / "text" / "testdata" / name;
 }
