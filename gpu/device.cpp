@@ -472,7 +472,10 @@ Device::~Device() {
   impl_->zeros.reset();
   impl_->scraps.reset();
   impl_->pipelines.reset();
-  wgpuDeviceDestroy(impl_->device.get());
+  // Destroying gives back all that the device held. The handle itself, some kilobytes, is never
+  // released: a compile thread of Dawn's holds the device for an instant longer than its callback,
+  // and were its reference the last, it would delete the device, and with it wait for itself.
+  wgpuDeviceDestroy(impl_->device.release());
   wgpuInstanceProcessEvents(instance().Get());
 }
 

@@ -355,6 +355,11 @@ TEST(Pipelines, constants_that_do_not_compile_are_told_with_the_kernel) {
   EXPECT_SAYS(*error, "1048576");
 }
 
+TEST(Pipelines, a_device_may_go_while_a_compile_thread_ends) {
+  for (int i = 0; i < 30; ++i)  // it used to end the process now and then
+    EXPECT_TRUE(open()->compile_error(compiled(add_kernel, {.workgroup_size = 1 << 20})));
+}
+
 TEST(Pipelines, a_failed_compile_is_not_cached) {
   const auto device = open();
   for (const Dispatch& d :
