@@ -23,10 +23,11 @@ enum class Tier { best, portable, subgroups, f16, matrix };
 Tier tier_by_name(std::string_view name);  // throws std::invalid_argument that lists the names
 
 struct Caps {
-  std::string name;     // of the adapter: "NVIDIA H200"
-  std::string driver;   // the driver's own description
-  std::string backend;  // "Vulkan"
-  bool cpu = false;     // a software rasteriser such as lavapipe
+  std::string name;          // of the adapter: "NVIDIA H200"
+  std::string driver;        // the driver's own description
+  std::string backend;       // "Vulkan"
+  bool cpu = false;          // a software rasteriser such as lavapipe
+  uint32_t cpu_threads = 0;  // that it may use
 
   Variant variant;
   bool timestamps = false;

@@ -10,6 +10,7 @@
 #include <charconv>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "gpu/blob_cache.hpp"
 #include "gpu/handle.hpp"
@@ -103,6 +104,7 @@ Caps caps_of(WGPUAdapter adapter) {
                  : info.backendType == WGPUBackendType_Metal ? "Metal"
                                                              : "D3D12";
   caps.cpu = info.adapterType == WGPUAdapterType_CPU;
+  if (caps.cpu) caps.cpu_threads = std::max(1u, std::thread::hardware_concurrency());
   const auto has = [&](WGPUFeatureName feature) {
     return wgpuAdapterHasFeature(adapter, feature) != 0;
   };

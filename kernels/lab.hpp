@@ -40,7 +40,7 @@ class Lab {
   gpu::View words(gpu::Shape shape, const std::function<uint32_t(size_t)>& value);  // u32
   gpu::View upload(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes);
   // A packed weight of values uniform in [-1, 1), quantised as files are.
-  Weight weight(WeightType type, uint32_t rows, uint32_t cols);
+  Weight weight(WeightType type, uint32_t rows, uint32_t cols, uint32_t row_tile = 1);
   // Memory to be written, filled with NaN or 0xdeadbeef first.
   gpu::View output(gpu::Shape shape, gpu::Type type = gpu::Type::f32);
 

@@ -37,6 +37,7 @@ const Layout& layout(WeightType type) {
 }
 
 uint64_t padded_blocks(uint64_t cols) { return (cols + 63) / 64 * 2; }
+uint64_t tiled_rows(uint64_t rows, uint32_t tile) { return (rows + tile - 1) / tile * tile; }
 
 uint8_t byte_at(std::span<const std::byte> data, size_t i) { return uint8_t(data[i]); }
 uint16_t half_at(std::span<const std::byte> data, size_t i) {
@@ -57,66 +58,15 @@ void put_nibbles(std::span<uint32_t> words, const uint8_t (&q)[32]) {
     words[i / 4] |= uint32_t((q[i] & 15) | (q[i + 16] & 15) << 4) << (i % 4 * 8);
 }
 
-// A super-block of 256 as GGML stores q4_k: d, dmin, 12 bytes of scales, then per 64 weights 32
-// bytes, the low nibbles of which are the first 32.
-void pack_q4_k(std::span<const std::byte> data, std::span<uint32_t> quants,
-               std::span<uint32_t> scales) {
-  copy_words(data.first(16), scales);
-  for (size_t b = 0; b < 8; ++b) {
-    uint8_t q[32];
-    for (size_t i = 0; i < 32; ++i) q[i] = byte_at(data, 16 + b / 2 * 32 + i) >> (b % 2 * 4) & 15;
-    put_nibbles(quants.subspan(4 * b, 4), q);
-  }
-}
+// Where a row's blocks and super-blocks of 8 are, counted from the tensor's start.
+struct Places {
+  uint64_t row, row_blocks, tile;
 
-// A super-block of 256 as GGML stores q6_k: 128 bytes of low nibbles, 64 of high pairs, 16 int8
-// scales, d.
-void pack_q6_k(std::span<const std::byte> data, std::span<uint32_t> quants,
-               std::span<uint32_t> scales) {
-  for (size_t b = 0; b < 8; ++b) {
-    const size_t half = b / 4, quarter = b % 4;
-    uint8_t q[32];
-    for (size_t i = 0; i < 32; ++i) {
-      const uint8_t low = byte_at(data, 64 * half + quarter % 2 * 32 + i) >> (quarter / 2 * 4) & 15;
-      const uint8_t high = byte_at(data, 128 + 32 * half + i) >> (2 * quarter) & 3;
-      q[i] = low;
-      // Element 16 h + 4 j + k: bits 2 j of byte k of word h.
-      scales[3 * b + i / 16] |= uint32_t(high) << (i % 4 * 8 + i % 16 / 4 * 2);
-    }
-    put_nibbles(quants.subspan(4 * b, 4), q);
-    scales[3 * b + 2] = byte_at(data, 192 + 2 * b) | byte_at(data, 193 + 2 * b) << 8 |
-                        uint32_t(half_at(data, 208)) << 16;
+  uint64_t block(uint64_t b) const { return (row / tile * row_blocks + b) * tile + row % tile; }
+  uint64_t super_block(uint64_t b) const {
+    return (row / tile * (row_blocks / 8) + b) * tile + row % tile;
   }
-}
-
-void pack_row(WeightType type, std::span<const std::byte> data, std::span<uint32_t> quants,
-              std::span<uint32_t> scales) {
-  const TypeInfo& file = info(tensor_type(type));
-  if (is_float(type)) return copy_words(data, quants);
-  for (size_t block = 0; block < data.size() / file.block_bytes; ++block) {
-    const auto raw = data.subspan(block * file.block_bytes, file.block_bytes);
-    switch (type) {
-      case WeightType::q8_0:
-        put_half(scales, block, half_at(raw, 0));
-        copy_words(raw.subspan(2), quants.subspan(8 * block, 8));
-        break;
-      case WeightType::q4_0:
-        put_half(scales, block, half_at(raw, 0));
-        copy_words(raw.subspan(2), quants.subspan(4 * block, 4));
-        break;
-      case WeightType::q4_1:
-        copy_words(raw.first(4), scales.subspan(block, 1));
-        copy_words(raw.subspan(4), quants.subspan(4 * block, 4));
-        break;
-      case WeightType::q4_k:
-        pack_q4_k(raw, quants.subspan(32 * block, 32), scales.subspan(4 * block, 4));
-        break;
-      default:
-        pack_q6_k(raw, quants.subspan(32 * block, 32), scales.subspan(24 * block, 24));
-        break;
-    }
-  }
-}
+};
 
 }  // namespace
 
@@ -129,56 +79,99 @@ std::optional<WeightType> weight_type(TensorType type) {
 TensorType tensor_type(WeightType type) { return layout(type).file; }
 std::string_view to_string(WeightType type) { return layout(type).name; }
 
-uint64_t quant_words(WeightType type, uint64_t rows, uint64_t cols) {
-  return rows * padded_blocks(cols) * layout(type).quants;
+uint32_t choose_row_tile(const gpu::Caps& caps) { return caps.cpu ? 8 : 1; }
+
+uint64_t quant_words(WeightType type, uint64_t rows, uint64_t cols, uint32_t row_tile) {
+  return tiled_rows(rows, row_tile) * padded_blocks(cols) * layout(type).quants;
 }
-uint64_t scale_words(WeightType type, uint64_t rows, uint64_t cols) {
-  return rows * padded_blocks(cols) * layout(type).half_scales / 2;
+uint64_t scale_words(WeightType type, uint64_t rows, uint64_t cols, uint32_t row_tile) {
+  return tiled_rows(rows, row_tile) * padded_blocks(cols) * layout(type).half_scales / 2;
 }
 
-void pack_rows(WeightType type, uint64_t rows, uint64_t cols, std::span<const std::byte> data,
-               std::span<uint32_t> quants, std::span<uint32_t> scales) {
+void pack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const std::byte> data,
+              std::span<uint32_t> quants, std::span<uint32_t> scales, uint32_t row_tile) {
   const TypeInfo& file = info(tensor_type(type));
   require(cols % file.block_size == 0, "{} weights need columns in multiples of {}, got {}",
           file.name, file.block_size, cols);
-  const uint64_t row_bytes = cols / file.block_size * file.block_bytes;
-  require(data.size() == rows * row_bytes, "{} rows of {} {} weights have {} bytes, got {}", rows,
-          cols, file.name, rows * row_bytes, data.size());
-  require(quants.size() == quant_words(type, rows, cols) &&
-              scales.size() == scale_words(type, rows, cols),
-          "packed {} [{}, {}]: wrong room", file.name, rows, cols);
-  std::ranges::fill(quants, 0);
-  std::ranges::fill(scales, 0);
-  const size_t q = quant_words(type, 1, cols), s = scale_words(type, 1, cols);
-  for (uint64_t row = 0; row < rows; ++row)
-    pack_row(type, data.subspan(row * row_bytes, row_bytes), quants.subspan(row * q, q),
-             scales.subspan(row * s, s));
+  require(data.size() == cols / file.block_size * file.block_bytes,
+          "a row of {} {} weights has {} bytes, got {}", cols, file.name,
+          cols / file.block_size * file.block_bytes, data.size());
+  const Places at{row, padded_blocks(cols), row_tile};
+  const size_t words = layout(type).quants;
+  const auto quants_of = [&](size_t b) { return quants.subspan(at.block(b) * words, words); };
+  if (is_float(type)) {
+    for (size_t b = 0; 4 * words * b < data.size(); ++b)
+      copy_words(data.subspan(4 * words * b), quants_of(b));
+    return;
+  }
+  for (size_t block = 0; block < data.size() / file.block_bytes; ++block) {
+    const auto raw = data.subspan(block * file.block_bytes, file.block_bytes);
+    switch (type) {
+      case WeightType::q8_0:
+      case WeightType::q4_0:
+        put_half(scales, at.block(block), half_at(raw, 0));
+        copy_words(raw.subspan(2), quants_of(block));
+        break;
+      case WeightType::q4_1:
+        copy_words(raw.first(4), scales.subspan(at.block(block), 1));
+        copy_words(raw.subspan(4), quants_of(block));
+        break;
+      // A super-block of 256 as GGML stores q4_k: d, dmin, 12 bytes of scales, then per 64 weights
+      // 32 bytes, the low nibbles of which are the first 32.
+      case WeightType::q4_k:
+        copy_words(raw.first(16), scales.subspan(4 * at.super_block(block), 4));
+        for (size_t b = 0; b < 8; ++b) {
+          uint8_t q[32];
+          for (size_t i = 0; i < 32; ++i)
+            q[i] = byte_at(raw, 16 + b / 2 * 32 + i) >> (b % 2 * 4) & 15;
+          put_nibbles(quants_of(8 * block + b), q);
+        }
+        break;
+      // A super-block of 256 as GGML stores q6_k: 128 bytes of low nibbles, 64 of high pairs, 16
+      // int8 scales, d.
+      default:
+        for (size_t b = 0; b < 8; ++b) {
+          const auto s = scales.subspan(3 * at.block(8 * block + b), 3);
+          const size_t half = b / 4, quarter = b % 4;
+          uint8_t q[32];
+          for (size_t i = 0; i < 32; ++i) {
+            q[i] = byte_at(raw, 64 * half + quarter % 2 * 32 + i) >> (quarter / 2 * 4) & 15;
+            const uint8_t high = byte_at(raw, 128 + 32 * half + i) >> (2 * quarter) & 3;
+            // Element 16 h + 4 j + k: bits 2 j of byte k of word h.
+            s[i / 16] |= uint32_t(high) << (i % 4 * 8 + i % 16 / 4 * 2);
+          }
+          put_nibbles(quants_of(8 * block + b), q);
+          s[2] = byte_at(raw, 192 + 2 * b) | byte_at(raw, 193 + 2 * b) << 8 |
+                 uint32_t(half_at(raw, 208)) << 16;
+        }
+        break;
+    }
+  }
 }
 
 void unpack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const uint32_t> quants,
-                std::span<const uint32_t> scales, std::span<float> out) {
-  quants = quants.subspan(quant_words(type, row, cols), quant_words(type, 1, cols));
-  scales = scales.subspan(scale_words(type, row, cols), scale_words(type, 1, cols));
+                std::span<const uint32_t> scales, std::span<float> out, uint32_t row_tile) {
+  const Places at{row, padded_blocks(cols), row_tile};
+  const size_t words = layout(type).quants;
   const auto half = [](uint32_t word, size_t i) {
     return f16_to_f32(uint16_t(word >> (i % 2 * 16)));
   };
   for (uint64_t col = 0; col < cols; ++col) {
-    const size_t b = col / 32, i = col % 32;
-    const auto nibble = [&] {
-      return int(quants[4 * b + i % 16 / 4] >> (i % 4 * 8 + i / 16 * 4) & 15);
-    };
+    const size_t b = at.block(col / 32), i = col % 32;
+    const auto q = quants.subspan(b * words, words);
+    const auto nibble = [&] { return int(q[i % 16 / 4] >> (i % 4 * 8 + i / 16 * 4) & 15); };
     switch (type) {
       case WeightType::f32:
-        out[col] = std::bit_cast<float>(quants[col]);
+        out[col] = std::bit_cast<float>(q[i]);
         break;
       case WeightType::f16:
-        out[col] = half(quants[col / 2], col);
+        out[col] = half(q[i / 2], i);
         break;
       case WeightType::bf16:
-        out[col] = bf16_to_f32(uint16_t(quants[col / 2] >> (col % 2 * 16)));
+        out[col] = bf16_to_f32(uint16_t(q[i / 2] >> (i % 2 * 16)));
         break;
       case WeightType::q8_0:
-        out[col] = half(scales[b / 2], b) * float(int8_t(quants[col / 4] >> (col % 4 * 8)));
+        out[col] = half(scales[b / 2], b) * float(int8_t(q[i / 4] >> (i % 4 * 8)));
         break;
       case WeightType::q4_0:
         out[col] = half(scales[b / 2], b) * float(nibble() - 8);
@@ -187,9 +180,9 @@ void unpack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const ui
         out[col] = half(scales[b], 0) * float(nibble()) + half(scales[b], 1);
         break;
       case WeightType::q4_k: {
-        const auto s = scales.subspan(b / 8 * 4, 4);
+        const auto s = scales.subspan(4 * at.super_block(col / 256), 4);
         const auto byte = [&](size_t k) { return s[1 + k / 4] >> (k % 4 * 8) & 255; };
-        const size_t j = b % 8;
+        const size_t j = col / 32 % 8;
         const uint32_t scale = j < 4 ? byte(j) & 63 : (byte(j + 4) & 15) | byte(j - 4) >> 6 << 4;
         const uint32_t least = j < 4 ? byte(j + 4) & 63 : byte(j + 4) >> 4 | byte(j) >> 6 << 4;
         out[col] = half(s[0], 0) * float(scale) * float(nibble()) - half(s[0], 1) * float(least);

@@ -4,15 +4,20 @@
 // A tensor [rows, cols] is rows of blocks of 32 weights, padded with zeros to an even number of
 // blocks, so that every row starts on a whole word. `quants` holds what is 16 bytes wide, block
 // after block; `scales` the rest:
-//   type        quants, vec4<u32> a block              scales, u32
-//   f32         8                                      -
-//   f16, bf16   4                                      -
-//   q8_0        2: 32 int8                             f16 scale, two blocks a word
-//   q4_0        1: 16 bytes, low nibbles 0..15, high   the same
-//   q4_1        1                                      a word a block: f16 scale | f16 minimum <<
-//   16 q4_k        1                                      4 a super-block of 8: d | dmin << 16, 12
-//   bytes of 6-bit scales q6_k        1: low nibbles                         3 a block: high bits
-//   of 16, of 16 more, int8 x 2 | d << 16
+//
+//   type       quants, vec4<u32> a block               scales, u32
+//   f32        8                                       -
+//   f16, bf16  4                                       -
+//   q8_0       2: 32 int8                              f16 scale, two blocks a word
+//   q4_0       1: 16 bytes, low nibbles 0..15, high    the same
+//   q4_1       1                                       1 a block: f16 scale | f16 minimum << 16
+//   q4_k       1                                       4 a super-block of 8: d | dmin << 16, 12
+//                                                      bytes of 6-bit scales
+//   q6_k       1: low nibbles                          3 a block: high bits of 16, of 16 more,
+//                                                      int8 x 2 | d << 16
+//
+// Blocks lie row after row; or, with a ROW_TILE of T, block after block of T rows at a time: those
+// rows' first blocks, their second ones, and so on. Super-blocks of scales likewise.
 #pragma once
 #include <optional>
 #include <span>
@@ -47,22 +52,26 @@ struct Weight {
   uint32_t rows = 0, cols = 0;
   gpu::View quants = {};  // u32
   gpu::View scales = {};  // u32; absent for float types
+  uint32_t row_tile = 1;  // ROW_TILE of the kernels that read it
 
   uint32_t row_blocks() const { return (cols + 63) / 64 * 2; }
   explicit operator bool() const { return rows != 0; }
 };
 
-// Words of the packed form of `rows` rows.
-uint64_t quant_words(WeightType type, uint64_t rows, uint64_t cols);
-uint64_t scale_words(WeightType type, uint64_t rows, uint64_t cols);
+// The tile that suits a device: software reads memory lane by lane, and keeps to few streams so.
+uint32_t choose_row_tile(const gpu::Caps& caps);
 
-// Packs `rows` rows of a file's tensor, given as the file has them; the spans have quant_words and
-// scale_words words.
-void pack_rows(WeightType type, uint64_t rows, uint64_t cols, std::span<const std::byte> data,
-               std::span<uint32_t> quants, std::span<uint32_t> scales);
+// Words of the packed form of `rows` rows, the last tile filled up.
+uint64_t quant_words(WeightType type, uint64_t rows, uint64_t cols, uint32_t row_tile = 1);
+uint64_t scale_words(WeightType type, uint64_t rows, uint64_t cols, uint32_t row_tile = 1);
+
+// Packs row `row` of a tensor, given as a file has it, into the tensor's words, zeros before. Rows
+// of different tiles may be packed at once.
+void pack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const std::byte> data,
+              std::span<uint32_t> quants, std::span<uint32_t> scales, uint32_t row_tile = 1);
 
 // Row `row` of a packed tensor as floats, exactly: the reference that the twins use.
 void unpack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const uint32_t> quants,
-                std::span<const uint32_t> scales, std::span<float> out);
+                std::span<const uint32_t> scales, std::span<float> out, uint32_t row_tile = 1);
 
 }  // namespace ms

@@ -124,40 +124,50 @@ Weight WeightLoader::pack(
   if (!type)
     fail("{}: tensor {} is of type {}, which has no kernels yet", catalog_.source, like.name,
          info(like.type).name);
-  const uint64_t cols = like.cols(), q = quant_words(*type, 1, cols),
-                 s = scale_words(*type, 1, cols);
+  const uint32_t tile = choose_row_tile(device_.caps());
+  const uint64_t cols = like.cols(), tiles = (rows + tile - 1) / tile,
+                 q = quant_words(*type, tile, cols, tile), s = scale_words(*type, tile, cols, tile);
   const uint64_t file_row = cols / info(like.type).block_size * info(like.type).block_bytes;
-  gpu::Buffer& quants = place(rows * q * 4, like);
-  gpu::Buffer* scales = s ? &place(rows * s * 4, like) : nullptr;
+  gpu::Buffer& quants = place(tiles * q * 4, like);
+  gpu::Buffer* scales = s ? &place(tiles * s * 4, like) : nullptr;
 
-  const uint64_t step = std::min(rows, std::max<uint64_t>(1, chunk_bytes / (4 * (q + s))));
-  quants_.resize(step * q);
-  scales_.resize(step * s);
+  const uint64_t step = std::min(tiles, std::max<uint64_t>(1, chunk_bytes / (4 * (q + s))));
   std::mt19937 rng(1);
-  for (uint64_t first = 0; first < rows; first += step) {
-    const uint64_t count = std::min(step, rows - first);
-    if (!like.data.empty())
+  if (like.data.empty()) {
+    quants_.resize(step * q);
+    scales_.resize(step * s);
+    randomise(*type, quants_, scales_, rng);
+  }
+  for (uint64_t first = 0; first < tiles; first += step) {
+    const uint64_t count = std::min(step, tiles - first);
+    if (!like.data.empty()) {
+      quants_.assign(count * q, 0);
+      scales_.assign(count * s, 0);
       pool_.parallel_for(count, [&](size_t i) {
-        const auto [tensor, row] = source(first + i);
-        pack_rows(*type, 1, cols, tensor->data.subspan(row * file_row, file_row),
-                  std::span(quants_).subspan(i * q, q), std::span(scales_).subspan(i * s, s));
+        const uint64_t row = (first + i) * tile;
+        for (uint64_t r = 0; r < std::min<uint64_t>(tile, rows - row); ++r) {
+          const auto [tensor, from] = source(row + r);
+          pack_row(*type, r, cols, tensor->data.subspan(from * file_row, file_row),
+                   std::span(quants_).subspan(i * q, q), std::span(scales_).subspan(i * s, s),
+                   tile);
+        }
       });
-    else if (first == 0)
-      randomise(*type, quants_, scales_, rng);
+    }
     device_.write(quants, first * q * 4, std::as_bytes(std::span(quants_).first(count * q)));
     if (scales)
       device_.write(*scales, first * s * 4, std::as_bytes(std::span(scales_).first(count * s)));
-    done_ += count * file_row;
+    done_ += std::min(count * tile, rows - first * tile) * file_row;
     device_.finish();  // Dawn holds what it was given until it is copied: bounds the host's memory
     if (progress_) progress_(done_, all_);
   }
   return {.type = *type,
           .rows = uint32_t(rows),
           .cols = uint32_t(cols),
-          .quants = {.buffer = &quants, .shape = {rows * q}, .type = gpu::Type::u32},
+          .quants = {.buffer = &quants, .shape = {tiles * q}, .type = gpu::Type::u32},
           .scales = scales
-                        ? gpu::View{.buffer = scales, .shape = {rows * s}, .type = gpu::Type::u32}
-                        : gpu::View{}};
+                        ? gpu::View{.buffer = scales, .shape = {tiles * s}, .type = gpu::Type::u32}
+                        : gpu::View{},
+          .row_tile = tile};
 }
 
 Weight WeightLoader::stack(const std::vector<const TensorInfo*>& matrices) {

@@ -10,13 +10,14 @@ const gpu::Kernel fused_ffn_kernel =
     gpu::kernel<FusedFfn>("fused_ffn", {in, in, in, in, out}, fused_ffn_ref);
 
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a) {
-  const GemvChoice choice = choose_gemv(caps);
+  const GemvChoice choice = choose_gemv(caps, a.weight.rows);
   FusedFfn::Overrides over{choice.shape};
   over.multi_output = true;
   over.use_subgroups = choice.subgroups;
   over.rows = over.rows < 2 ? 2 : over.rows;
   over.batched = a.x.rows() > 1;
   over.weight_type = uint32_t(a.weight.type);
+  over.row_tile = a.weight.row_tile;
   over.norm_input = bool(a.norm);
   over.int8_activations = a.int8_activations && !is_float(a.weight.type);
   return fused_ffn(caps, a, over);
@@ -25,7 +26,8 @@ gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a) {
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a, FusedFfn::Overrides over) {
   const uint32_t M = a.x.rows(), K = a.weight.cols, x_stride = a.x_stride ? a.x_stride : K;
   const WeightType type = over.f16_weights ? WeightType::f16 : WeightType(over.weight_type);
-  require_gemv(caps, "fused_ffn", a.x, a.weight, a.norm, x_stride, over.use_subgroups);
+  require_gemv(caps, "fused_ffn", a.x, a.weight, a.norm, x_stride, over.use_subgroups,
+               over.multi_output, over);
   require(a.weight.rows % 2 == 0,
           "fused_ffn: gate and up rows in turn make an even number, W has {}", a.weight.rows);
   require(over.rows % 2 == 0, "fused_ffn: ROWS {} is odd: gate and up go together", over.rows);
@@ -42,7 +44,7 @@ gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a, FusedFfn::Override
       .params = gpu::bytes(FusedFfn::Params{M, K, N, a.alpha, uint32_t(a.activation), a.clamp_max,
                                             a.eps, a.weight.row_blocks(), x_stride}),
       .grid = {gemv_groups(caps, 2 * N, over.multi_output && over.use_subgroups,
-                           over.multi_output && !over.use_subgroups, over),
+                           over.multi_output && (!over.use_subgroups || over.team == 1), over),
                M, 1}};
 }
 

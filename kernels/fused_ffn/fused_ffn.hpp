@@ -41,6 +41,7 @@ struct FusedFfn {
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
       v("CHUNK", chunk, {16u, 64u}, gpu::sizing);
       v("TEAM", team, {8u, 1u}, gpu::sizing);
+      v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("ROWS", rows, {2u, 4u}, gpu::in_prelude);
     }
     std::string_view refusal() const {

@@ -13,14 +13,15 @@
 
 override WORKGROUP_SIZE: u32 = 256;       // power of two
 override MULTI_OUTPUT: bool = false;      // several outputs a workgroup: a team is a subgroup or TEAM lanes, not all lanes
-override USE_SUBGROUPS: bool = true;      // with MULTI_OUTPUT: a team is a subgroup, else TEAM lanes
+override USE_SUBGROUPS: bool = true;      // with MULTI_OUTPUT: a team is a subgroup, unless TEAM is 1
 override BATCHED: bool = false;           // several rows of x, group.id.y
 override F16_WEIGHTS: bool = false;       // the weights are f16; WEIGHT_TYPE stays 0
 override WEIGHT_TYPE: u32 = 0;            // shared/blocks.wgsl
 override NORM_INPUT: bool = false;        // x is taken as x / rms(x) * norm
 override INT8_ACTIVATIONS: bool = false;  // x is rounded to int8, 16 elements a scale; not for float weights
 override CHUNK: u32 = 64;                 // blocks of 32 of x in workgroup memory at a time
-override TEAM: u32 = 8;                   // lanes a team without USE_SUBGROUPS, a power of two
+override TEAM: u32 = 8;                   // lanes a team otherwise, a power of two; 1 with USE_SUBGROUPS: they share what they read of x
+override ROW_TILE: u32 = 1;               // of W: kernels/weight.hpp
 
 struct Params {
   M: u32,                  // rows of x
@@ -45,7 +46,7 @@ fn norm4(col: u32, last: u32) -> vec4f {
   return vec4f(norm[col], norm[min(col + 1, last)], norm[min(col + 2, last)], norm[min(col + 3, last)]);
 }
 fn weight_type() -> u32 { return select(WEIGHT_TYPE, F16, F16_WEIGHTS); }
-fn team_lanes() -> u32 { return select(WORKGROUP_SIZE, select(TEAM, 0, USE_SUBGROUPS), MULTI_OUTPUT); }
+fn team_lanes() -> u32 { return select(WORKGROUP_SIZE, select(TEAM, 0, USE_SUBGROUPS && TEAM != 1), MULTI_OUTPUT); }
 
 fn activate(v: f32) -> f32 {
   if (params.activation == 0) { return v / (1 + exp(-v)); }

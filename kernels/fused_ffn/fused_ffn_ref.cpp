@@ -17,7 +17,7 @@ void fused_ffn_ref(const gpu::HostDispatch& d) {
     const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), norm, p.hidden_size,
                                over.norm_input, p.eps, over.int8_activations);
     const auto row = [&](uint64_t n) {
-      unpack_row(type, n, p.hidden_size, quants, scales, w);
+      unpack_row(type, n, p.hidden_size, quants, scales, w, over.row_tile);
       double sum = 0;
       for (uint32_t k = 0; k < p.hidden_size; ++k) sum += w[k] * v[k];
       return sum;

@@ -19,21 +19,26 @@ KERNEL_TEST(fused_ffn) {
          {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
           WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
       if (c.K % info(tensor_type(type)).block_size != 0) continue;
+      const Weight weights[] = {lab.weight(type, 2 * c.N, c.K), lab.weight(type, 2 * c.N, c.K, 8)};
       const float size = 2 / std::sqrt(float(c.K));  // products of order 1
       FusedFfn args{.x = lab.random({c.M, c.K}, -size, size),
-                    .weight = lab.weight(type, 2 * c.N, c.K),
+                    .weight = weights[1],
                     .y = lab.output({c.M, c.N}),
                     .activation = c.activation,
                     .alpha = 0.5f,
                     .clamp_max = c.clamp_max};
       const gpu::View norm = lab.random({c.K}, -size, size);
       args.norm = norm;
-      lab.check(fused_ffn(lab.caps(), args), {.abs = 1e-5, .rel = 5e-5});
+      for (const Weight& weight : weights) {
+        args.weight = weight;
+        lab.check(fused_ffn(lab.caps(), args), {.abs = 1e-5, .rel = 5e-5});
+      }
       for (bool int8 : {false, true})  // tolerances: matmul_gemv_test.cpp
         lab.every<FusedFfn::Overrides>(fused_ffn_kernel,
                                        [&](auto over) {
                                          require(over.int8_activations == int8, "of another case");
                                          args.norm = over.norm_input ? norm : gpu::View{};
+                                         args.weight = weights[over.row_tile > 1];
                                          return fused_ffn(lab.caps(), args, over);
                                        },
                                        {.abs = 1e-5 + (int8 ? 0.03 : 0), .rel = 5e-5});

@@ -11,6 +11,7 @@ const gpu::Kernel gather_kernel = gpu::kernel<Gather>("gather", {in, in, in, out
 gpu::Work gather(const gpu::Caps& caps, const Gather& a) {
   Gather::Overrides over{.workgroup_size = 64, .weight_type = uint32_t(a.table.type)};
   over.use_vec4 = a.y.cols() % 4 == 0;
+  over.row_tile = a.table.row_tile;
   return gather(caps, a, over);
 }
 
@@ -20,6 +21,8 @@ gpu::Work gather(const gpu::Caps&, const Gather& a, Gather::Overrides over) {
   const WeightType type = over.f16_embeddings ? WeightType::f16 : WeightType(over.weight_type);
   require(type == a.table.type, "gather: the overrides say {}, the table is {}", to_string(type),
           to_string(a.table.type));
+  require(over.row_tile == a.table.row_tile, "gather: ROW_TILE {}, the table's is {}",
+          over.row_tile, a.table.row_tile);
   require(hidden == (a.transpose ? a.table.rows : a.table.cols),
           "gather: y is {}, the table [{}, {}]", a.y, a.table.rows, a.table.cols);
   require(!over.use_vec4 || hidden % 4 == 0,

@@ -10,6 +10,7 @@ override WORKGROUP_SIZE: u32 = 256;
 override USE_VEC4: bool = false;         // a block of 32 a lane, written in fours; hidden_size a multiple of 4
 override F16_EMBEDDINGS: bool = false;   // the table is f16; WEIGHT_TYPE stays 0
 override WEIGHT_TYPE: u32 = 0;           // shared/blocks.wgsl
+override ROW_TILE: u32 = 1;              // of the table: kernels/weight.hpp
 
 struct Params {
   num_tokens: u32,
@@ -30,7 +31,7 @@ struct Params {
 fn weight_type() -> u32 { return select(WEIGHT_TYPE, F16, F16_EMBEDDINGS); }
 
 fn element(row: u32, col: u32) -> f32 {
-  var w = decode_block(row * params.row_blocks + (col >> 5));
+  var w = decode_block(place_of(row, col >> 5, params.row_blocks));
   return w[(col >> 2) & 7][col & 3];
 }
 
@@ -55,7 +56,7 @@ fn main(group: Group, at: Lane) {
   let id = indices[params.index_offset + token * params.index_stride];
   let first = i % blocks * 32;
   var w = array<vec4f, 8>();
-  if (params.transpose == 0 && id < params.vocab_size) { w = decode_block(id * params.row_blocks + first / 32); }
+  if (params.transpose == 0 && id < params.vocab_size) { w = decode_block(place_of(id, first / 32, params.row_blocks)); }
   for (var j = 0u; j < 8; j++) {
     let col = first + 4 * j;
     if (col >= params.hidden_size) { break; }

@@ -17,7 +17,7 @@ void gather_ref(const gpu::HostDispatch& d) {
       float value = 0;
       if (id < p.vocab_size) {
         if (p.transpose || h == 0)
-          unpack_row(type, p.transpose ? h : id, cols, quants, scales, row);
+          unpack_row(type, p.transpose ? h : id, cols, quants, scales, row, over.row_tile);
         value = row[p.transpose ? id : h];
       }
       y[t * p.hidden_size + h] = value;

@@ -15,19 +15,21 @@ KERNEL_TEST(gather) {
            {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
             WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
         if ((transpose ? c.vocab : c.hidden) % info(tensor_type(type)).block_size != 0) continue;
-        const Gather args{.indices = lab.words({3 + 2 * c.tokens},
-                                               [&](size_t i) {
-                                                 return i == 5 ? c.vocab
-                                                               : uint32_t(i * 7919) % c.vocab;
-                                               }),  // one is outside
-                          .table = transpose ? lab.weight(type, c.hidden, c.vocab)
-                                             : lab.weight(type, c.vocab, c.hidden),
-                          .y = lab.output({c.tokens, c.hidden}),
-                          .transpose = transpose,
-                          .index_offset = 3,
-                          .index_stride = 2};
-        lab.every<Gather::Overrides>(gather_kernel,
-                                     [&](auto over) { return gather(lab.caps(), args, over); });
+        const uint32_t rows = transpose ? c.hidden : c.vocab, cols = transpose ? c.vocab : c.hidden;
+        const Weight tables[] = {lab.weight(type, rows, cols), lab.weight(type, rows, cols, 8)};
+        Gather args{.indices = lab.words({3 + 2 * c.tokens},
+                                         [&](size_t i) {
+                                           return i == 5 ? c.vocab : uint32_t(i * 7919) % c.vocab;
+                                         }),  // one is outside
+                    .table = {},
+                    .y = lab.output({c.tokens, c.hidden}),
+                    .transpose = transpose,
+                    .index_offset = 3,
+                    .index_stride = 2};
+        lab.every<Gather::Overrides>(gather_kernel, [&](auto over) {
+          args.table = tables[over.row_tile > 1];
+          return gather(lab.caps(), args, over);
+        });
       }
   // Beyond 65,535 workgroups.
   const Gather many{.indices = lab.words({70'000}, [](size_t i) { return uint32_t(i % 5); }),

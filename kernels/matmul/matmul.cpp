@@ -31,6 +31,7 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
   over.f16_mode = a.a.type == gpu::Type::f16;
   over.use_vec4 = a.a.cols() % 4 == 0;
   over.weight_type = over.f16_mode ? 0 : uint32_t(a.b.type);
+  over.row_tile = a.b.row_tile;
   over.row_lanes = caps.cpu;
   over.int8_activations = over.row_lanes && a.int8_activations && !is_float(a.b.type);
   if (over.row_lanes) over.workgroup_size = 32, over.tile_m = 8, over.lane_n = 8;
@@ -51,6 +52,10 @@ gpu::Work matmul(const gpu::Caps&, const Matmul& a, Matmul::Overrides over) {
   require((a.a.type == gpu::Type::f16) == over.f16_mode &&
               (a.c.type == gpu::Type::f16) == over.f16_mode,
           "matmul: A is {}, C is {}; both are f16 with F16_MODE and f32 without", a.a, a.c);
+  require(over.row_tile == a.b.row_tile, "matmul: ROW_TILE {}, B's is {}", over.row_tile,
+          a.b.row_tile);
+  require(a.b.row_tile == 1 || (!is_plain(a.b) && a.transpose_b),
+          "matmul: B with a ROW_TILE is packed, [N, K]");
   require(!over.use_vec4 || K % 4 == 0, "matmul: USE_VEC4 takes K in fours, A is {}", a.a);
   require(a.c.rows() == M && a.c_offset + N <= a.c.cols(),
           "matmul: C is {}, results are [{}, {}] from column {}", a.c, M, N, a.c_offset);

@@ -20,6 +20,7 @@ struct Matmul {
     bool mixed_precision = false;
     bool use_vec4 = false;
     uint32_t weight_type = 0;
+    uint32_t row_tile = 1;
     bool row_lanes = false;
     bool int8_activations = false;
     uint32_t workgroup_size = 256;
@@ -31,6 +32,7 @@ struct Matmul {
       v("MIXED_PRECISION", mixed_precision, {false, true});
       v("USE_VEC4", use_vec4, {false, true});
       v("WEIGHT_TYPE", weight_type, {0u, 1u, 2u, 3u, 4u, 5u, 10u, 12u});
+      v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("ROW_LANES", row_lanes, {false, true});
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
       v("WORKGROUP_SIZE", workgroup_size, {256u, 64u});

@@ -13,6 +13,7 @@ override F16_MODE: bool = false;          // A, B and C are f16; WEIGHT_TYPE sta
 override MIXED_PRECISION: bool = false;   // B is f16; WEIGHT_TYPE stays 0
 override USE_VEC4: bool = false;          // A is read in fours: a_stride and K multiples of 4
 override WEIGHT_TYPE: u32 = 0;            // shared/blocks.wgsl; B is packed when it is not 0
+override ROW_TILE: u32 = 1;               // of a packed B: kernels/weight.hpp
 override ROW_LANES: bool = false;         // lanes own columns of C: for devices whose loads are slow
 override INT8_ACTIVATIONS: bool = false;  // with ROW_LANES: A is rounded to int8, 16 elements a scale; integer weights only
 override WORKGROUP_SIZE: u32 = 256;       // 256 without ROW_LANES
@@ -75,7 +76,8 @@ fn a4(m: u32, k: u32) -> vec4f {
 // An element of a B of a float type.
 fn b_at(n: u32, k: u32) -> f32 {
   if (n >= params.N || k >= params.K) { return 0; }
-  let i = select(k * params.b_stride + n, n * params.b_stride + k, params.transpose_b != 0);
+  var i = select(k * params.b_stride + n, n * params.b_stride + k, params.transpose_b != 0);
+  if (ROW_TILE > 1) { i = place_of(n, k >> 5, params.row_blocks).block * 32 + (k & 31); }
   if (weight_type() == F32) { return bitcast<f32>(quants[i >> 2][i & 3]); }
   let word = quants[i >> 3][(i >> 1) & 3];
   if (weight_type() == F16) { return half_at(word, i); }
@@ -86,7 +88,7 @@ fn b_four(n: u32, k: u32) -> vec4f { return vec4f(b_at(n, k), b_at(n, k + 1), b_
 
 // The 32 elements of column n of C's operand B from 32 block on.
 fn b_block(n: u32, block: u32) -> array<vec4f, 8> {
-  if (weight_type() > BF16) { return decode_block(min(n, params.N - 1) * params.row_blocks + block); }
+  if (weight_type() > BF16) { return decode_block(place_of(min(n, params.N - 1), block, params.row_blocks)); }
   var w = array<vec4f, 8>();
   for (var j = 0u; j < 8; j++) { w[j] = b_four(n, 32 * block + 4 * j); }
   return w;
@@ -183,7 +185,7 @@ fn row_lanes(group: Group, at: Lane) {
         continue;
       }
       var w = array<Block, LANE_N>();
-      for (var r = 0u; r < LANE_N; r++) { w[r] = load_block(min(n0 + r, params.N - 1) * params.row_blocks + first + s); }
+      for (var r = 0u; r < LANE_N; r++) { w[r] = load_block(place_of(min(n0 + r, params.N - 1), first + s, params.row_blocks)); }
       if (INT8_ACTIVATIONS) {
         for (var m = 0u; m < TILE_M; m++) {
           let low = tile[s * 2 * TILE_M + m];

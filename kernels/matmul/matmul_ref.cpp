@@ -16,8 +16,9 @@ void matmul_ref(const gpu::HostDispatch& d) {
   // B as [N, K].
   std::vector<float> b(size_t(p.N) * p.K);
   for (uint32_t n = 0; n < p.N; ++n) {
-    if (!is_float(type)) {
-      unpack_row(type, n, p.K, quants, scales, std::span(b).subspan(size_t(n) * p.K, p.K));
+    if (!is_float(type) || over.row_tile > 1) {
+      unpack_row(type, n, p.K, quants, scales, std::span(b).subspan(size_t(n) * p.K, p.K),
+                 over.row_tile);
       continue;
     }
     for (uint32_t k = 0; k < p.K; ++k) {

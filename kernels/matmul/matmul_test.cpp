@@ -17,19 +17,34 @@ KERNEL_TEST(matmul) {
          {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
           WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
       if (c.K % info(tensor_type(type)).block_size != 0) continue;
-      const Weight b = lab.weight(type, c.N, c.K);
+      const Weight bs[] = {lab.weight(type, c.N, c.K), lab.weight(type, c.N, c.K, 8)};
       for (bool int8 : {false, true})  // tolerances: matmul_gemv_test.cpp
-        lab.every<Matmul::Overrides>(
-            matmul_kernel,
-            [&](auto over) {
-              require(over.int8_activations == int8, "of another case");
-              return matmul(
-                  lab.caps(),
-                  {.a = f32, .b = b, .c = lab.output({c.M, c.N + 5}), .c_offset = 3, .alpha = 0.5f},
-                  over);
-            },
-            {.abs = sum + (int8 ? 0.02 : 0), .rel = 2e-5});
+        lab.every<Matmul::Overrides>(matmul_kernel,
+                                     [&](auto over) {
+                                       require(over.int8_activations == int8, "of another case");
+                                       return matmul(lab.caps(),
+                                                     {.a = f32,
+                                                      .b = bs[over.row_tile > 1],
+                                                      .c = lab.output({c.M, c.N + 5}),
+                                                      .c_offset = 3,
+                                                      .alpha = 0.5f},
+                                                     over);
+                                     },
+                                     {.abs = sum + (int8 ? 0.02 : 0), .rel = 2e-5});
     }
+    // f16 throughout, packed.
+    const Weight b16s[] = {lab.weight(WeightType::f16, c.N, c.K),
+                           lab.weight(WeightType::f16, c.N, c.K, 8)};
+    lab.every<Matmul::Overrides>(
+        matmul_kernel,
+        [&](auto over) {
+          return matmul(lab.caps(),
+                        {.a = f16,
+                         .b = b16s[over.row_tile > 1],
+                         .c = lab.output({c.M, (c.N + 1) / 2 * 2}, gpu::Type::f16)},
+                        over);
+        },
+        f16_storage);
     // Plain matrices, both ways round, and f16 throughout.
     for (bool transpose_b : {false, true}) {
       const gpu::Shape shape = transpose_b ? gpu::Shape{c.N, c.K} : gpu::Shape{c.K, c.N};

@@ -11,12 +11,25 @@ void matmul_gemv_ref(const gpu::HostDispatch& d);
 const gpu::Kernel matmul_gemv_kernel =
     gpu::kernel<MatmulGemv>("matmul_gemv", {in, in, in, in, out}, matmul_gemv_ref);
 
-GemvChoice choose_gemv(const gpu::Caps& caps) {
-  // Software: loads cost more than arithmetic, so many rows share each load of x.
-  if (caps.cpu)
-    return {.subgroups = false,
-            .multicol = true,
-            .shape = {.workgroup_size = 32, .rows = 8, .chunk = 64, .team = 1}};
+// first_lanes_vec4f of lane.subgroups.wgsl.
+constexpr uint32_t shared_lanes = 8;
+
+GemvChoice choose_gemv(const gpu::Caps& caps, uint32_t rows) {
+  // Software: loads cost more than arithmetic, so many rows share each load of x. The workgroups
+  // are as large as they may be with all threads busy until the end.
+  if (caps.cpu) {
+    GemvChoice choice{.subgroups = caps.min_subgroup_size >= shared_lanes,
+                      .multicol = true,
+                      .shape = {.workgroup_size = 32, .rows = 8, .chunk = 64, .team = 1}};
+    const auto longest = [&](uint32_t lanes) {
+      const uint32_t groups = (rows + 8 * lanes - 1) / (8 * lanes);
+      return (groups + caps.cpu_threads - 1) / caps.cpu_threads * lanes;
+    };
+    for (uint32_t lanes : {16u, 8u})
+      if (longest(lanes) < longest(choice.shape.workgroup_size))
+        choice.shape.workgroup_size = lanes;
+    return choice;
+  }
   if (caps.variant.subgroups)
     return {.subgroups = true,
             .multicol = false,
@@ -37,7 +50,7 @@ uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool 
 
 void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::View& x,
                   const Weight& weight, const gpu::View& norm, uint32_t x_stride,
-                  bool use_subgroups) {
+                  bool use_subgroups, bool multicol, const GemvShape& shape) {
   require(x_stride >= weight.cols, "{}: rows of x are {} apart, W has {} columns", kernel, x_stride,
           weight.cols);
   require(x.rows() <= 1 || x_stride % 4 == 0,
@@ -48,24 +61,32 @@ void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::Vie
   require(x.rows() <= 65535, "{}: x is {}: at most 65535 rows", kernel, x);
   require(!norm || norm.size() == weight.cols, "{}: norm is {}, W has {} columns", kernel, norm,
           weight.cols);
-  require(weight.quants.size() >= quant_words(weight.type, weight.rows, weight.cols),
-          "{}: W's quants are {}, too few for {} [{}, {}]", kernel, weight.quants,
-          to_string(weight.type), weight.rows, weight.cols);
+  require(
+      weight.quants.size() >= quant_words(weight.type, weight.rows, weight.cols, weight.row_tile),
+      "{}: W's quants are {}, too few for {} [{}, {}]", kernel, weight.quants,
+      to_string(weight.type), weight.rows, weight.cols);
   require(is_float(weight.type) ||
-              weight.scales.size() >= scale_words(weight.type, weight.rows, weight.cols),
+              weight.scales.size() >=
+                  scale_words(weight.type, weight.rows, weight.cols, weight.row_tile),
           "{}: W's scales are {}, too few for {} [{}, {}]", kernel, weight.scales,
           to_string(weight.type), weight.rows, weight.cols);
   require(!use_subgroups || caps.variant.subgroups,
           "{}: USE_SUBGROUPS on a device without subgroups", kernel);
+  require(!(use_subgroups && multicol && shape.team == 1) || caps.min_subgroup_size >= shared_lanes,
+          "{}: TEAM 1 with USE_SUBGROUPS takes subgroups of {} lanes, {} may have {}", kernel,
+          shared_lanes, caps.name, caps.min_subgroup_size);
+  require(shape.row_tile == weight.row_tile, "{}: ROW_TILE {}, W's is {}", kernel, shape.row_tile,
+          weight.row_tile);
 }
 
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
-  const GemvChoice choice = choose_gemv(caps);
+  const GemvChoice choice = choose_gemv(caps, a.weight.rows);
   MatmulGemv::Overrides over{choice.shape};
   over.use_subgroups = choice.subgroups;
   over.multicol = choice.multicol;
   over.batched = a.x.rows() > 1;
   over.weight_type = uint32_t(a.weight.type);
+  over.row_tile = a.weight.row_tile;
   over.norm_input = bool(a.norm);
   over.int8_activations = a.int8_activations && !is_float(a.weight.type);
   return matmul_gemv(caps, a, over);
@@ -74,7 +95,8 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a, MatmulGemv::Overrides over) {
   const uint32_t M = a.x.rows(), N = a.weight.rows, K = a.weight.cols,
                  x_stride = a.x_stride ? a.x_stride : K;
-  require_gemv(caps, "matmul_gemv", a.x, a.weight, a.norm, x_stride, over.use_subgroups);
+  require_gemv(caps, "matmul_gemv", a.x, a.weight, a.norm, x_stride, over.use_subgroups,
+               over.multicol, over);
   require(over.batched || M == 1, "matmul_gemv: x is {}, one row without BATCHED", a.x);
   require(WeightType(over.weight_type) == a.weight.type, "matmul_gemv: WEIGHT_TYPE {}, W is {}",
           over.weight_type, to_string(a.weight.type));

@@ -13,14 +13,15 @@ struct GemvShape {
   uint32_t rows = 2;              // ROWS: of W, a team
   uint32_t chunk = 64;            // blocks of x staged at a time
   uint32_t team = 8;              // with MULTICOL: lanes a row
+  uint32_t row_tile = 1;          // the weight's
 };
 
-// The choice for a device. `subgroups` and `multicol` say which form.
+// The choice for a device and a number of rows. `subgroups` and `multicol` say which form.
 struct GemvChoice {
   bool subgroups, multicol;
   GemvShape shape;
 };
-GemvChoice choose_gemv(const gpu::Caps& caps);
+GemvChoice choose_gemv(const gpu::Caps& caps, uint32_t rows);
 
 // Workgroups along x for `rows` rows of W; fewer would do, since groups stride.
 uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool multicol,
@@ -56,6 +57,7 @@ struct MatmulGemv {
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
       v("CHUNK", chunk, {16u, 64u}, gpu::sizing);
       v("TEAM", team, {8u, 1u}, gpu::sizing);
+      v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("ROWS", rows, {2u, 1u}, gpu::in_prelude);
     }
     std::string_view refusal() const {
@@ -79,7 +81,7 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& args, MatmulGemv:
 // What matmul_gemv, matmul_gemv_residual and fused_ffn require alike; `kernel` is for the message.
 void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::View& x,
                   const Weight& weight, const gpu::View& norm, uint32_t x_stride,
-                  bool use_subgroups);
+                  bool use_subgroups, bool multicol, const GemvShape& shape);
 
 // The twins' common part: row m of x, normalised and rounded as the overrides say, in double.
 std::vector<double> gemv_vector(std::span<const float> x, std::span<const float> norm,

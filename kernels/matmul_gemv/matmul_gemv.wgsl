@@ -19,7 +19,8 @@ override WEIGHT_TYPE: u32 = 0;             // shared/blocks.wgsl
 override NORM_INPUT: bool = false;         // x is taken as x / rms(x) * norm
 override INT8_ACTIVATIONS: bool = false;   // x is rounded to int8, 16 elements a scale; not for float weights
 override CHUNK: u32 = 64;                  // blocks of 32 of x in workgroup memory at a time
-override TEAM: u32 = 8;                    // with MULTICOL: lanes a row, a power of two
+override TEAM: u32 = 8;                    // with MULTICOL: lanes a row, a power of two; 1 with USE_SUBGROUPS: they share what they read of x
+override ROW_TILE: u32 = 1;               // of W: kernels/weight.hpp
 
 struct Params {
   M: u32,           // rows of x

@@ -11,21 +11,30 @@ KERNEL_TEST(matmul_gemv) {
   };
   // Columns: less than a block, just around 64 and a chunk of 16 blocks, several chunks; K-quants
   // take multiples of 256.
-  for (Case c :
-       {Case{1, 1, 4}, {1, 5, 100}, {3, 67, 64}, {1, 33, 512}, {2, 9, 544}, {1, 130, 2304}})
+  for (Case c : {Case{1, 1, 4},
+                 {1, 5, 100},
+                 {3, 67, 64},
+                 {1, 33, 512},
+                 {2, 9, 544},
+                 {1, 130, 2304},
+                 {1, 512, 64}})
     for (WeightType type :
          {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
           WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
       if (c.K % info(tensor_type(type)).block_size != 0) continue;
+      const Weight weights[] = {lab.weight(type, c.N, c.K), lab.weight(type, c.N, c.K, 8)};
       MatmulGemv args{.x = lab.random({c.M, c.K}),
-                      .weight = lab.weight(type, c.N, c.K),
+                      .weight = weights[1],
                       .y = lab.output({c.M, c.N + 3}),
                       .y_offset = 2,
                       .alpha = 0.5f};
       const gpu::View norm = lab.random({c.K});
       // The form that the wrapper chooses here.
       args.norm = norm;
-      lab.check(matmul_gemv(lab.caps(), args), {.abs = 2e-6 * std::sqrt(c.K), .rel = 2e-5});
+      for (const Weight& weight : weights) {
+        args.weight = weight;
+        lab.check(matmul_gemv(lab.caps(), args), {.abs = 2e-6 * std::sqrt(c.K), .rel = 2e-5});
+      }
       // Sums of K terms in f32. With int8, x may round to the other side of a tie than it does in
       // double.
       for (bool int8 : {false, true})
@@ -35,6 +44,7 @@ KERNEL_TEST(matmul_gemv) {
               require(WeightType(over.weight_type) == type && over.int8_activations == int8,
                       "of another case");
               args.norm = over.norm_input ? norm : gpu::View{};
+              args.weight = weights[over.row_tile > 1];
               return matmul_gemv(lab.caps(), args, over);
             },
             {.abs = 2e-6 * std::sqrt(c.K) + (int8 ? 0.02 : 0), .rel = 2e-5});

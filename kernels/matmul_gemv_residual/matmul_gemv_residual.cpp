@@ -10,11 +10,12 @@ const gpu::Kernel matmul_gemv_residual_kernel = gpu::kernel<MatmulGemvResidual>(
     "matmul_gemv_residual", {in, in, in, in, out}, matmul_gemv_residual_ref);
 
 gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& a) {
-  const GemvChoice choice = choose_gemv(caps);
+  const GemvChoice choice = choose_gemv(caps, a.weight.rows);
   MatmulGemvResidual::Overrides over{choice.shape};
   over.use_subgroups = choice.subgroups;
   over.multicol = choice.multicol;
   over.weight_type = uint32_t(a.weight.type);
+  over.row_tile = a.weight.row_tile;
   over.int8_activations = a.int8_activations && !is_float(a.weight.type);
   return matmul_gemv_residual(caps, a, over);
 }
@@ -23,7 +24,8 @@ gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& 
                                MatmulGemvResidual::Overrides over) {
   const uint32_t M = a.x.rows(), N = a.weight.rows, K = a.weight.cols,
                  x_stride = a.x_stride ? a.x_stride : K;
-  require_gemv(caps, "matmul_gemv_residual", a.x, a.weight, {}, x_stride, over.use_subgroups);
+  require_gemv(caps, "matmul_gemv_residual", a.x, a.weight, {}, x_stride, over.use_subgroups,
+               over.multicol, over);
   require(WeightType(over.weight_type) == a.weight.type,
           "matmul_gemv_residual: WEIGHT_TYPE {}, W is {}", over.weight_type,
           to_string(a.weight.type));

@@ -13,7 +13,7 @@ void matmul_gemv_residual_ref(const gpu::HostDispatch& d) {
     const auto v =
         gemv_vector(x.subspan(size_t(m) * p.x_stride), {}, p.K, false, 0, over.int8_activations);
     for (uint32_t n = 0; n < p.N; ++n) {
-      unpack_row(WeightType(over.weight_type), n, p.K, quants, scales, w);
+      unpack_row(WeightType(over.weight_type), n, p.K, quants, scales, w, over.row_tile);
       double sum = 0;
       for (uint32_t k = 0; k < p.K; ++k) sum += w[k] * v[k];
       y[size_t(m) * p.N + n] = float(p.alpha * sum + residual[size_t(m) * p.N + n]);

@@ -14,18 +14,23 @@ KERNEL_TEST(matmul_gemv_residual) {
          {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
           WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
       if (c.K % info(tensor_type(type)).block_size != 0) continue;
-      const MatmulGemvResidual args{.x = lab.random({c.M, c.K}),
-                                    .weight = lab.weight(type, c.N, c.K),
-                                    .residual = lab.random({c.M, c.N}),
-                                    .y = lab.output({c.M, c.N}),
-                                    .alpha = 0.5f};
-      lab.check(matmul_gemv_residual(lab.caps(), args),
-                {.abs = 2e-6 * std::sqrt(c.K), .rel = 2e-5});
+      const Weight weights[] = {lab.weight(type, c.N, c.K), lab.weight(type, c.N, c.K, 8)};
+      MatmulGemvResidual args{.x = lab.random({c.M, c.K}),
+                              .weight = weights[1],
+                              .residual = lab.random({c.M, c.N}),
+                              .y = lab.output({c.M, c.N}),
+                              .alpha = 0.5f};
+      for (const Weight& weight : weights) {
+        args.weight = weight;
+        lab.check(matmul_gemv_residual(lab.caps(), args),
+                  {.abs = 2e-6 * std::sqrt(c.K), .rel = 2e-5});
+      }
       for (bool int8 : {false, true})  // tolerances: matmul_gemv_test.cpp
         lab.every<MatmulGemvResidual::Overrides>(
             matmul_gemv_residual_kernel,
             [&](auto over) {
               require(over.int8_activations == int8, "of another case");
+              args.weight = weights[over.row_tile > 1];
               return matmul_gemv_residual(lab.caps(), args, over);
             },
             {.abs = 2e-6 * std::sqrt(c.K) + (int8 ? 0.02 : 0), .rel = 2e-5});

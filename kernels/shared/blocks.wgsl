@@ -1,7 +1,7 @@
 // blocks.wgsl: blocks of 32 weights of a packed tensor (kernels/weight.hpp), of any WEIGHT_TYPE.
 //
-// Needs: fn weight_type() -> u32, of overrides alone; var<storage, read> quants: array<vec4u>; var<storage, read> scales: array<u32>.
-// Block b of a tensor is row b / row_blocks, columns 32 (b % row_blocks) on.
+// Needs: fn weight_type() -> u32, of overrides alone; override ROW_TILE: u32; var<storage, read> quants: array<vec4u>;
+// var<storage, read> scales: array<u32>.
 const F32 = 0u;
 const F16 = 1u;
 const BF16 = 2u;
@@ -16,6 +16,20 @@ struct Block {
   q: array<u32, 8>,
   scale: vec2f,
   offset: vec2f,
+}
+
+// Where a block of a row is. Kernels need not know the layout.
+struct Place {
+  block: u32,        // counted from the tensor's start
+  super_block: u32,  // its super-block of 8
+  part: u32,         // its place in that
+}
+
+// Block b of a row, columns 32 b on, in a tensor with row_blocks blocks a row.
+fn place_of(row: u32, b: u32, row_blocks: u32) -> Place {
+  let first = row / ROW_TILE;
+  let tile_row = row % ROW_TILE;
+  return Place((first * row_blocks + b) * ROW_TILE + tile_row, (first * (row_blocks >> 3) + (b >> 3)) * ROW_TILE + tile_row, b & 7);
 }
 
 // An f16 in the low bits, by bits: unpack2x16float may flush subnormals, which K-quant scales often are.
@@ -34,8 +48,9 @@ fn nibbles(w: vec4u) -> array<u32, 8> {
   return array<u32, 8>(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
 }
 
-// Block b of an integer type.
-fn load_block(b: u32) -> Block {
+// A block of an integer type.
+fn load_block(at: Place) -> Block {
+  let b = at.block;
   var block = Block();
   switch (weight_type()) {
     case Q8_0: {
@@ -57,15 +72,15 @@ fn load_block(b: u32) -> Block {
     }
     case Q4_K: {  // scales: per 8 blocks {d | dmin << 16, 12 bytes of 6-bit scales and minima}
       block.q = nibbles(quants[b]);
-      let at = (b >> 3) * 4;
-      let d = scales[at];
-      let shift = (b & 3) * 8;
-      let low = scales[at + 1] >> shift;
-      let mid = scales[at + 2] >> shift;
+      let s = at.super_block * 4;
+      let d = scales[s];
+      let shift = (at.part & 3) * 8;
+      let low = scales[s + 1] >> shift;
+      let mid = scales[s + 2] >> shift;
       var scale = low & 63;
       var least = mid & 63;
-      if ((b & 4) != 0) {
-        let high = scales[at + 3] >> shift;
+      if ((at.part & 4) != 0) {
+        let high = scales[s + 3] >> shift;
         scale = (high & 15) | ((low >> 2) & 48);
         least = ((high >> 4) & 15) | ((mid >> 2) & 48);
       }
@@ -74,13 +89,12 @@ fn load_block(b: u32) -> Block {
     }
     default: {  // Q6_K; scales: per block {high bits of 16 weights, of 16 more, two int8 scales | d << 16}
       block.q = nibbles(quants[b]);
-      let at = b * 3;
-      let high = vec2u(scales[at], scales[at + 1]);
+      let high = vec2u(scales[3 * b], scales[3 * b + 1]);
       for (var j = 0u; j < 4; j++) {
         block.q[j] |= ((high.x >> (2 * j)) & 0x03030303) << 4;
         block.q[j + 4] |= ((high.y >> (2 * j)) & 0x03030303) << 4;
       }
-      let s = scales[at + 2];
+      let s = scales[3 * b + 2];
       let signed = unpack4xI8(s);
       block.scale = half_to_f32(s >> 16) * vec2f(f32(signed.x), f32(signed.y));
       block.offset = -32.0 * block.scale;
@@ -89,8 +103,9 @@ fn load_block(b: u32) -> Block {
   return block;
 }
 
-// Block b of a float type.
-fn load_floats(b: u32) -> array<vec4f, 8> {
+// A block of a float type.
+fn load_floats(at: Place) -> array<vec4f, 8> {
+  let b = at.block;
   var w = array<vec4f, 8>();
   if (weight_type() == F32) {
     for (var j = 0u; j < 8; j++) { w[j] = bitcast<vec4f>(quants[8 * b + j]); }
@@ -111,10 +126,10 @@ fn load_floats(b: u32) -> array<vec4f, 8> {
 
 fn bf16_pair(word: u32) -> vec2f { return bitcast<vec2f>(vec2u(word << 16, word & 0xffff0000)); }
 
-// Block b as floats, whatever its type.
-fn decode_block(b: u32) -> array<vec4f, 8> {
-  if (weight_type() <= BF16) { return load_floats(b); }
-  let block = load_block(b);
+// A block as floats, whatever its type.
+fn decode_block(at: Place) -> array<vec4f, 8> {
+  if (weight_type() <= BF16) { return load_floats(at); }
+  let block = load_block(at);
   var w = array<vec4f, 8>();
   for (var j = 0u; j < 4; j++) {
     w[j] = block.scale.x * vec4f(unpack4xI8(block.q[j])) + block.offset.x;

@@ -2,11 +2,12 @@
 // workgroup memory. The body of matmul_gemv, matmul_gemv_residual and fused_ffn.
 //
 // Needs: #import lane, reduce, blocks, int8; binding x: array<vec4f>; override WORKGROUP_SIZE, CHUNK, NORM_INPUT (or a const),
-// INT8_ACTIVATIONS; const ROWS; fn norm4(col, last) -> vec4f, the norm's weights from col on, none beyond last;
+// INT8_ACTIVATIONS, USE_SUBGROUPS; const ROWS; fn norm4(col, last) -> vec4f, the norm's weights from col on, none beyond last;
 // fn team_lanes() -> u32, of overrides alone: the lanes that share a row, 0 for a subgroup's.
 //
 // A team of lanes owns ROWS rows, whose weights share what is read of x; its lane t takes blocks t, t + lanes, …
-// of them. The vector is stored block-last, so that neighbouring lanes read neighbouring words.
+// of them. The vector is stored block-last, so that neighbouring lanes read neighbouring words. With USE_SUBGROUPS and
+// a lane a team, a subgroup's lanes want the same block of the vector at once: each reads a part and passes it on.
 struct Vector { cols: u32, row_blocks: u32, start: u32, eps: f32 }  // start: its first element in x, a multiple of 4
 
 var<workgroup> staged: array<vec4f, select(1, 8 * CHUNK, !INT8_ACTIVATIONS)>;       // [8, CHUNK] four elements
@@ -80,15 +81,33 @@ fn load_staged(s: u32) -> Staged {
   return x;
 }
 
-// Block b of the weights times a block of the vector.
-fn block_dot(b: u32, x: Staged) -> f32 {
+// The same, of which each lane of a subgroup loads a part. Subgroups have 8 lanes at least. Uniform control flow only.
+fn share_staged(s: u32, at: Lane) -> Staged {
+  var x = Staged();
+  if (INT8_ACTIVATIONS) {
+    let half = (sublane(at) & 1) * CHUNK + s;
+    let q = first_lanes_vec4f(bitcast<vec4f>(staged_int8[half]));
+    let scale = first_lanes_vec4f(vec4f(staged_scale[half], 0, 0));
+    x.q = array<vec4u, 2>(bitcast<vec4u>(q[0]), bitcast<vec4u>(q[1]));
+    x.s = vec4f(scale[0].xy, scale[1].xy);
+  } else {
+    x.e = first_lanes_vec4f(staged[(sublane(at) & 7) * CHUNK + s]);
+    let low = x.e[0] + x.e[1] + x.e[2] + x.e[3];
+    let high = x.e[4] + x.e[5] + x.e[6] + x.e[7];
+    x.s = vec4f(low.x + low.y + low.z + low.w, high.x + high.y + high.z + high.w, 0, 0);
+  }
+  return x;
+}
+
+// A block of the weights times a block of the vector.
+fn block_dot(at: Place, x: Staged) -> f32 {
   if (weight_type() <= BF16) {
-    let w = load_floats(b);
+    let w = load_floats(at);
     var sum = 0.0;
     for (var j = 0u; j < 8; j++) { sum += dot(w[j], x.e[j]); }
     return sum;
   }
-  let block = load_block(b);
+  let block = load_block(at);
   if (INT8_ACTIVATIONS) {
     let low = x.q[0];
     let high = x.q[1];
@@ -143,10 +162,19 @@ fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, team: Team, at: Lane) 
     stage(v, scale, first, at);
     workgroupBarrier();
     let count = min(CHUNK, v.row_blocks - first);
+    if (USE_SUBGROUPS && team_lanes() == 1) {
+      for (var s = 0u; s < count; s++) {
+        let x = share_staged(s, at);
+        for (var r = 0u; r < ROWS; r++) {
+          sums[r] += block_dot(place_of(min(first_row + r, rows - 1), first + s, v.row_blocks), x);
+        }
+      }
+      continue;
+    }
     for (var s = team.lane; s < count; s += team.lanes) {
       let x = load_staged(s);
       for (var r = 0u; r < ROWS; r++) {
-        sums[r] += block_dot(min(first_row + r, rows - 1) * v.row_blocks + first + s, x);
+        sums[r] += block_dot(place_of(min(first_row + r, rows - 1), first + s, v.row_blocks), x);
       }
     }
   }
