@@ -54,6 +54,7 @@ TEST(Program, a_wrong_use_ends_with_2_and_an_error) {
     EXPECT_EQ(ran.out, "") << arguments;
     EXPECT_TRUE(ran.err.starts_with("mainspring: error: ")) << ran.err;
   }
+  EXPECT_SAYS(run("nonsense").err, "no subcommand nonsense");
   const Ran tier = run("devices", "MAINSPRING_TIER=nonsense");
   EXPECT_EQ(tier.code, 2);
   EXPECT_SAYS(tier.err, "best, portable, subgroups, f16 or matrix");
@@ -62,6 +63,8 @@ TEST(Program, a_wrong_use_ends_with_2_and_an_error) {
 TEST(Program, what_cannot_be_written_is_an_error) {
   const int status = std::system(MS_PROGRAM " kernels --docs > /dev/full 2> /dev/null");
   EXPECT_EQ(WEXITSTATUS(status), 1);
+  const int closed = std::system(MS_PROGRAM " devices >&- 2> /dev/null");
+  EXPECT_EQ(WEXITSTATUS(closed), 1);
 }
 
 TEST(Devices, lists_what_the_library_finds) {

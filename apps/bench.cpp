@@ -154,7 +154,8 @@ Bandwidth measure_bandwidth(gpu::Device& device) {
     const Weight weight{.type = WeightType::f32,
                         .rows = uint32_t(rows),
                         .cols = cols,
-                        .quants = gpu::view(from, {words}, gpu::Type::u32)};
+                        .quants = gpu::view(from, {words}, gpu::Type::u32),
+                        .row_tile = choose_row_tile(caps)};
     try_out(
         matmul_gemv(
             caps, {.x = gpu::view(x, {1, cols}), .weight = weight, .y = gpu::view(to, {1, rows})}),
@@ -379,6 +380,7 @@ std::unique_ptr<Engine> load(const EngineOptions& options, const std::string& sy
 void bench(const GlobalOptions& options, const Arguments& a) {
   require(!a.model.model.empty() || !a.synthetic.empty(),
           "there is no model: give -m FILE or --synthetic SHAPE:TYPE");
+  require(!a.dispatches || a.format == "md", "--dispatches prints a table: -o md");
   std::vector<Test> tests;
   for (const uint32_t depth : a.depths) {
     for (const uint32_t n : a.prompts)
@@ -441,12 +443,14 @@ void add_bench(CLI::App& app, const GlobalOptions& options) {
   command.footer(notes);
   add_model_options(command, a->model);
   add_option(command, "--synthetic", a->synthetic,
-             "Random weights instead of a file: llama-8b or llama-1b, a colon, a tensor type")
+             "Random weights instead of a file, whatever -m says: llama-8b or llama-1b, a colon, a "
+             "tensor type")
       ->type_name("SHAPE:TYPE");
   const auto list = [&](const char* names, std::vector<uint32_t>& values, const char* help) {
     add_option(command, names, values, help)
         ->delimiter(',')
         ->allow_extra_args(false)
+        ->check(CLI::Range(0u, 1u << 20))
         ->type_name("N,…");
   };
   list("-p,--n-prompt", a->prompts, "Tokens of the prompts; 0: none");

@@ -145,17 +145,19 @@ void add_kernels(CLI::App& app, const GlobalOptions& options) {
           ->expected(0, -1)
           ->type_name("[NAME…]");
   CLI::Option* const docs = command.add_flag("--docs", arguments->docs, "Print docs/kernels.md");
-  command
-      .add_flag("--migration", arguments->migration,
-                "Print what replaces each entry point of the old library")
-      ->excludes(check)
-      ->excludes(docs);
+  CLI::Option* const migration =
+      command
+          .add_flag("--migration", arguments->migration,
+                    "Print what replaces each entry point of the old library")
+          ->excludes(check)
+          ->excludes(docs);
   docs->excludes(check);
   CLI::Option* const used =
       command.add_option("--used", arguments->used, "List which of them this model's work runs")
           ->type_name("MODEL")
           ->excludes(check)
-          ->excludes(docs);
+          ->excludes(docs)
+          ->excludes(migration);
   command.callback([=, &options] {
     if (check->count())
       check_kernels(options, arguments->names);

@@ -81,7 +81,8 @@ void logits(const GlobalOptions& options, const Arguments& a) {
     std::iota(rows.begin(), rows.end(), 0u);
   }
   Engine engine(engine_options(options, a.model, uint32_t(tokens.size()) + a.greedy));
-  if (!a.out.empty()) write_npy(a.out, engine.logits(tokens, rows, a.model.batch), rows.size());
+  if (!a.out.empty())
+    write_npy(a.out, engine.logits(tokens, rows, engine.model().options().batch), rows.size());
   if (a.greedy) {
     Request request;
     request.sampling.temperature = 0;
@@ -101,7 +102,8 @@ void add_logits(CLI::App& app, const GlobalOptions& options) {
   add_model_options(command, a->model)->required();
   add_option(command, "--tokens", a->tokens, "Token ids, 1,2,3 or @FILE")->required();
   add_option(command, "--rows", a->rows, "Positions whose logits are wanted, 0,7; else all");
-  add_option(command, "--greedy", a->greedy, "Print so many likeliest tokens that follow, as JSON");
+  add_option(command, "--greedy", a->greedy, "Print so many likeliest tokens that follow, as JSON")
+      ->check(CLI::Range(0u, 1u << 24));
   command.add_option("-o,--output", a->out, "Write [rows, vocab] f32 to this .npy")
       ->type_name("FILE");
   command.callback([=, &options] { logits(options, *a); });

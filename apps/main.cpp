@@ -1,4 +1,7 @@
 // main.cpp: the mainspring program: its global options, its subcommands, and where exceptions end.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 
 #include "apps/common.hpp"
@@ -18,6 +21,13 @@ constexpr const char* examples = R"(Examples:
 mainspring SUBCOMMAND --help says more about each.
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.)";
 
+// A descriptor that the caller closed would be given to the next file that is opened, and what is
+// printed would end there. Reading gives nothing then, and writing to stdout is an error.
+void fill_closed_descriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int report(const std::exception& error, int code) {
   std::fflush(stdout);
   fmt::print(stderr, "mainspring: error: {}\n", error.what());
@@ -27,6 +37,7 @@ int report(const std::exception& error, int code) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  fill_closed_descriptors();
   CLI::App app("Mainspring runs language models on any GPU through WebGPU.", "mainspring");
   ms::GlobalOptions options;
   app.footer(examples);
@@ -57,6 +68,12 @@ int main(int argc, char** argv) {
     return exit.code;
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    if (app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-') {
+      fmt::print(stderr,
+                 "mainspring: error: there is no subcommand {}; mainspring --help lists them\n",
+                 argv[1]);
+      return 2;
+    }
     fmt::print(stderr, "mainspring: error: {}\nmainspring --help says what there is.\n",
                error.what());
     return 2;

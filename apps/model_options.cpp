@@ -19,8 +19,10 @@ CLI::Option* add_flag(CLI::App& command, const std::string& names, bool& value,
 
 CLI::Option* add_model_options(CLI::App& command, ModelArguments& a) {
   const CLI::IsMember cache_types({"f32", "f16"});
-  add_option(command, "--ubatch-size,-b,--batch-size", a.batch,
+  add_option(command, "--ubatch-size", a.ubatch,
              "-ub: most tokens of a prompt that are evaluated at once")
+      ->check(CLI::Range(1u, 65535u));
+  add_option(command, "-b,--batch-size", a.batch, "The same; the smaller of the two counts")
       ->check(CLI::Range(1u, 65535u));
   add_option(command, "--cache-type,--cache-type-k", a.cache_type,
              "-ctk: type of the KV cache, f16 or f32")
@@ -41,7 +43,7 @@ EngineOptions engine_options(const GlobalOptions& options, const ModelArguments&
   return {.model = a.model,
           .device = device_options(options),
           .options = {.context = context,
-                      .batch = a.batch,
+                      .batch = std::min(a.batch, a.ubatch),
                       .f32_kv = a.cache_type == "f32",
                       .int8_activations = a.int8_activations},
           .progress = [=](std::string_view what, uint64_t done, uint64_t all) {

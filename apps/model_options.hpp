@@ -19,12 +19,12 @@ CLI::Option* add_flag(CLI::App& command, const std::string& names, bool& value,
 
 struct ModelArguments {
   std::string model;
-  uint32_t batch = 512;
+  uint32_t batch = 2048, ubatch = 512;  // the smaller one counts
   std::string cache_type = "f16", cache_type_v;
   bool int8_activations = false;
 };
 
-// -m, -ub, -ctk, -ctv, --int8-activations. Returns -m, for the caller to require.
+// -m, -ub, -b, -ctk, -ctv, --int8-activations. Returns -m, for the caller to require.
 CLI::Option* add_model_options(CLI::App& command, ModelArguments& arguments);
 
 // Shows progress on a terminal. Throws std::invalid_argument for a cache of two types.

@@ -143,7 +143,7 @@ void run(const GlobalOptions& options, Arguments& a, bool prompt_given) {
     Output output;
     generation = engine.generate(
         tokens, a.request, [&](std::string_view text) { return output.write(text); },
-        [](uint32_t) { return !interrupted; });
+        [] { return !interrupted; });
     error = output.error();
   }
   if (error == EPIPE) throw ExitCode{128 + SIGPIPE};  // the reader has gone, as `head` does

@@ -144,7 +144,8 @@ void Engine::write_slot(const Slot& slot) {
   device_->write(*model_->slots().buffer, 0, std::as_bytes(std::span(&slot, 1)));
 }
 
-void Engine::prefill(std::span<const uint32_t> tokens, uint32_t start) {
+bool Engine::prefill(std::span<const uint32_t> tokens, uint32_t start,
+                     const std::function<bool()>& keep_going) {
   while (!tokens.empty()) {
     const uint32_t rows = uint32_t(std::min<size_t>(tokens.size(), model_->options().batch));
     device_->write(*model_->tokens().buffer, 0, std::as_bytes(tokens.first(rows)));
@@ -152,11 +153,15 @@ void Engine::prefill(std::span<const uint32_t> tokens, uint32_t start) {
     device_->submit(prefill_recording(rows, false));
     tokens = tokens.subspan(rows);
     start += rows;
+    if (!keep_going) continue;
+    device_->finish();
+    if (!keep_going()) return false;
   }
+  return true;
 }
 
 Generation Engine::generate(std::span<const uint32_t> prompt, const Request& request,
-                            const OnText& on_text, const std::function<bool(uint32_t)>& on_token) {
+                            const OnText& on_text, const std::function<bool()>& keep_going) {
   const uint32_t context = model_->context();
   const Sampling& s = request.sampling;
   check(s);
@@ -182,7 +187,10 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
   result.record_seconds = seconds_since(start);
 
   start = Clock::now();
-  prefill(prompt.first(filled), 0);
+  if (!prefill(prompt.first(filled), 0, keep_going)) {
+    result.finish = Finish::cancelled;
+    return result;
+  }
   device_->write(*model_->history().buffer, 0, std::as_bytes(prompt));
   if (request.max_tokens == 0) {
     device_->finish();
@@ -243,7 +251,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     const uint32_t token = words[0];
     result.tokens.push_back(token);
     result.generate_seconds = seconds_since(begin);
-    if (on_token) wanted_more = on_token(token);
+    if (keep_going) wanted_more = keep_going();
     if (stopped == Stopped::token || !tokenizer_) continue;
     std::string_view piece = is_control(token) ? std::string_view() : tokenizer_->piece(token);
     if (after_special && tokenizer_->space_prefix() && piece.starts_with(' '))

@@ -47,21 +47,23 @@ class Engine {
   std::vector<uint32_t> encode(std::string_view text) const;
   std::vector<uint32_t> encode_chat(const ChatTemplate::Json& messages) const;
 
-  // Continues a prompt. on_token(id) for each token, then on_text(piece) with text that is whole
-  // characters and no part of a stop string; either may return false to end the generation. Throws
+  // Continues a prompt. on_text(piece) gets text that is whole characters and no part of a stop
+  // string; keep_going() is asked after each batch of the prompt and each token. Either may return
+  // false to end the generation. Throws
   // Error when the prompt is empty or does not fit the context; std::invalid_argument for a token
   // outside the vocabulary or a senseless parameter.
   Generation generate(std::span<const uint32_t> prompt, const Request& request,
-                      const OnText& on_text = {},
-                      const std::function<bool(uint32_t)>& on_token = {});
+                      const OnText& on_text = {}, const std::function<bool()>& keep_going = {});
 
   // Logits [rows.size(), vocab] at these positions of a sequence, evaluated `batch` tokens at a
   // time; 1 goes through the decode step.
   std::vector<float> logits(std::span<const uint32_t> tokens, std::span<const uint32_t> rows,
                             uint32_t batch);
 
-  // Evaluates tokens from position `start` of slot 0 on, into the KV cache. Does not wait.
-  void prefill(std::span<const uint32_t> tokens, uint32_t start);
+  // Evaluates tokens from position `start` of slot 0 on, into the KV cache. Does not wait, but with
+  // keep_going: for each batch, then asks. False if that was told to end.
+  bool prefill(std::span<const uint32_t> tokens, uint32_t start,
+               const std::function<bool()>& keep_going = {});
   // The recorded step: decode, sample, advance.
   const gpu::Recording& step(bool greedy);
   void write_slot(const Slot& slot);

@@ -221,7 +221,7 @@ TEST(Engine, the_same_seed_draws_the_same_tokens_and_another_seed_others) {
 TEST(Engine, a_lost_device_in_mid_stream_is_one_error) {
   Scripted scripted({.chain = ">a"});
   size_t tokens = 0;
-  const auto lose = [&](uint32_t) {
+  const auto lose = [&] {
     if (++tokens == 5) scripted.engine.device().destroy();
     return true;
   };
@@ -239,6 +239,26 @@ TEST(Engine, a_missing_or_foreign_file_is_an_error_that_names_it) {
   const TemporaryFile file("not a model");
   EXPECT_SAYS(message_of<Error>([&] { Engine(EngineOptions{.model = file.path()}); }),
               file.path().string());
+}
+
+TEST(Engine, numbers_of_a_file_that_make_no_sense_are_errors_that_name_it) {
+  for (const auto& [scaling, what] : {std::pair("linear 0", "the scaling factor is 0"),
+                                      {"linear nan", "the scaling factor is nan"},
+                                      {"yarn 2", "the original context is 0"}}) {
+    const TemporaryFile file(scripted_model({.chain = "a", .rope_scaling = scaling}));
+    const std::string message =
+        message_of<Error>([&] { Engine(EngineOptions{.model = file.path()}); });
+    EXPECT_SAYS(message, what);
+    EXPECT_SAYS(message, file.path().string());
+  }
+}
+
+TEST(Engine, a_context_beyond_a_binding_is_refused_with_the_most) {
+  const TemporaryFile file(scripted_model({.chain = "a"}));
+  EXPECT_SAYS(message_of<Error>([&] {
+                Engine(EngineOptions{.model = file.path(), .options = {.context = 1u << 31}});
+              }),
+              "(-c)");
 }
 
 // The built-in model, or nothing where it isn't.
@@ -297,11 +317,20 @@ TEST_F(RealModel, a_generation_after_a_cancelled_one_is_as_a_fresh_one) {
   const Tokens fresh = draw({.repeat_penalty = 1.1f, .seed = 3});
   size_t count = 0;
   const Request other{.sampling = {.seed = 9}, .ignore_eos = true};
-  const Generation cancelled = engine_->generate(engine_->encode("The ship sailed"), other, {},
-                                                 [&](uint32_t) { return ++count < 9; });
+  const Generation cancelled =
+      engine_->generate(engine_->encode("The ship sailed"), other, {}, [&] { return ++count < 10; });
   EXPECT_EQ(cancelled.finish, Finish::cancelled);
   EXPECT_EQ(cancelled.tokens.size(), 9u);
   EXPECT_EQ(draw({.repeat_penalty = 1.1f, .seed = 3}), fresh);
+}
+
+TEST_F(RealModel, a_prompt_may_be_cancelled_after_each_batch) {
+  load({.batch = 4});
+  size_t asked = 0;
+  const Generation cancelled = engine_->generate(prompt_, {}, {}, [&] { return ++asked < 2; });
+  EXPECT_EQ(cancelled.finish, Finish::cancelled);
+  EXPECT_EQ(asked, 2u);
+  EXPECT_TRUE(cancelled.tokens.empty());
 }
 
 TEST_F(RealModel, a_prompt_in_small_batches_continues_as_in_one) {
@@ -312,7 +341,7 @@ TEST_F(RealModel, a_prompt_in_small_batches_continues_as_in_one) {
 
 TEST_F(RealModel, a_step_makes_no_buffer_or_bind_group_and_waits_for_its_token_alone) {
   std::vector<gpu::Counts> counts;
-  const auto keep = [&](uint32_t) {
+  const auto keep = [&] {
     counts.push_back(engine_->device().counts());
     return true;
   };
@@ -321,8 +350,8 @@ TEST_F(RealModel, a_step_makes_no_buffer_or_bind_group_and_waits_for_its_token_a
     engine_->generate(
         prompt_, {.sampling = {.temperature = temperature}, .max_tokens = 32, .ignore_eos = true},
         {}, keep);
-    ASSERT_EQ(counts.size(), 32u);
-    const gpu::Counts &before = counts[8], &after = counts[24];  // beyond the first steps ahead
+    ASSERT_EQ(counts.size(), 33u);  // the prompt, then each token
+    const gpu::Counts &before = counts[9], &after = counts[25];  // beyond the first steps ahead
     EXPECT_EQ(after.buffers, before.buffers);
     EXPECT_EQ(after.bind_groups, before.bind_groups);
     EXPECT_EQ(after.buffer_writes, before.buffer_writes);

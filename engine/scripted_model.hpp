@@ -19,6 +19,7 @@ struct Script {
   uint32_t context = 64;  // positions
   bool add_bos = false;   // to texts
   std::string chat_template = {};
+  std::string rope_scaling = {};  // its type and factor: "linear 2"
 };
 
 // In a chain: the beginning and the end of a text, and a row of the embedding that is no token.
@@ -71,6 +72,10 @@ inline std::string scripted_model(const Script& script) {
       .set("tokenizer.ggml.eos_token_id", script_token(script_eos))
       .set("tokenizer.ggml.add_bos_token", script.add_bos);
   if (!script.chat_template.empty()) file.set("tokenizer.chat_template", script.chat_template);
+
+  if (const size_t blank = script.rope_scaling.find(' '); blank != std::string::npos)
+    file.set("llama.rope.scaling.type", script.rope_scaling.substr(0, blank))
+        .set("llama.rope.scaling.factor", std::stof(script.rope_scaling.substr(blank)));
 
   const auto add = [&](std::string_view name, std::vector<uint64_t> shape,
                        std::vector<float> values) {

@@ -181,6 +181,13 @@ Llama::Llama(gpu::Device& device, const Config& config, const Catalog& catalog,
   const Config& c = config_;
   if (!options_.context) options_.context = std::min(c.context, default_context);
   options_.batch = std::clamp(options_.batch, options_.slots, 65535u);
+  // What grows with the context, a position: keys or values of a layer, and a RoPE table.
+  const uint64_t position =
+      4ull * std::max<uint64_t>(uint64_t(options_.slots) * c.kv_size(), c.rotary_dim / 2);
+  const uint64_t room = std::min(device.caps().max_binding_bytes, device.caps().max_buffer_bytes);
+  if (options_.context > room / position)
+    fail("a context of {} tokens takes more memory than one binding of {} holds: at most {} (-c)",
+         options_.context, device.caps().name, room / position);
   load(catalog, progress);
   load_rope(catalog);
   device_.submit(device_.record(tables()));
@@ -260,11 +267,11 @@ void Llama::load(const Catalog& catalog, const std::function<void(uint64_t, uint
     layers_.push_back(std::move(l));
   }
   memory_ = loader.take();
-  weight_bytes_ = loader.packed_bytes();
+  const uint64_t weight_bytes = loader.packed_bytes();
   // A step reads every weight but the embedding, of which it reads a row a slot, unless that is the
   // output too.
   bytes_per_token_ =
-      weight_bytes_ -
+      weight_bytes -
       (catalog.find("output.weight") ? embedding_.quants.bytes() + embedding_.scales.bytes() : 0);
 }
 
@@ -274,10 +281,18 @@ void Llama::load_rope(const Catalog& catalog) {
   RopeScaling scaling = c.rope_scaling;
   std::vector<float> factors(pairs);
   if (const TensorInfo* t = catalog.find("rope_freqs.weight")) {
-    ms::decode(catalog.get("rope_freqs.weight", {pairs}).type, t->data, factors);
+    if (!can_decode(catalog.get("rope_freqs.weight", {pairs}).type))
+      fail("{}: tensor {} is of type {}, which is not supported", catalog.source, t->name,
+           info(t->type).name);
+    ms::decode(t->type, t->data, factors);
     scaling.factors = factors;
   }
-  const std::vector<uint32_t> words = rope_frequencies(scaling, c.rotary_dim, c.rope_base);
+  std::vector<uint32_t> words;
+  try {
+    words = rope_frequencies(scaling, c.rotary_dim, c.rope_base);
+  } catch (const std::invalid_argument& error) {
+    fail("{}: {}", catalog.source, error.what());  // the file's numbers
+  }
   freqs_ = tensor({pairs, 2}, "RoPE frequencies", gpu::Type::u32);
   device_.write(*freqs_.buffer, 0, std::as_bytes(std::span(words)));
   cos_ = tensor({options_.context, pairs}, "RoPE cos");

@@ -53,7 +53,6 @@ class Llama {
   gpu::View logits() const { return logits_; }  // [slots, vocab] f32
   gpu::View logits_of_rows(uint32_t rows) const;  // [rows, vocab] f32
 
-  uint64_t weight_bytes() const { return weight_bytes_; }  // packed
   uint64_t bytes_per_token() const {
     return bytes_per_token_;
   }  // of weights that a decode step reads
@@ -82,7 +81,7 @@ class Llama {
   Config config_;
   ModelOptions options_;
   std::vector<gpu::BufferPtr> memory_;
-  uint64_t weight_bytes_ = 0, bytes_per_token_ = 0;
+  uint64_t bytes_per_token_ = 0;
 
   Weight embedding_;  // [vocab, dim]
   std::vector<Layer> layers_;

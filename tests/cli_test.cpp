@@ -201,6 +201,10 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
       {"bench", "--synthetic", "llama-8b:no"},
       {"bench", "--synthetic", "no:q8_0"},
       {"bench", "-m", model(), "-p", "0", "-n", "0"},
+      {"bench", "-m", model(), "-n", "4294967295"},
+      {"bench", "-m", model(), "-o", "json", "--dispatches"},
+      {"logits", "-m", model(), "--tokens", "1", "--greedy", "4294967295"},
+      {"kernels", "--used", model(), "--migration"},
   };
   for (const auto& arguments : wrong) {
     const Result result = run(arguments);

@@ -47,7 +47,6 @@ class Tokenizer {
   bool is_control(uint32_t token) const;
   bool space_prefix() const { return space_prefix_; }
   bool add_bos() const { return add_bos_; }
-  bool add_eos() const { return add_eos_; }
   // The beginning and the end of a text, and the end of a turn, which often is the same as eos.
   std::optional<uint32_t> bos() const { return bos_; }
   std::optional<uint32_t> eos() const { return eos_; }
