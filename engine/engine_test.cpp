@@ -317,8 +317,8 @@ TEST_F(RealModel, a_generation_after_a_cancelled_one_is_as_a_fresh_one) {
   const Tokens fresh = draw({.repeat_penalty = 1.1f, .seed = 3});
   size_t count = 0;
   const Request other{.sampling = {.seed = 9}, .ignore_eos = true};
-  const Generation cancelled =
-      engine_->generate(engine_->encode("The ship sailed"), other, {}, [&] { return ++count < 10; });
+  const Generation cancelled = engine_->generate(engine_->encode("The ship sailed"), other, {},
+                                                 [&] { return ++count < 10; });
   EXPECT_EQ(cancelled.finish, Finish::cancelled);
   EXPECT_EQ(cancelled.tokens.size(), 9u);
   EXPECT_EQ(draw({.repeat_penalty = 1.1f, .seed = 3}), fresh);
@@ -350,7 +350,7 @@ TEST_F(RealModel, a_step_makes_no_buffer_or_bind_group_and_waits_for_its_token_a
     engine_->generate(
         prompt_, {.sampling = {.temperature = temperature}, .max_tokens = 32, .ignore_eos = true},
         {}, keep);
-    ASSERT_EQ(counts.size(), 33u);  // the prompt, then each token
+    ASSERT_EQ(counts.size(), 33u);                               // the prompt, then each token
     const gpu::Counts &before = counts[9], &after = counts[25];  // beyond the first steps ahead
     EXPECT_EQ(after.buffers, before.buffers);
     EXPECT_EQ(after.bind_groups, before.bind_groups);
