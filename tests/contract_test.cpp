@@ -272,7 +272,8 @@ TEST(Migration, has_each_old_entry_once) {
 TEST(Migration, selects_by_what_the_acceptance_list_says) {
   const auto path = shared_folder() / "kernels" / "legacy_entries.tsv";
   if (!exists(path)) GTEST_SKIP() << "no " << path << "; MAINSPRING_SHARED names its folder";
-  const auto accepted = read_migration(read_file(path));
+  const std::string text = read_file(path);  // the rows point into it
+  const auto accepted = read_migration(text);
   for (const Migrated& row : migration()) {
     const auto same = std::ranges::find_if(accepted, [&](const Migrated& other) {
       return row.file == other.file && row.entry == other.entry;

@@ -22,7 +22,8 @@ fn subgroup_max_u32(value: u32) -> u32 { return subgroupMax(value); }
 fn subgroup_max_vec4f(value: vec4f) -> vec4f { return subgroupMax(value); }
 // The values of the first eight lanes, in every lane. Subgroups have 8 lanes at least.
 fn first_lanes_vec4f(e: vec4f) -> array<vec4f, 8> {
-  return array<vec4f, 8>(subgroupBroadcast(e, 0), subgroupBroadcast(e, 1), subgroupBroadcast(e, 2), subgroupBroadcast(e, 3),
-                         subgroupBroadcast(e, 4), subgroupBroadcast(e, 5), subgroupBroadcast(e, 6), subgroupBroadcast(e, 7));
+  // Unsigned, for naga.
+  return array<vec4f, 8>(subgroupBroadcast(e, 0u), subgroupBroadcast(e, 1u), subgroupBroadcast(e, 2u), subgroupBroadcast(e, 3u),
+                         subgroupBroadcast(e, 4u), subgroupBroadcast(e, 5u), subgroupBroadcast(e, 6u), subgroupBroadcast(e, 7u));
 }
 fn subgroup_xor_vec4f(value: vec4f, mask: u32) -> vec4f { return subgroupShuffleXor(value, mask); }
