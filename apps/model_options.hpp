@@ -10,7 +10,7 @@
 namespace ms {
 
 // An option that an environment variable may give, too: MAINSPRING_TOP_K for --top-k, after the
-// first long name.
+// first long name. Given twice, the last one counts.
 template <class T>
 CLI::Option* add_option(CLI::App& command, const std::string& names, T& value,
                         const std::string& help);
@@ -43,6 +43,7 @@ template <class T>
 CLI::Option* add_option(CLI::App& command, const std::string& names, T& value,
                         const std::string& help) {
   CLI::Option* const option = command.add_option(names, value, help)->capture_default_str();
+  if constexpr (!CLI::detail::is_mutable_container<T>::value) option->take_last();
   return option->envname(detail::environment_name(*option));
 }
 

@@ -164,6 +164,11 @@ TEST_F(Cli, options_may_come_from_the_environment) {
   EXPECT_SAYS(result.error, "generation: 3 tokens");
 }
 
+TEST_F(Cli, the_last_of_an_option_counts) {
+  EXPECT_EQ(run({"run", "-m", "no/such", "-m", model(), "-n", "9", "-n", "2", ">"}).out,
+            run({"run", "-m", model(), "-n", "2", ">"}).out);
+}
+
 TEST_F(Cli, a_seed_repeats_a_text) {
   const TemporaryFile vague(scripted_model({.chain = ">a", .confidence = 2}));
   const auto draw = [&](const char* seed) {
