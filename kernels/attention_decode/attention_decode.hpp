@@ -33,7 +33,7 @@ struct AttentionDecode {
     bool split = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {16u, 128u}, gpu::sizing);
+      v("WORKGROUP_SIZE", workgroup_size, {16u, 64u, 128u}, gpu::sizing);
       v("F16_KV", f16_kv, {false, true});
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MULTIHEAD", multihead, {false, true});
