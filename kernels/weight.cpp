@@ -96,6 +96,9 @@ void pack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const std:
   require(data.size() == cols / file.block_size * file.block_bytes,
           "a row of {} {} weights has {} bytes, got {}", cols, file.name,
           cols / file.block_size * file.block_bytes, data.size());
+  require(quants.size() >= quant_words(type, row + 1, cols, row_tile) &&
+              scales.size() >= scale_words(type, row + 1, cols, row_tile),
+          "packed {}, row {} of {} columns: too little room", file.name, row, cols);
   const Places at{row, padded_blocks(cols), row_tile};
   const size_t words = layout(type).quants;
   const auto quants_of = [&](size_t b) { return quants.subspan(at.block(b) * words, words); };
