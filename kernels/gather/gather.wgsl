@@ -55,13 +55,17 @@ fn main(group: Group, at: Lane) {
   if (token >= params.num_tokens) { return; }
   let id = indices[params.index_offset + token * params.index_stride];
   let first = i % blocks * 32;
+  if (params.transpose != 0) {
+    // One element at a time: unrolled, the decoders would be compiled once for each.
+    for (var col = first; col < min(first + 32, params.hidden_size); col++) { y[token * params.hidden_size + col] = table(id, col); }
+    return;
+  }
   var w = array<vec4f, 8>();
-  if (params.transpose == 0 && id < params.vocab_size) { w = decode_block(place_of(id, first / 32, params.row_blocks)); }
+  if (id < params.vocab_size) { w = decode_block(place_of(id, first / 32, params.row_blocks)); }
   for (var j = 0u; j < 8; j++) {
     let col = first + 4 * j;
     if (col >= params.hidden_size) { break; }
-    var e = w[j];
-    if (params.transpose != 0) { e = vec4f(table(id, col), table(id, col + 1), table(id, col + 2), table(id, col + 3)); }
+    let e = w[j];
     let to = token * params.hidden_size + col;
     y[to] = e.x;
     y[to + 1] = e.y;
