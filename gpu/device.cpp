@@ -458,8 +458,8 @@ std::unique_ptr<Device> Device::open(const DeviceOptions& options) {
   if (!answer.device) fail("cannot open {}: {}", impl->caps.name, answer.message);
   impl->device.reset(answer.device);
   impl->queue.reset(wgpuDeviceGetQueue(answer.device));
-  impl->pipelines =
-      std::make_unique<PipelineCache>(instance().Get(), answer.device, variant, options.sources);
+  impl->pipelines = std::make_unique<PipelineCache>(
+      instance().Get(), answer.device, variant, options.sources, options.overrides_as_constants);
 
   std::unique_ptr<Device> device(new Device(std::move(impl)));
   device->impl_->zeros = device->buffer(view_alignment, "stand-in, read");

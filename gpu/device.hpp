@@ -45,6 +45,7 @@ struct DeviceOptions {
   bool fast = false;                         // no bounds checks in shaders
   std::filesystem::path cache = {};          // folder of compiled pipelines; empty: none are kept
   std::span<const WgslSource> sources = {};  // of every kernel
+  bool overrides_as_constants = false;       // in the modules' texts: to compare with overrides
 };
 
 // The calls that a decode step must not make, counted.

@@ -7,12 +7,6 @@ namespace ms::gpu {
 
 namespace {
 
-Constants prelude_of(const Constants& constants) {
-  Constants result;
-  std::ranges::copy_if(constants, std::back_inserter(result), &Constant::prelude);
-  return result;
-}
-
 // The compiler's words about a module, first error first; empty when it is fine.
 std::string module_errors(WGPUInstance instance, WGPUShaderModule module, std::string_view source) {
   struct Out {
@@ -44,8 +38,12 @@ std::string module_errors(WGPUInstance instance, WGPUShaderModule module, std::s
 }  // namespace
 
 PipelineCache::PipelineCache(WGPUInstance instance, WGPUDevice device, Variant variant,
-                             std::span<const WgslSource> sources)
-    : instance_(instance), device_(device), variant_(variant), sources_(sources) {}
+                             std::span<const WgslSource> sources, bool as_constants)
+    : instance_(instance),
+      device_(device),
+      variant_(variant),
+      sources_(sources),
+      as_constants_(as_constants) {}
 
 const PipelineCache::Layout& PipelineCache::layouts(const Kernel& kernel) {
   auto [found, fresh] = layouts_.try_emplace(&kernel);
@@ -79,9 +77,12 @@ WGPUBindGroupLayout PipelineCache::layout(const Kernel& kernel) {
 }
 
 WGPUShaderModule PipelineCache::module(const Key& key) {
-  auto& slot = modules_[{key.kernel, prelude_of(key.constants)}];
+  Constants in_text = key.constants;
+  if (!as_constants_) std::erase_if(in_text, [](const Constant& c) { return !c.prelude; });
+  auto& slot = modules_[{key.kernel, in_text}];
   if (slot) return slot.get();
-  const std::string source = compose(sources_, key.kernel->name, variant_, key.constants);
+  const std::string source =
+      with_constants(compose(sources_, key.kernel->name, variant_, in_text), in_text);
   WGPUShaderSourceWGSL wgsl = WGPU_SHADER_SOURCE_WGSL_INIT;
   wgsl.code = text(std::string_view(source));
   WGPUShaderModuleDescriptor descriptor = WGPU_SHADER_MODULE_DESCRIPTOR_INIT;
@@ -109,7 +110,7 @@ PipelineCache::Future PipelineCache::start(const Key& key) {
   ++started_;
   std::vector<WGPUConstantEntry> entries;
   for (const Constant& c : key.constants) {
-    if (c.prelude) continue;
+    if (c.prelude || as_constants_) continue;
     WGPUConstantEntry entry = WGPU_CONSTANT_ENTRY_INIT;
     entry.key = text(c.name);
     entry.value = c.value;

@@ -19,8 +19,9 @@ namespace ms::gpu {
 
 class PipelineCache {
  public:
+  // as_constants: every override goes into the text, as a `const` (shader.hpp: with_constants).
   PipelineCache(WGPUInstance instance, WGPUDevice device, Variant variant,
-                std::span<const WgslSource> sources);
+                std::span<const WgslSource> sources, bool as_constants = false);
 
   // The pipelines of these dispatches, in order; equal keys give the same pipeline.
   std::vector<WGPUComputePipeline> get(std::span<const Dispatch> dispatches,
@@ -50,10 +51,11 @@ class PipelineCache {
   WGPUDevice device_;
   Variant variant_;
   std::span<const WgslSource> sources_;
+  bool as_constants_;
   mutable std::mutex mutex_;
   std::map<const Kernel*, Layout> layouts_;
   std::map<std::pair<const Kernel*, Constants>, ShaderModule>
-      modules_;  // by the prelude's constants
+      modules_;  // by the constants in its text
   std::map<Key, Future> pipelines_;
   size_t started_ = 0;
 };

@@ -55,6 +55,20 @@ class Composer {
   std::set<std::string_view> pasted_;
 };
 
+// A constant as WGSL declares it.
+std::string declaration(const Constant& c) {
+  switch (c.kind) {
+    case 'b':
+      return fmt::format("const {}: bool = {};", c.name, c.value != 0);
+    case 'f':
+      return fmt::format("const {}: f32 = {:#};", c.name, c.value);
+    case 'i':
+      return fmt::format("const {}: i32 = {};", c.name, int32_t(c.value));
+    default:
+      return fmt::format("const {}: u32 = {};", c.name, uint32_t(c.value));
+  }
+}
+
 }  // namespace
 
 std::string compose(std::span<const WgslSource> sources, std::string_view kernel,
@@ -68,25 +82,21 @@ std::string compose(std::span<const WgslSource> sources, std::string_view kernel
   if (variant.f16) composer.body += "enable f16;\n";
   // Tint cannot prove what subgroup_id makes uniform; naga only warns about the rule's name.
   if (variant.subgroups) composer.body += "diagnostic(off, subgroup_uniformity);\n";
-  for (const Constant& c : constants) {
-    if (!c.prelude) continue;
-    switch (c.kind) {
-      case 'b':
-        composer.body += fmt::format("const {}: bool = {};\n", c.name, c.value != 0);
-        break;
-      case 'f':
-        composer.body += fmt::format("const {}: f32 = {:#};\n", c.name, c.value);
-        break;
-      case 'i':
-        composer.body += fmt::format("const {}: i32 = {};\n", c.name, int32_t(c.value));
-        break;
-      default:
-        composer.body += fmt::format("const {}: u32 = {};\n", c.name, uint32_t(c.value));
-        break;
-    }
-  }
+  for (const Constant& c : constants)
+    if (c.prelude) composer.body += declaration(c) + '\n';
   composer.paste(text);
   return std::move(composer.body);
+}
+
+std::string with_constants(std::string module, const Constants& constants) {
+  for (const Constant& c : constants) {
+    if (c.prelude) continue;
+    const size_t before = module.find(fmt::format("\noverride {}:", c.name));
+    require(before != module.npos, "the module declares no override {}", c.name);
+    const size_t start = before + 1;
+    module.replace(start, module.find(';', start) + 1 - start, declaration(c));
+  }
+  return module;
 }
 
 }  // namespace ms::gpu

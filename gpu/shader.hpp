@@ -25,5 +25,8 @@ namespace gpu {
 std::string compose(std::span<const WgslSource> sources, std::string_view kernel,
                     const Variant& variant, const Constants& constants);
 
+// A composed module with each override as a `const` of its value: what specialisation must equal.
+std::string with_constants(std::string module, const Constants& constants);
+
 }  // namespace gpu
 }  // namespace ms

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -52,6 +53,36 @@ inline Ran run(const std::string& command) {
   return result;
 }
 
+// Whether a test of a kernel has passed before with the same module texts, constants, programs and
+// test: modules go through compilers thousands of times, and most change seldom.
+class Passed {
+ public:
+  Passed(const gpu::Kernel& kernel, std::string_view test,
+         std::initializer_list<std::string> programs)
+      : file_(std::filesystem::path(MS_BINARY_DIR) / "passed" /
+              fmt::format("{}.{}", kernel.name, test)) {
+    std::string all;
+    for (const gpu::Variant& variant : {gpu::Variant{}, {.subgroups = true, .f16 = true}})
+      all += compose(wgsl_sources(), kernel.name, variant, {});
+    for (const gpu::Constants& constants : gpu::every(kernel, true)) all += to_string(constants);
+    for (const std::string& program : programs)
+      all += fmt::format("{} {}", program, std::filesystem::file_size(program));
+    for (const char* file : {"contract_test.cpp", "contract_tools.hpp"})
+      all += read_file(std::filesystem::path(MS_SOURCE_DIR) / "tests" / file);
+    if (std::getenv("MAINSPRING_FULL")) all += "full";
+    key_ = fmt::format("{:016x}", std::hash<std::string>()(all));
+  }
+  explicit operator bool() const { return exists(file_) && read_file(file_) == key_; }
+  void record() const {
+    create_directories(file_.parent_path());
+    std::ofstream(file_) << key_;
+  }
+
+ private:
+  std::filesystem::path file_;
+  std::string key_;
+};
+
 // A folder of one kernel's modules, removed with its owner.
 class Modules {
  public:
@@ -61,8 +92,10 @@ class Modules {
 
   // Writes the text of a module, without the lines that start as one of these.
   std::string write(const gpu::Variant& variant, const gpu::Constants& constants,
-                    std::initializer_list<std::string_view> without = {}) const {
-    const std::string text = compose(wgsl_sources(), kernel_.name, variant, constants);
+                    std::initializer_list<std::string_view> without = {},
+                    bool as_constants = false) const {
+    std::string text = compose(wgsl_sources(), kernel_.name, variant, constants);
+    if (as_constants) text = gpu::with_constants(std::move(text), constants);
     const std::string path = file("module.wgsl");
     std::ofstream stream(path);
     for (size_t start = 0; start < text.size();) {
@@ -82,6 +115,37 @@ class Modules {
     std::string text;
     for (const gpu::Constant& c : constants)
       if (!c.prelude) text += fmt::format("{}{}={}", text.empty() ? "" : ",", c.name, c.value);
+    return text;
+  }
+
+  // The module as Tint's SPIR-V assembly, without names, its ids numbered as they appear; with the
+  // overrides set, or with constants in their place.
+  std::string assembly(const std::string& tint, const gpu::Variant& variant,
+                       const gpu::Constants& constants, bool as_constants) const {
+    const std::string module = write(variant, constants, {}, as_constants);
+    const std::string overrides = as_constants ? "" : settings(constants);
+    const Ran ran = run(fmt::format("{} --format spvasm {} {}", tint,
+                                    overrides.empty() ? "" : "--overrides " + overrides, module));
+    if (ran.code != 0) fail("{} with {}: {}", kernel_.name, to_string(constants), ran.output);
+    std::string text;
+    std::map<std::string_view, size_t> ids;
+    for (std::string_view rest = ran.output; !rest.empty();) {
+      const std::string_view line = rest.substr(0, rest.find('\n'));
+      rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+      if (line.find(" OpName ") != line.npos || line.find(" OpMemberName ") != line.npos) continue;
+      for (size_t i = 0; i < line.size();) {
+        size_t end = i + 1;
+        if (line[i] == '%') {
+          while (end < line.size() && (std::isalnum(line[end]) || line[end] == '_')) ++end;
+          const auto id = ids.emplace(line.substr(i, end - i), ids.size()).first;
+          text += fmt::format("%{}", id->second);
+        } else {
+          text += line[i];
+        }
+        i = end;
+      }
+      text += '\n';
+    }
     return text;
   }
 
@@ -131,19 +195,6 @@ inline std::vector<gpu::Constants> single_changes(const gpu::Kernel& kernel) {
       fresh |= seen.emplace(i, constants[i].value).second;
     if (fresh) result.push_back(constants);
   }
-  return result;
-}
-
-// What ./check compiles: single changes and a sample of the rest; with MAINSPRING_FULL, everything.
-inline std::vector<gpu::Constants> compiled_combinations(const gpu::Kernel& kernel) {
-  constexpr size_t sample = 16;
-  if (std::getenv("MAINSPRING_FULL")) return gpu::every(kernel, true);
-  std::vector<gpu::Constants> result = single_changes(kernel);
-  std::vector<gpu::Constants> rest;
-  std::ranges::sample(gpu::every(kernel, true), std::back_inserter(rest), sample, std::mt19937(1));
-  for (gpu::Constants& constants : rest)
-    if (std::ranges::find(result, constants) == result.end())
-      result.push_back(std::move(constants));
   return result;
 }
 

@@ -306,7 +306,7 @@ fn write_heads(first_head: u32, heads: u32, split: u32, own: Place, at: Lane) {
     }
     workgroupBarrier();
   }
-  if (SPLIT && at.lane < heads) {
+  if (SPLIT & (at.lane < heads)) {
     out[peak_at(first_head + at.lane, split)] = peak[at.lane];
     out[peak_at(first_head + at.lane, split) + 1] = total[at.lane];
   }
@@ -343,7 +343,7 @@ fn combine(block: u32, query_head: u32, keys: Keys, at: Lane) {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  if (SPLIT && params.phase == 1) {
+  if (SPLIT & (params.phase == 1)) {
     combine(group.id.x, group.id.z * params.heads + group.id.y, keys_of(group.id.z), at);
     return;
   }

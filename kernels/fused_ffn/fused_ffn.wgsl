@@ -46,7 +46,7 @@ fn norm4(col: u32, last: u32) -> vec4f {
   return vec4f(norm[col], norm[min(col + 1, last)], norm[min(col + 2, last)], norm[min(col + 3, last)]);
 }
 fn weight_type() -> u32 { return select(WEIGHT_TYPE, F16, F16_WEIGHTS); }
-fn team_lanes() -> u32 { return select(WORKGROUP_SIZE, select(TEAM, 0, USE_SUBGROUPS && TEAM != 1), MULTI_OUTPUT); }
+fn team_lanes() -> u32 { return select(WORKGROUP_SIZE, select(TEAM, 0, USE_SUBGROUPS & (TEAM != 1)), MULTI_OUTPUT); }
 
 fn activate(v: f32) -> f32 {
   if (params.activation == 0) { return v / (1 + exp(-v)); }

@@ -162,7 +162,7 @@ fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, team: Team, at: Lane) 
     stage(v, scale, first, at);
     workgroupBarrier();
     let count = min(CHUNK, v.row_blocks - first);
-    if (USE_SUBGROUPS && team_lanes() == 1) {
+    if (USE_SUBGROUPS & (team_lanes() == 1)) {
       for (var s = 0u; s < count; s++) {
         let x = share_staged(s, at);
         for (var r = 0u; r < ROWS; r++) {

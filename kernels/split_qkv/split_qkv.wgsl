@@ -62,7 +62,7 @@ fn cache_row(row: u32, slot: u32, position: u32) -> u32 {
 fn element(base: u32, i: u32, dim: u32, position: u32, turned: bool) -> f32 {
   if (i >= dim) { return 0; }
   let x = qkv[base + i];
-  if (!ROPE || !turned || i >= params.rotary_dim) { return x; }
+  if (!ROPE | !turned | (i >= params.rotary_dim)) { return x; }
   let half = params.rotary_dim / 2;
   var pair = i / 2;
   var other = i ^ 1;
