@@ -196,6 +196,27 @@ TEST(KernelsCommand, prints_what_replaces_each_old_entry) {
   ASSERT_EQ(ran.code, 0) << ran.err;
   EXPECT_SAYS(ran.out, "OLD ENTRY");
   EXPECT_SAYS(ran.out, "rmsnorm_small");
+  EXPECT_SAYS(ran.out, "of 115 rows match their twins");
+}
+
+TEST(KernelsCommand, compares_old_files_with_what_replaces_them) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(run("kernels --before " + folder.path().string()).code, 1);
+  std::ofstream(folder.path() / "check_stop.wgsl") << R"(
+struct Uniforms { eosTokenId: u32, maxTokens: u32, currentPos: u32, _pad: u32 }
+@group(0) @binding(0) var<uniform> uniforms: Uniforms;
+@group(0) @binding(1) var<storage, read> sampledToken: array<u32>;
+@group(0) @binding(2) var<storage, read_write> shouldStop: array<u32>;
+@compute @workgroup_size(1)
+fn main() {
+  let done = sampledToken[0] == uniforms.eosTokenId || uniforms.currentPos >= uniforms.maxTokens;
+  shouldStop[0] = select(0u, 1u, done);
+})";
+  const Ran ran = run("kernels --before " + folder.path().string());
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_SAYS(ran.out, "   1  equal\n");
+  EXPECT_SAYS(ran.out, " 113  no such file\n");
+  EXPECT_SAYS(ran.out, "   1  deleted\n");
 }
 
 TEST(KernelsCommand, docs_are_what_the_repository_has) {

@@ -5,9 +5,9 @@
 #include <map>
 
 #include "apps/kernel_docs.hpp"
+#include "apps/kernel_rows.hpp"
 #include "apps/model_options.hpp"
 #include "kernels/lab.hpp"
-#include "kernels/migration.hpp"
 #include "kernels/room.hpp"
 #include "kernels/sources.hpp"
 
@@ -24,25 +24,6 @@ void list_kernels() {
     fmt::print("{}: {}\n", styled(Style::title, kernel->name), room.summary);
     if (!defaults.empty()) fmt::print("  {}\n", to_string(defaults));
   }
-}
-
-void list_migration() {
-  const auto settings = [](const auto& pairs) {
-    std::string text;
-    for (const auto& [name, value] : pairs)
-      text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, value);
-    return text;
-  };
-  std::vector<std::vector<std::string>> rows = {{"FAMILY", "OLD FILE", "OLD ENTRY", "KERNEL",
-                                                 "OVERRIDES", "PARAMETERS",
-                                                 "WHAT IT WAS; DECISION"}};
-  for (const Migrated& row : migration())
-    rows.push_back(
-        {std::string(row.family), std::string(row.file), std::string(row.entry),
-         std::string(row.kernel), settings(row.overrides), settings(row.params),
-         fmt::format("{}{}{}", row.was, row.was.empty() || row.decision.empty() ? "" : "; ",
-                     row.decision)});
-  print_table(rows);
 }
 
 std::vector<const KernelTest*> chosen_tests(const std::vector<std::string>& names) {
@@ -132,8 +113,8 @@ void list_used(const GlobalOptions& options, const std::string& file) {
 void add_kernels(CLI::App& app, const GlobalOptions& options) {
   struct Arguments {
     std::vector<std::string> names;
-    std::string used;
-    bool docs = false, migration = false;
+    std::string used, before;
+    bool docs = false, migration = false, regress = false;
   };
   CLI::App& command = *app.add_subcommand(
       "kernels", "Lists the kernels: what each computes, and its overrides with their defaults.");
@@ -144,29 +125,39 @@ void add_kernels(CLI::App& app, const GlobalOptions& options) {
                       "Run the kernels, or those named, against their references on this device")
           ->expected(0, -1)
           ->type_name("[NAME…]");
-  CLI::Option* const docs = command.add_flag("--docs", arguments->docs, "Print docs/kernels.md");
-  CLI::Option* const migration =
-      command
-          .add_flag("--migration", arguments->migration,
-                    "Print what replaces each entry point of the old library")
-          ->excludes(check)
-          ->excludes(docs);
-  docs->excludes(check);
   CLI::Option* const used =
       command.add_option("--used", arguments->used, "List which of them this model's work runs")
-          ->type_name("MODEL")
-          ->excludes(check)
-          ->excludes(docs)
-          ->excludes(migration);
+          ->type_name("MODEL");
+  CLI::Option* const before =
+      command
+          .add_option("--before", arguments->before,
+                      "Run the old library's WGSL files in this folder beside what replaces them")
+          ->type_name("DIR");
+  CLI::Option* const exclusive[] = {
+      check,
+      used,
+      before,
+      command.add_flag("--migration", arguments->migration,
+                       "Run and print what replaces each entry point of the old library"),
+      command.add_flag("--regress", arguments->regress,
+                       "Time overrides against constants in their place"),
+      command.add_flag("--docs", arguments->docs, "Print docs/kernels.md")};
+  for (CLI::Option* const one : exclusive)
+    for (CLI::Option* const other : exclusive)
+      if (one != other) one->excludes(other);
   command.callback([=, &options] {
     if (check->count())
       check_kernels(options, arguments->names);
     else if (used->count())
       list_used(options, arguments->used);
+    else if (before->count())
+      show_before(options, arguments->before);
+    else if (arguments->regress)
+      show_regress(options);
     else if (arguments->docs)
       fmt::print("{}", kernel_docs());
     else if (arguments->migration)
-      list_migration();
+      show_migration(options);
     else
       list_kernels();
   });

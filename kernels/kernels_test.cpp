@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "kernels/lab.hpp"
+#include "kernels/migration_cases.hpp"
 #include "kernels/sources.hpp"
 
 namespace ms {
@@ -54,6 +55,59 @@ TEST_P(Kernels, match_their_twins) {
 
 INSTANTIATE_TEST_SUITE_P(Rooms, Kernels, testing::ValuesIn(cases()),
                          [](const auto& info) { return name_of(info.param); });
+
+// The rows of migration.tsv, by family.
+
+struct FamilyCase {
+  std::string family;
+  gpu::Tier tier;
+};
+std::vector<FamilyCase> families() {
+  std::set<std::string_view> names;
+  for (const Migrated& row : migration()) names.insert(row.family);
+  std::vector<FamilyCase> result;
+  for (const std::string_view name : names)
+    for (gpu::Tier tier : {gpu::Tier::portable, gpu::Tier::best})
+      result.push_back({std::string(name), tier});
+  return result;
+}
+void PrintTo(const FamilyCase& c, std::ostream* out) { *out << c.family; }
+
+class MigrationRows : public testing::TestWithParam<FamilyCase> {};
+
+TEST_P(MigrationRows, run_as_selected_and_match_their_twins) {
+  const auto device = gpu::Device::open(
+      {.tier = GetParam().tier, .cache = MS_BINARY_DIR "/pipelines", .sources = wgsl_sources()});
+  for (const Migrated& row : migration()) {
+    if (row.family != GetParam().family || row.kernel == "(deleted)") continue;
+    SCOPED_TRACE(fmt::format("{} {}", row.file, row.entry));
+    const bool wants_subgroups = std::ranges::any_of(row.overrides, [](const auto& o) {
+      return o.first == "USE_SUBGROUPS" && o.second == "true";
+    });
+    Lab lab(*device);
+    try {
+      const auto cases = migration_cases(lab, row);
+      EXPECT_FALSE(cases.empty());
+      for (const MigrationCase& c : cases) {
+        check_selected(row, c.work);
+        lab.check(c.work, c.tolerance);
+      }
+      EXPECT_TRUE(!wants_subgroups || device->caps().variant.subgroups);
+    } catch (const std::exception& error) {
+      if (!wants_subgroups || device->caps().variant.subgroups)
+        ADD_FAILURE() << error.what();
+      else
+        EXPECT_NE(std::string_view(error.what()).find("SUBGROUPS"), std::string_view::npos)
+            << error.what();
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, MigrationRows, testing::ValuesIn(families()),
+                         [](const auto& info) {
+                           return info.param.family +
+                                  (info.param.tier == gpu::Tier::best ? "_best" : "_portable");
+                         });
 
 TEST(Rooms, each_kernel_has_cases) {
   std::set<std::string_view> tested;
