@@ -10,6 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "apps/bandwidth.hpp"
+#include "apps/kernel_bench.hpp"
 #include "apps/model_options.hpp"
 
 namespace ms {
@@ -27,7 +29,8 @@ reads; their share is of the fastest that a kernel here read or copied large buf
 Examples:
   mainspring bench -m model.gguf
   mainspring bench --synthetic llama-8b:q4_0 -p 512 -n 128 -d 0,4096 -o json
-  mainspring bench -m model.gguf --dispatches)";
+  mainspring bench -m model.gguf --dispatches
+  mainspring bench --kernels rmsnorm softmax)";
 
 struct Arguments {
   ModelArguments model;
@@ -35,6 +38,7 @@ struct Arguments {
   std::vector<uint32_t> prompts = {512}, generations = {128}, depths = {0};
   uint32_t repetitions = 5;
   bool dispatches = false;
+  std::vector<std::string> kernels;
 };
 
 struct Test {
@@ -117,53 +121,6 @@ double check_paths(Engine& engine, bool int8) {
   if (last[token] < *std::ranges::max_element(last))
     fail("nothing was timed: the greedy step drew token {}, which is not the likeliest", token);
   return nmse;
-}
-
-struct Bandwidth {
-  double gb_per_s = 0;
-  std::string how;
-};
-
-// The fastest that large buffers are read by matmul_gemv, f32 with one multiplication a word, or
-// copied by scale, bytes of both counted. Weights that stay in a cache are read faster.
-Bandwidth measure_bandwidth(gpu::Device& device) {
-  constexpr uint32_t cols = 4096;
-  const gpu::Caps& caps = device.caps();
-  Bandwidth best;
-  const auto try_out = [&](const gpu::Work& work, uint64_t bytes, std::string_view how) {
-    const gpu::Recording recording = device.record(work);
-    const auto seconds = [&](uint32_t times) {
-      const auto start = Clock::now();
-      for (uint32_t i = 0; i < times; ++i) device.submit(recording);
-      device.finish();
-      return std::chrono::duration<double>(Clock::now() - start).count() / times;
-    };
-    seconds(1);  // Dawn clears the memory before its first use
-    const uint32_t times = uint32_t(std::clamp(0.1 / seconds(1), 1.0, 256.0));
-    for (int repeat = 0; repeat < 3; ++repeat) {
-      const double gb_per_s = double(bytes) / seconds(times) / 1e9;
-      if (gb_per_s > best.gb_per_s)
-        best = {gb_per_s, fmt::format("{} of {}", how, binary_bytes(bytes))};
-    }
-  };
-  for (const uint64_t bytes : {128ull << 20, 512ull << 20, 1536ull << 20}) {
-    if (bytes > std::min(caps.max_binding_bytes, caps.max_buffer_bytes)) break;
-    const uint64_t words = bytes / 4, rows = words / cols;
-    const auto from = device.buffer(bytes, "bandwidth"), to = device.buffer(bytes, "bandwidth, to");
-    const auto x = device.buffer(cols * 4, "x");
-    const Weight weight{.type = WeightType::f32,
-                        .rows = uint32_t(rows),
-                        .cols = cols,
-                        .quants = gpu::view(from, {words}, gpu::Type::u32),
-                        .row_tile = choose_row_tile(caps)};
-    try_out(
-        matmul_gemv(
-            caps, {.x = gpu::view(x, {1, cols}), .weight = weight, .y = gpu::view(to, {1, rows})}),
-        bytes, "matmul_gemv's reading");
-    try_out(scale(caps, {.x = gpu::view(from, {words}), .y = gpu::view(to, {words})}), 2 * bytes,
-            "scale's copying");
-  }
-  return best;
 }
 
 // Seconds of one run.
@@ -463,7 +420,19 @@ void add_bench(CLI::App& app, const GlobalOptions& options) {
       ->capture_default_str();
   add_flag(command, "--dispatches", a->dispatches,
            "Instead, list the dispatches of a step and of a prompt, with the time of each");
-  command.callback([=, &options] { bench(options, *a); });
+  CLI::Option* const kernels =
+      command
+          .add_option("--kernels", a->kernels,
+                      "Instead, time the kernels, or those named, at the shapes of models")
+          ->expected(0, -1)
+          ->type_name("[NAME…]");
+  command.callback([=, &options] {
+    std::erase(a->kernels, "");  // CLI11's form of --kernels without names
+    if (kernels->count())
+      bench_kernels(options, a->kernels, a->format == "json");
+    else
+      bench(options, *a);
+  });
 }
 
 }  // namespace ms
