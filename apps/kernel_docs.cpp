@@ -117,7 +117,8 @@ std::string kernel_docs() {
       "# The kernels\n\n"
       "Made by `mainspring kernels --docs > docs/kernels.md`; `./check` compares. Each kernel is a "
       "folder of kernels/; its "
-      "WGSL file has one entry point, `main`, specialised by override constants.\n\n";
+      "WGSL file has one entry point, `main`, specialised by override constants; but moe_gather, "
+      "which has four.\n\n";
   for (const gpu::Kernel* kernel : all_kernels())
     page += fmt::format("- [{0}](#{0})\n", kernel->name);
   for (const gpu::Kernel* kernel : all_kernels()) {
@@ -125,6 +126,8 @@ std::string kernel_docs() {
         read_room(std::ranges::find(wgsl_sources(), kernel->name, &WgslSource::name)->text);
     page += fmt::format("\n## {}\n\n{}\n\n", kernel->name, plain(room.summary));
     if (!room.header.empty()) page += plain(room.header) + "\n";
+    if (kernel->entries.size() > 1)
+      page += fmt::format("Entry points: `{}`.\n\n", fmt::join(kernel->entries, "`, `"));
     add_overrides(page, *kernel, room);
     add_interface(page, room);
     add_replaced(page, *kernel);

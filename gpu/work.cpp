@@ -102,8 +102,9 @@ Work& Work::operator+=(Work other) {
 }
 
 std::string to_string(const Dispatch& dispatch) {
-  std::string text = fmt::format("{} grid {}x{}x{}", dispatch.kernel->name, dispatch.grid[0],
-                                 dispatch.grid[1], dispatch.grid[2]);
+  std::string text(dispatch.kernel->name);
+  if (dispatch.entry != "main") text += fmt::format(".{}", dispatch.entry);
+  text += fmt::format(" grid {}x{}x{}", dispatch.grid[0], dispatch.grid[1], dispatch.grid[2]);
   if (!dispatch.constants.empty()) text += " " + to_string(dispatch.constants);
   for (const View& view : dispatch.bindings) text += fmt::format(" | {}", view);
   return text;

@@ -106,6 +106,7 @@ struct Kernel {
   std::vector<ConstantInfo> constants;
   std::string_view (*refusal)(
       const Constants&);  // why a combination contradicts itself; empty when valid
+  std::vector<std::string_view> entries = {"main"};  // several in moe_gather only
 };
 
 // One dispatch of one kernel: everything a recorder needs, by value.
@@ -115,7 +116,7 @@ struct Dispatch {
   std::vector<View> bindings;  // an empty view gets a stand-in buffer
   std::vector<std::byte> params;
   Grid grid{1, 1, 1};
-  std::string_view entry = "main";  // another one in moe_gather only
+  std::string_view entry = "main";  // one of the kernel's
 };
 
 // A short list of dispatches, in order, and the scratch they pass to each other. Most kernels need
@@ -176,8 +177,10 @@ Overrides overrides(const Constants& constants) {
 
 // Declares a kernel: Args has Overrides (with visit and refusal) and Params.
 template <class Args>
-Kernel kernel(std::string_view name, std::vector<Access> bindings, Twin twin) {
-  Kernel result{name, std::move(bindings), twin, sizeof(typename Args::Params), {}, nullptr};
+Kernel kernel(std::string_view name, std::vector<Access> bindings, Twin twin,
+              std::vector<std::string_view> entries = {"main"}) {
+  Kernel result{name,    std::move(bindings), twin, sizeof(typename Args::Params), {},
+                nullptr, std::move(entries)};
   typename Args::Overrides over;
   over.visit([&]<class T>(std::string_view constant, T& value, std::initializer_list<T> values,
                           auto... mark) {

@@ -164,8 +164,8 @@ void Lab::refuses(std::string_view what, const std::function<void()>& make) {
   fail("accepted what must be refused with \"{}\"", what);
 }
 
-std::vector<gpu::Constants> Lab::missed(const gpu::Kernel& kernel) const {
-  const auto ran = ran_.find(&kernel);
+std::vector<gpu::Constants> Lab::missed(const gpu::Kernel& kernel, std::string_view entry) const {
+  const auto ran = ran_.find({&kernel, entry});
   std::vector<gpu::Constants> result;
   for (const gpu::Constants& constants : gpu::every(kernel)) {
     const bool needs_subgroups = std::ranges::any_of(constants, [](const gpu::Constant& c) {
@@ -192,9 +192,10 @@ size_t run_kernel_test(const KernelTest& test, gpu::Device& device) {
   test.run(lab);
   for (const gpu::Kernel* kernel : all_kernels())
     if (kernel->name == test.name)
-      if (const auto missed = lab.missed(*kernel); !missed.empty())
-        fail("{}: {} valid combinations were run by no case, the first: {}", test.name,
-             missed.size(), to_string(missed.front()));
+      for (const std::string_view entry : kernel->entries)
+        if (const auto missed = lab.missed(*kernel, entry); !missed.empty())
+          fail("{}: {} valid combinations of {} were run by no case, the first: {}", test.name,
+               missed.size(), entry, to_string(missed.front()));
   return lab.checks;
 }
 

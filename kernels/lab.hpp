@@ -62,16 +62,18 @@ class Lab {
         continue;
       }
       check(work, tolerance);
-      ran_[&kernel].insert(constants);
+      for (const gpu::Dispatch& d : work.dispatches)
+        if (d.kernel == &kernel) ran_[{&kernel, d.entry}].insert(constants);
     }
   }
 
   // make() must throw std::invalid_argument whose text contains `what`.
   void refuses(std::string_view what, const std::function<void()>& make);
 
-  // The valid combinations of a kernel that every() has not run, but those that need a feature this
-  // device lacks.
-  std::vector<gpu::Constants> missed(const gpu::Kernel& kernel) const;
+  // The valid combinations with which every() has not run an entry of a kernel, but those that need
+  // a feature this device lacks.
+  std::vector<gpu::Constants> missed(const gpu::Kernel& kernel,
+                                     std::string_view entry = "main") const;
 
   // Reads a view back: f16 as f32, u32 as is.
   std::vector<float> read(const gpu::View& view);
@@ -84,7 +86,7 @@ class Lab {
                   std::string label);
 
   std::vector<gpu::BufferPtr> memory_;
-  std::map<const gpu::Kernel*, std::set<gpu::Constants>> ran_;
+  std::map<std::pair<const gpu::Kernel*, std::string_view>, std::set<gpu::Constants>> ran_;
   std::mt19937 rng_{20'240'601};
 };
 
@@ -97,8 +99,9 @@ struct KernelTest {
 };
 std::vector<const KernelTest*> kernel_tests();  // sorted by name
 
-// Runs a room's cases on a device. Throws Error at the first that fails, or when a valid
-// combination of the kernel's overrides was run by none of them. Returns the number of checks.
+// Runs a room's cases on a device. Throws Error at the first that fails, or when none of them ran
+// some entry of the kernel with some valid combination of its overrides. Returns the number of
+// checks.
 size_t run_kernel_test(const KernelTest& test, gpu::Device& device);
 
 }  // namespace ms

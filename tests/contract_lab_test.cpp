@@ -107,14 +107,16 @@ TEST_F(LabTest, combinations_that_no_case_ran_are_missed) {
   EXPECT_EQ(lab.missed(scale_kernel)[0][0].value, 64);
   run(256);
   EXPECT_TRUE(lab.missed(scale_kernel).empty());
+  EXPECT_EQ(lab.missed(scale_kernel, "another entry"), all);
 }
 
 TEST_F(LabTest, a_room_whose_cases_miss_a_combination_fails) {
   static const KernelTest one("scale", [](Lab& lab) {
     lab.check(scale(lab.caps(), {.x = lab.random({8}), .y = lab.output({8})}));
   });
-  EXPECT_SAYS(failure_of([&] { run_kernel_test(one, *device); }),
-              "scale: 2 valid combinations were run by no case, the first: WORKGROUP_SIZE=64");
+  EXPECT_SAYS(
+      failure_of([&] { run_kernel_test(one, *device); }),
+      "scale: 2 valid combinations of main were run by no case, the first: WORKGROUP_SIZE=64");
 }
 
 TEST_F(LabTest, a_refusal_must_come_and_say_why) {
