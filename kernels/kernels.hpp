@@ -21,6 +21,7 @@
 #include "kernels/silu/silu.hpp"
 #include "kernels/softmax/softmax.hpp"
 #include "kernels/split_qkv/split_qkv.hpp"
+#include "kernels/topk/topk.hpp"
 
 namespace ms {
 
