@@ -152,9 +152,11 @@ TEST_P(Contract, compiles_in_tint_and_an_override_costs_what_a_constant_does) {
   if (passed) return;
   const Modules modules(kernel);
   const auto compare = [&](const gpu::Variant& variant, const gpu::Constants& constants) {
-    ASSERT_EQ(modules.assembly(*tint, variant, constants, false),
-              modules.assembly(*tint, variant, constants, true))
-        << kernel.name << " for " << to_string(variant) << " with " << to_string(constants);
+    for (const std::string_view entry : kernel.entries)
+      ASSERT_EQ(modules.assembly(*tint, variant, constants, entry, false),
+                modules.assembly(*tint, variant, constants, entry, true))
+          << kernel.name << "." << entry << " for " << to_string(variant) << " with "
+          << to_string(constants);
   };
   compare({.subgroups = true}, defaults(kernel));
   for (const gpu::Variant& variant : {portable, featured})
@@ -178,7 +180,7 @@ TEST_P(Contract, each_constant_changes_the_module) {
     std::string& slot = made[{variant, constants}];
     if (!slot.empty()) return slot;
     std::string why;
-    const auto spirv = modules.spirv(*tint, variant, constants, why);
+    const auto spirv = modules.spirv(*tint, variant, constants, kernel.entries.front(), why);
     if (!spirv) fail("{}", why);
     const std::string optimised = modules.file("optimised.spv");
     const Ran ran = run(fmt::format("{} --strip-debug -O {} -o {}", *optimiser, *spirv, optimised));

@@ -121,12 +121,14 @@ class Modules {
   // The module as Tint's SPIR-V assembly, without names, its ids numbered as they appear; with the
   // overrides set, or with constants in their place.
   std::string assembly(const std::string& tint, const gpu::Variant& variant,
-                       const gpu::Constants& constants, bool as_constants) const {
+                       const gpu::Constants& constants, std::string_view entry,
+                       bool as_constants) const {
     const std::string module = write(variant, constants, {}, as_constants);
     const std::string overrides = as_constants ? "" : settings(constants);
-    const Ran ran = run(fmt::format("{} --format spvasm {} {}", tint,
+    const Ran ran = run(fmt::format("{} --format spvasm --entry-point {} {} {}", tint, entry,
                                     overrides.empty() ? "" : "--overrides " + overrides, module));
-    if (ran.code != 0) fail("{} with {}: {}", kernel_.name, to_string(constants), ran.output);
+    if (ran.code != 0)
+      fail("{}.{} with {}: {}", kernel_.name, entry, to_string(constants), ran.output);
     std::string text;
     std::map<std::string_view, size_t> ids;
     for (std::string_view rest = ran.output; !rest.empty();) {
@@ -149,16 +151,17 @@ class Modules {
     return text;
   }
 
-  // Sends a module through Tint to SPIR-V; the file, or nothing and why.
+  // Sends an entry of a module through Tint to SPIR-V; the file, or nothing and why.
   std::optional<std::string> spirv(const std::string& tint, const gpu::Variant& variant,
-                                   const gpu::Constants& constants, std::string& why) const {
+                                   const gpu::Constants& constants, std::string_view entry,
+                                   std::string& why) const {
     const std::string overrides = settings(constants), made = file("module.spv");
-    const Ran ran = run(fmt::format("{} --format spirv -o {} {} {}", tint, made,
-                                    overrides.empty() ? "" : "--overrides " + overrides,
+    const Ran ran = run(fmt::format("{} --format spirv --entry-point {} -o {} {} {}", tint, entry,
+                                    made, overrides.empty() ? "" : "--overrides " + overrides,
                                     write(variant, constants)));
     if (ran.code == 0) return made;
-    why = fmt::format("{} for {} with {}: tint ends with {}\n{}", kernel_.name, to_string(variant),
-                      to_string(constants), ran.code, ran.output);
+    why = fmt::format("{}.{} for {} with {}: tint ends with {}\n{}", kernel_.name, entry,
+                      to_string(variant), to_string(constants), ran.code, ran.output);
     return std::nullopt;
   }
 
