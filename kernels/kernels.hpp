@@ -19,6 +19,7 @@
 #include "kernels/sample_argmax/sample_argmax.hpp"
 #include "kernels/sample_topk/sample_topk.hpp"
 #include "kernels/scale/scale.hpp"
+#include "kernels/scatter_add/scatter_add.hpp"
 #include "kernels/silu/silu.hpp"
 #include "kernels/softmax/softmax.hpp"
 #include "kernels/split_qkv/split_qkv.hpp"
