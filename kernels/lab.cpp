@@ -80,6 +80,30 @@ Weight Lab::weight(WeightType type, uint32_t rows, uint32_t cols, uint32_t row_t
           .row_tile = row_tile};
 }
 
+gpu::View Lab::blocks(TensorType type, uint64_t count) {
+  const size_t block_bytes = info(type).block_bytes;
+  std::vector<size_t> scales = {0};  // where a block has an f16
+  if (type == TensorType::q4_k) scales = {0, 2};
+  if (type == TensorType::q6_k) scales = {208};
+  require(scales[0] || type == TensorType::q8_0 || type == TensorType::q4_k,
+          "no random blocks of {}", info(type).name);
+  std::vector<std::byte> data((count * block_bytes + 3) / 4 * 4);
+  for (size_t i = 0; i < data.size(); i += 4) {
+    const uint32_t bits = rng_();
+    std::memcpy(&data[i], &bits, 4);
+  }
+  constexpr uint16_t special[] = {0, 0x8000, 1, 0x83ff, 0x0400, 0x7bff, 0xfbff};
+  for (size_t block = 0; block < count; ++block)
+    for (size_t at : scales) {
+      uint16_t bits = uint16_t(rng_());
+      if ((bits & 0x7c00) == 0x7c00) bits ^= 0x4000;  // infinity or NaN
+      const size_t turn = block + at;
+      if (turn < std::size(special)) bits = special[turn];
+      std::memcpy(&data[block * block_bytes + at], &bits, 2);
+    }
+  return upload({data.size() / 4}, gpu::Type::u32, data);
+}
+
 gpu::View Lab::values(gpu::Shape shape, const std::function<float(size_t)>& value) {
   std::vector<float> data(shape.size());
   for (size_t i = 0; i < data.size(); ++i) data[i] = value(i);

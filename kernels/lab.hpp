@@ -41,6 +41,9 @@ class Lab {
   gpu::View upload(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes);
   // A packed weight of values uniform in [-1, 1), quantised as files are.
   Weight weight(WeightType type, uint32_t rows, uint32_t cols, uint32_t row_tile = 1);
+  // Blocks of a quantised type as they lie in a file, words of random bits; scales are finite, and
+  // those of the first blocks zeros of both signs, subnormals and the largest.
+  gpu::View blocks(TensorType type, uint64_t count);
   // Memory to be written, filled with NaN or 0xdeadbeef first.
   gpu::View output(gpu::Shape shape, gpu::Type type = gpu::Type::f32);
 

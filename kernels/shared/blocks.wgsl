@@ -2,6 +2,9 @@
 //
 // Needs: fn weight_type() -> u32, of overrides alone; override ROW_TILE: u32; var<storage, read> quants: array<vec4u>;
 // var<storage, read> scales: array<u32>.
+
+#import half
+
 const F32 = 0u;
 const F16 = 1u;
 const BF16 = 2u;
@@ -30,14 +33,6 @@ fn place_of(row: u32, b: u32, row_blocks: u32) -> Place {
   let first = row / ROW_TILE;
   let tile_row = row % ROW_TILE;
   return Place((first * row_blocks + b) * ROW_TILE + tile_row, (first * (row_blocks >> 3) + (b >> 3)) * ROW_TILE + tile_row, b & 7);
-}
-
-// An f16 in the low bits, by bits: unpack2x16float may flush subnormals, which K-quant scales often are.
-fn half_to_f32(bits: u32) -> f32 {
-  let magnitude = bits & 0x7fff;
-  let normal = bitcast<f32>((magnitude << 13) + 0x38000000);
-  let value = select(normal, f32(magnitude) * 5.9604644775390625e-8, magnitude < 0x400);
-  return select(value, -value, (bits & 0x8000) != 0);
 }
 
 fn scale_half(i: u32) -> f32 { return half_to_f32(scales[i >> 1] >> ((i & 1) << 4)); }
