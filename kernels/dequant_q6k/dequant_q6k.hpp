@@ -1,0 +1,33 @@
+// dequant_q6k.hpp: Q6_K blocks, y = d * scale * (q - 32), as they lie in a file, to f16 or f32.
+#pragma once
+#include "gpu/work.hpp"
+
+namespace ms {
+
+struct DequantQ6K {
+  gpu::View quantized;  // [num_blocks, 210] bytes, as u32 words, the last one filled up
+  gpu::View y;          // f16 or f32: 256 elements a block, from output_offset on
+  uint32_t num_blocks = 0;
+  uint32_t output_offset = 0;  // a multiple of 8
+
+  struct Overrides {
+    uint32_t workgroup_size = 256;
+    bool f16_out = true;
+
+    void visit(auto&& v) {
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("F16_OUT", f16_out, {false, true});
+    }
+    std::string_view refusal() const { return ""; }
+  };
+  struct Params {
+    uint32_t num_blocks, output_offset;
+  };
+};
+
+extern const gpu::Kernel dequant_q6k_kernel;
+
+gpu::Work dequant_q6k(const gpu::Caps& caps, const DequantQ6K& args);  // by y's type
+gpu::Work dequant_q6k(const gpu::Caps& caps, const DequantQ6K& args, DequantQ6K::Overrides over);
+
+}  // namespace ms
