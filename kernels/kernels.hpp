@@ -11,6 +11,7 @@
 #include "kernels/dequant_q6k/dequant_q6k.hpp"
 #include "kernels/dequant_q8_0/dequant_q8_0.hpp"
 #include "kernels/fused_ffn/fused_ffn.hpp"
+#include "kernels/fused_matmul_q4/fused_matmul_q4.hpp"
 #include "kernels/gather/gather.hpp"
 #include "kernels/matmul/matmul.hpp"
 #include "kernels/matmul_gemv/matmul_gemv.hpp"

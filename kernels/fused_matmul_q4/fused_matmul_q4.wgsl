@@ -1,0 +1,88 @@
+// fused_matmul_q4.wgsl: C = alpha * A B^T for a B of Q4_K blocks as they lie in a file, decoded on the way.
+//
+// A team of lanes owns a column of C, that is a row of B: a workgroup, or with MULTICOL eight lanes of it. A lane takes
+// 16 bytes of quants at a time. Sums in f32. K is a multiple of 256.
+// Grid: (columns / teams of a workgroup, folded into (x, y) beyond 65535, rows of A, with BATCHED in fours).
+// Replaces main, main_multicol and main_batched of the old fused_matmul_q4.wgsl.
+
+#import lane
+#import half
+#import q4k
+
+override WORKGROUP_SIZE: u32 = 64;  // a power of two, 8 or more
+override MULTICOL: bool = false;    // WORKGROUP_SIZE / 8 columns a workgroup, else one
+override BATCHED: bool = false;     // four rows of A share what is read of B; else A has one row
+
+struct Params {
+  M: u32,                   // rows of A
+  N: u32,                   // rows of B
+  K: u32,                   // columns of both
+  alpha: f32,
+  num_blocks_per_row: u32,  // of B: K / 256
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> a: array<vec4f>;       // [M, K] f32
+@group(0) @binding(2) var<storage, read> b: array<vec4u>;       // [N, num_blocks_per_row, 9] Q4_K
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;  // [M, N]
+
+var<workgroup> team_sums: array<vec4f, WORKGROUP_SIZE>;
+
+// Sixteen weights of one run, 4 a vec4, and as many of the next, 32 columns on: the nibbles of 16 bytes.
+struct Part { q: array<vec4f, 8>, scale: vec4f }  // {scale, minimum} of either run
+
+fn load_part(block: u32, j: u32) -> Part {
+  let head = b[block * 9];
+  let w = b[block * 9 + 1 + j];
+  let run = j / 2 * 2;
+  return Part(array<vec4f, 8>(nibbles_of(w.x), nibbles_of(w.y), nibbles_of(w.z), nibbles_of(w.w),
+                              nibbles_of(w.x >> 4), nibbles_of(w.y >> 4), nibbles_of(w.z >> 4), nibbles_of(w.w >> 4)),
+              vec4f(q4k_scale(head, run), q4k_scale(head, run + 1)));
+}
+
+// The part times 32 elements of a, from vec4 `at` on.
+fn part_dot(part: Part, at: u32) -> f32 {
+  var sum = vec4f();
+  for (var i = 0u; i < 4; i++) {
+    let low = a[at + i];
+    let high = a[at + 8 + i];
+    sum += vec4f(dot(part.q[i], low), dot(vec4f(-1), low), dot(part.q[4 + i], high), dot(vec4f(-1), high));
+  }
+  return dot(part.scale, sum);
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(group: Group, at: Lane) {
+  let lanes = select(WORKGROUP_SIZE, 8u, MULTICOL);  // of a team
+  let lane = at.lane % lanes;
+  let first_col = (group.id.y * group.count.x + group.id.x) * (WORKGROUP_SIZE / lanes);
+  if (first_col >= params.N) { return; }  // uniform
+  let col = first_col + at.lane / lanes;
+  let row = group.id.z * select(1u, 4u, BATCHED);
+  let last = params.M - 1;
+  let row_units = params.K / 4;  // vec4s
+
+  var sums = vec4f();
+  if (col < params.N) {
+    for (var unit = lane; unit < params.num_blocks_per_row * 8; unit += lanes) {
+      let part = load_part(col * params.num_blocks_per_row + unit / 8, unit % 8);
+      let start = unit / 2 * 16 + unit % 2 * 4;
+      sums.x += part_dot(part, row * row_units + start);
+      if (BATCHED) {  // rows beyond the last repeat it, for nothing
+        sums.y += part_dot(part, min(row + 1, last) * row_units + start);
+        sums.z += part_dot(part, min(row + 2, last) * row_units + start);
+        sums.w += part_dot(part, min(row + 3, last) * row_units + start);
+      }
+    }
+  }
+  team_sums[at.lane] = sums;
+  for (var stride = lanes / 2; stride > 0; stride /= 2) {
+    workgroupBarrier();
+    if (lane < stride) { team_sums[at.lane] += team_sums[at.lane + stride]; }
+  }
+  workgroupBarrier();
+  // A row of A a lane.
+  if (lane < select(1u, 4u, BATCHED) && col < params.N && row + lane < params.M) {
+    c[(row + lane) * params.N + col] = params.alpha * team_sums[at.lane - lane][lane];
+  }
+}
