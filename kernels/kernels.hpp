@@ -12,6 +12,7 @@
 #include "kernels/dequant_q8_0/dequant_q8_0.hpp"
 #include "kernels/fused_ffn/fused_ffn.hpp"
 #include "kernels/fused_matmul_q4/fused_matmul_q4.hpp"
+#include "kernels/fused_matmul_rmsnorm/fused_matmul_rmsnorm.hpp"
 #include "kernels/gather/gather.hpp"
 #include "kernels/matmul/matmul.hpp"
 #include "kernels/matmul_gemv/matmul_gemv.hpp"
