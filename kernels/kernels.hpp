@@ -15,6 +15,7 @@
 #include "kernels/fused_matmul_q4/fused_matmul_q4.hpp"
 #include "kernels/fused_matmul_rmsnorm/fused_matmul_rmsnorm.hpp"
 #include "kernels/gather/gather.hpp"
+#include "kernels/gelu/gelu.hpp"
 #include "kernels/matmul/matmul.hpp"
 #include "kernels/matmul_gemv/matmul_gemv.hpp"
 #include "kernels/matmul_gemv_residual/matmul_gemv_residual.hpp"

@@ -81,7 +81,7 @@ gpu::Work Llama::decode() const {
                                  .y_offset = c.ffn,
                                  .eps = c.norm_eps,
                                  .int8_activations = int8});
-      work += silu(caps, {.input = gate_up, .y = ffn, .layout = Silu::Layout::row_split});
+      work += silu(caps, {.input = gate_up, .y = ffn, .layout = GateLayout::row_split});
     }
     // h = h2 + down projection [slots, dim]
     work += matmul_gemv_residual(
@@ -149,7 +149,7 @@ gpu::Work Llama::prefill(uint32_t rows, uint32_t slot, bool want_logits) const {
     }
     work += silu(caps, {.input = gate_up,
                         .y = ffn,
-                        .layout = l.gate_up ? Silu::Layout::interleaved : Silu::Layout::row_split});
+                        .layout = l.gate_up ? GateLayout::interleaved : GateLayout::row_split});
     // x = down projection; h = h2 + x [rows, dim]
     work += matmul(caps, {.a = ffn, .b = l.down, .c = x, .int8_activations = int8});
     work += residual(caps, {.a = h2, .b = x, .y = h});

@@ -14,25 +14,14 @@ gpu::Work silu(const gpu::Caps& caps, const Silu& a) {
 }
 
 gpu::Work silu(const gpu::Caps&, const Silu& a, Silu::Overrides over) {
-  const bool separate = a.layout == Silu::Layout::separate;
-  const uint64_t size = a.y.size(), input_size = separate ? size : 2 * size;
+  check_gate("silu", a.layout, a.input, a.gate, a.y);
+  const uint64_t size = a.y.size();
   const uint32_t dim = a.y.cols();
-  const auto fits = [](const gpu::View& v, uint64_t n) {
-    return v && v.type == gpu::Type::f32 && v.size() == n;
-  };
-  require(fits(a.y, size), "silu: y is {}, wants f32", a.y);
-  require(separate || a.input, "silu: only the separate layout works in place");
-  require(!a.input || fits(a.input, input_size), "silu: input is {}, wants {} elements for y {}",
-          a.input, input_size, a.y);
-  require(separate || !a.gate, "silu: gate is {}, but the layout puts the gates into input",
-          a.gate);
-  require(!a.gate || fits(a.gate, size), "silu: gate is {}, y is {}", a.gate, a.y);
-  require(!a.bias || fits(a.bias, dim), "silu: bias is {}, y is {}", a.bias, a.y);
-  require(input_size <= UINT32_MAX, "silu: {} elements, at most 2^32 - 1", input_size);
-
+  require(!a.bias || (a.bias.type == gpu::Type::f32 && a.bias.size() == dim),
+          "silu: bias is {}, y is {}", a.bias, a.y);
   const Silu::Params params{.size = uint32_t(size),
                             .dim = dim,
-                            .has_gate = !separate || a.gate,
+                            .has_gate = a.layout != GateLayout::separate || a.gate,
                             .has_bias = bool(a.bias),
                             .gate_layout = uint32_t(a.layout),
                             .inplace = !a.input};

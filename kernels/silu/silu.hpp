@@ -2,20 +2,16 @@
 //
 // silu(x) = x / (1 + exp(-x)).
 #pragma once
-#include "gpu/work.hpp"
+#include "kernels/gate.hpp"
 
 namespace ms {
 
 struct Silu {
-  // Gates in `gate`, ups in `input`; or both in input: in pairs (gate, up); all gates, then all
-  // ups; the same in each row.
-  enum class Layout : uint32_t { separate, interleaved, split, row_split };
-
   gpu::View input = {};  // [rows, dim] f32, or [rows, 2 * dim] unless separate; absent: in place
   gpu::View gate = {};   // [rows, dim] f32, separate only; absent: no gate
   gpu::View bias = {};   // [dim] f32, added to what is activated
   gpu::View y;           // [rows, dim] f32, of no input's buffer; in place, it is the input too
-  Layout layout = Layout::separate;
+  GateLayout layout = GateLayout::separate;
 
   struct Overrides {
     uint32_t workgroup_size = 256;

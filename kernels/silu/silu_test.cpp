@@ -6,7 +6,7 @@
 namespace ms {
 
 KERNEL_TEST(silu) {
-  using Layout = Silu::Layout;
+  using Layout = GateLayout;
   const auto every = [&](const Silu& args) {
     lab.every<Silu::Overrides>(silu_kernel,
                                [&](auto over) { return silu(lab.caps(), args, over); });

@@ -1,0 +1,23 @@
+// gate.cpp: what the gated activations require of their arguments.
+#include "kernels/gate.hpp"
+
+namespace ms {
+
+void check_gate(std::string_view kernel, GateLayout layout, const gpu::View& input,
+                const gpu::View& gate, const gpu::View& y) {
+  const bool separate = layout == GateLayout::separate;
+  const uint64_t size = y.size(), input_size = separate ? size : 2 * size;
+  const auto fits = [](const gpu::View& v, uint64_t n) {
+    return v && v.type == gpu::Type::f32 && v.size() == n;
+  };
+  require(fits(y, size), "{}: y is {}, wants f32", kernel, y);
+  require(separate || input, "{}: only the separate layout works in place", kernel);
+  require(!input || fits(input, input_size), "{}: input is {}, wants {} elements for y {}", kernel,
+          input, input_size, y);
+  require(separate || !gate, "{}: gate is {}, but the layout puts the gates into input", kernel,
+          gate);
+  require(!gate || fits(gate, size), "{}: gate is {}, y is {}", kernel, gate, y);
+  require(input_size <= UINT32_MAX, "{}: {} elements, at most 2^32 - 1", kernel, input_size);
+}
+
+}  // namespace ms

@@ -1,0 +1,32 @@
+// gelu.cpp: the wrapper of gelu.wgsl.
+#include "kernels/gelu/gelu.hpp"
+
+namespace ms {
+
+using gpu::in, gpu::out;
+
+void gelu_ref(const gpu::HostDispatch& d);
+const gpu::Kernel gelu_kernel = gpu::kernel<Gelu>("gelu", {in, in, out}, gelu_ref);
+
+gpu::Work gelu(const gpu::Caps& caps, const Gelu& a) {
+  const bool many = a.y.size() >= 1 << 18;  // 65,536 lanes of four
+  return gelu(caps, a, {.use_vec4 = many && a.y.cols() % 4 == 0});
+}
+
+gpu::Work gelu(const gpu::Caps&, const Gelu& a, Gelu::Overrides over) {
+  check_gate("gelu", a.layout, a.input, a.gate, a.y);
+  const uint64_t size = a.y.size();
+  const Gelu::Params params{.size = uint32_t(size),
+                            .dim = a.y.cols(),
+                            .has_gate = a.layout != GateLayout::separate || a.gate,
+                            .gate_layout = uint32_t(a.layout),
+                            .inplace = !a.input};
+  const uint32_t per_group = over.workgroup_size * (over.use_vec4 ? 4 : 1);
+  return gpu::Dispatch{.kernel = &gelu_kernel,
+                       .constants = gpu::constants(over),
+                       .bindings = {a.input, a.gate, a.y},
+                       .params = gpu::bytes(params),
+                       .grid = gpu::fold((size + per_group - 1) / per_group)};
+}
+
+}  // namespace ms

@@ -1,0 +1,35 @@
+// gelu.hpp: y = gelu(x), or gelu(gate) * up (GEGLU; Shazeer, 2020); the tanh form of GELU.
+#pragma once
+#include "kernels/gate.hpp"
+
+namespace ms {
+
+struct Gelu {
+  gpu::View input = {};  // [rows, dim] f32, or [rows, 2 * dim] unless separate; absent: in place
+  gpu::View gate = {};   // [rows, dim] f32, separate only; absent: no gate
+  gpu::View y;           // [rows, dim] f32, of no input's buffer; in place, it is the input too
+  GateLayout layout = GateLayout::separate;
+
+  struct Overrides {
+    uint32_t workgroup_size = 256;
+    bool use_vec4 = false;
+
+    void visit(auto&& v) {
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("USE_VEC4", use_vec4, {false, true});
+    }
+    std::string_view refusal() const { return ""; }
+  };
+  struct Params {
+    uint32_t size, dim;
+    uint32_t has_gate, gate_layout, inplace;
+  };
+};
+
+extern const gpu::Kernel gelu_kernel;
+
+// Four elements a lane where rows allow it and it still makes enough lanes to fill a device.
+gpu::Work gelu(const gpu::Caps& caps, const Gelu& args);
+gpu::Work gelu(const gpu::Caps& caps, const Gelu& args, Gelu::Overrides over);
+
+}  // namespace ms

@@ -1,0 +1,41 @@
+// gelu.wgsl: y = gelu(x), or gelu(gate) * up (GEGLU), with gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
+//
+// Any size and dim, any finite x. One element of y a lane, or four.
+// Grid: lanes / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Replaces gelu, geglu and geglu_rowsplit of the old silu.wgsl.
+
+#import lane
+#import gate
+#import activation
+
+override WORKGROUP_SIZE: u32 = 256;
+override USE_VEC4: bool = false;  // four elements a lane; one by one where dim is no multiple of 4
+
+struct Params {
+  size: u32,         // of y, a multiple of dim
+  dim: u32,          // columns of y
+  has_gate: u32,     // 1: y = gelu(gate) * up, else y = gelu(input)
+  gate_layout: u32,  // with has_gate, one of gate.wgsl (WGSL reserves the word `layout`)
+  inplace: u32,      // 1: y takes the place of input, which is not bound; SEPARATE only
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> input: array<vec4f>;  // [rows, dim] or, by layout, [rows, 2 * dim]
+@group(0) @binding(2) var<storage, read> gate: array<vec4f>;   // [rows, dim], read if SEPARATE
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;  // [rows, dim]; not vec4f: lanes must not share one
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(group: Group, at: Lane) {
+  let lane = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE + at.lane;
+  let first = select(lane, 4 * lane, USE_VEC4);
+  if (first >= params.size) { return; }
+  if (USE_VEC4 && params.dim % 4 == 0) {
+    let e = operands4(first);
+    store4(first, gelu(e[0]) * e[1]);
+    return;
+  }
+  for (var i = first; i < min(first + select(1u, 4u, USE_VEC4), params.size); i++) {
+    let e = operands(i);
+    y[i] = gelu(vec4f(e.x)).x * e.y;
+  }
+}

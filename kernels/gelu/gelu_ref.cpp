@@ -1,0 +1,19 @@
+// gelu_ref.cpp: the CPU twin of gelu.wgsl, in double. It is the specification.
+#include <cmath>
+#include <numbers>
+
+#include "kernels/gelu/gelu.hpp"
+
+namespace ms {
+
+void gelu_ref(const gpu::HostDispatch& d) {
+  const auto p = d.params<Gelu::Params>();
+  const auto input = d.get<float>(0), gate = d.get<float>(1), y = d.get<float>(2);
+  for (size_t i = 0; i < p.size; ++i) {
+    const auto [x, up] = gate_operands(p, input, gate, y, i);
+    const double u = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+    y[i] = float(0.5 * x * (1 + std::tanh(u)) * up);
+  }
+}
+
+}  // namespace ms
