@@ -20,6 +20,7 @@
 #include "kernels/matmul_gemv/matmul_gemv.hpp"
 #include "kernels/matmul_gemv_residual/matmul_gemv_residual.hpp"
 #include "kernels/moe_gather/moe_gather.hpp"
+#include "kernels/relu/relu.hpp"
 #include "kernels/residual/residual.hpp"
 #include "kernels/rmsnorm/rmsnorm.hpp"
 #include "kernels/rope_init/rope_init.hpp"
