@@ -6,6 +6,7 @@
 #include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/attention_prefill/attention_prefill.hpp"
 #include "kernels/attention_streaming/attention_streaming.hpp"
+#include "kernels/bias_add/bias_add.hpp"
 #include "kernels/check_stop/check_stop.hpp"
 #include "kernels/dequant_mxfp4/dequant_mxfp4.hpp"
 #include "kernels/dequant_q4k/dequant_q4k.hpp"
