@@ -26,8 +26,8 @@ double element(std::span<const std::byte> bytes, gpu::Type type, size_t i) {
   return type == gpu::Type::u32 ? double(bits) : double(std::bit_cast<float>(bits));
 }
 
-// The first differences of two tensors as text; empty when they agree. NaN never does, but where
-// neither wrote.
+// The first differences of two tensors as text; empty when they agree. Unless bits are compared,
+// NaN never does, but where neither wrote.
 std::string differences(std::span<const std::byte> got, std::span<const std::byte> want,
                         std::span<const std::byte> before, const gpu::View& view, Tolerance t) {
   const size_t bytes = bytes_of(view.type);
@@ -35,11 +35,12 @@ std::string differences(std::span<const std::byte> got, std::span<const std::byt
   size_t wrong = 0;
   for (size_t i = 0; i < view.size(); ++i) {
     const double a = element(got, view.type, i), b = element(want, view.type, i);
-    if (std::abs(a - b) <= t.abs + t.rel * std::abs(b) || a == b) continue;
-    const auto same = [&](std::span<const std::byte> x) {
-      return std::memcmp(x.data() + i * bytes, before.data() + i * bytes, bytes) == 0;
+    const auto same = [&](std::span<const std::byte> x, std::span<const std::byte> y) {
+      return std::memcmp(x.data() + i * bytes, y.data() + i * bytes, bytes) == 0;
     };
-    if (same(got) && same(want)) continue;
+    const bool bits = t.abs == 0 && t.rel == 0;  // Tolerance exact
+    if (bits ? same(got, want) : std::abs(a - b) <= t.abs + t.rel * std::abs(b) || a == b) continue;
+    if (same(got, before) && same(want, before)) continue;
     if (++wrong <= 5) text += fmt::format("\n    element {}: got {}, want {}", i, a, b);
   }
   return wrong ? fmt::format("{} of {} elements differ{}", wrong, view.size(), text) : "";

@@ -25,7 +25,7 @@ struct Tolerance {
   double rel = 2e-5;
 };
 constexpr Tolerance f16_storage{1e-3, 2e-3};
-constexpr Tolerance exact{0, 0};
+constexpr Tolerance exact{0, 0};  // the same bits: NaN agrees with itself, 0 not with -0
 
 class Lab {
  public:
