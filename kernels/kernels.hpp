@@ -7,6 +7,7 @@
 #include "kernels/attention_prefill/attention_prefill.hpp"
 #include "kernels/attention_streaming/attention_streaming.hpp"
 #include "kernels/bias_add/bias_add.hpp"
+#include "kernels/cast_f32_to_f16/cast_f32_to_f16.hpp"
 #include "kernels/check_stop/check_stop.hpp"
 #include "kernels/dequant_mxfp4/dequant_mxfp4.hpp"
 #include "kernels/dequant_q4k/dequant_q4k.hpp"

@@ -64,7 +64,7 @@ fn main(group: Group, at: Lane) {
     let e = scale[i].x * nibbles_of(low >> shift) - scale[i].y;
     if (F16_OUT) {
       let f = scale[i].x * nibbles_of(high >> shift) - scale[i].y;
-      y[to] = vec4u(pack_halves(e), pack_halves(f));
+      y[to] = vec4u(pack_halves(to_half(bitcast<vec4u>(e))), pack_halves(to_half(bitcast<vec4u>(f))));
     } else {
       y[to] = bitcast<vec4u>(e);
     }

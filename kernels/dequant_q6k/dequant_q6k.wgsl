@@ -54,7 +54,7 @@ fn main(group: Group, at: Lane) {
   let to = (params.output_offset + half * 128 + first) / size;
   if (F16_OUT) {
     let f = decode4(vec2u(word_at(low + 4), word_at(low + 36)), word_at(high + 4), scale);
-    for (var run = 0u; run < 4; run++) { y[to + run * 4] = vec4u(pack_halves(e[run]), pack_halves(f[run])); }
+    for (var run = 0u; run < 4; run++) { y[to + run * 4] = vec4u(pack_halves(to_half(bitcast<vec4u>(e[run]))), pack_halves(to_half(bitcast<vec4u>(f[run])))); }
   } else {
     for (var run = 0u; run < 4; run++) { y[to + run * 8] = bitcast<vec4u>(e[run]); }
   }

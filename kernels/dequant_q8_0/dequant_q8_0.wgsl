@@ -33,7 +33,7 @@ fn main(group: Group, at: Lane) {
   let to = (params.output_offset + block * 32 + first) / size;
   if (F16_OUT) {
     let high = d * vec4f(unpack4xI8(word_at(start + 6 + first)));
-    y[to] = vec4u(pack_halves(low), pack_halves(high));
+    y[to] = vec4u(pack_halves(to_half(bitcast<vec4u>(low))), pack_halves(to_half(bitcast<vec4u>(high))));
   } else {
     y[to] = bitcast<vec4u>(low);
   }
