@@ -6,6 +6,7 @@
 #include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/attention_prefill/attention_prefill.hpp"
 #include "kernels/attention_streaming/attention_streaming.hpp"
+#include "kernels/bf16_to_f16/bf16_to_f16.hpp"
 #include "kernels/bf16_to_f32/bf16_to_f32.hpp"
 #include "kernels/bias_add/bias_add.hpp"
 #include "kernels/cast_f32_to_f16/cast_f32_to_f16.hpp"
