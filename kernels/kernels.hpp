@@ -35,6 +35,7 @@
 #include "kernels/scatter_add/scatter_add.hpp"
 #include "kernels/silu/silu.hpp"
 #include "kernels/softmax/softmax.hpp"
+#include "kernels/softmax_log/softmax_log.hpp"
 #include "kernels/split_qkv/split_qkv.hpp"
 #include "kernels/topk/topk.hpp"
 

@@ -6,6 +6,7 @@
 
 #import lane
 #import reduce
+#import tempered
 
 override WORKGROUP_SIZE: u32 = 256;  // power of two
 override SMALL_SIZE: bool = false;   // cols <= WORKGROUP_SIZE: one element a lane, read once
@@ -22,19 +23,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;        // [rows, cols], unread if inplace
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // [rows, cols]
 
-const LOWEST = -0x1.fffffep127f;
-const MASKED = -3.0e38;  // at or below: not there
-
 fn load(i: u32) -> f32 {
   if (params.inplace != 0) { return y[i]; }
   return x[i];
-}
-
-// exp((value - top) / temperature), value <= top. Halved, since the difference of two floats may overflow;
-// bounded before the division for the same reason, where exp is 0 anyway.
-fn weight(value: f32, top: f32) -> f32 {
-  let t = 0.5 * params.temperature;
-  return exp(max(0.5 * value - 0.5 * top, -200.0 * t) / t);
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
