@@ -18,6 +18,7 @@
 #include "kernels/fused_ffn/fused_ffn.hpp"
 #include "kernels/fused_matmul_q4/fused_matmul_q4.hpp"
 #include "kernels/fused_matmul_rmsnorm/fused_matmul_rmsnorm.hpp"
+#include "kernels/fused_swiglu/fused_swiglu.hpp"
 #include "kernels/gather/gather.hpp"
 #include "kernels/gelu/gelu.hpp"
 #include "kernels/matmul/matmul.hpp"
