@@ -28,6 +28,7 @@
 #include "kernels/relu/relu.hpp"
 #include "kernels/residual/residual.hpp"
 #include "kernels/rmsnorm/rmsnorm.hpp"
+#include "kernels/rope_compute/rope_compute.hpp"
 #include "kernels/rope_init/rope_init.hpp"
 #include "kernels/rope_precomputed/rope_precomputed.hpp"
 #include "kernels/sample_argmax/sample_argmax.hpp"

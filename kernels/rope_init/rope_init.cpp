@@ -23,18 +23,14 @@ Real ramp(Real at, Real high, Real low) {
   return std::clamp((at - high) / (low - high), Real(0), Real(1));
 }
 
-Real yarn_share(const RopeScaling& s, uint32_t i, uint32_t head_dim, Real base) {
-  // The pair, as a real number, that makes so many turns over the original context.
-  const auto pair_of = [&](double turns) {
-    return head_dim * std::log(s.original_context / (turns * two_pi)) / (2 * std::log(base));
-  };
-  const Real first = std::max(std::floor(pair_of(s.beta_fast)), Real(0));
-  const Real last = std::min(std::ceil(pair_of(s.beta_slow)), Real(head_dim - 1));
-  return ramp(i, first, std::max(last, first + Real(0.001)));
+Real yarn_share(const RopeScaling& s, uint32_t i, uint32_t head_dim, double base) {
+  const auto [first, last] = rope_yarn_ramp(s, head_dim, base);
+  return ramp(i, first, std::max(Real(last), first + Real(0.001)));
 }
 
 // How much of pair i is divided by the factor; the rest keeps its frequency.
-Real divided_share(const RopeScaling& s, uint32_t i, Real frequency, uint32_t head_dim, Real base) {
+Real divided_share(const RopeScaling& s, uint32_t i, Real frequency, uint32_t head_dim,
+                   double base) {
   switch (s.mode) {
     case RopeScaling::Mode::linear:
       return 1;
@@ -47,7 +43,9 @@ Real divided_share(const RopeScaling& s, uint32_t i, Real frequency, uint32_t he
   }
 }
 
-void check(const RopeScaling& s, uint32_t head_dim, double base) {
+}  // namespace
+
+void check_rope_scaling(const RopeScaling& s, uint32_t head_dim, double base) {
   using Mode = RopeScaling::Mode;
   const bool long_context = s.mode == Mode::yarn || s.mode == Mode::llama3;
   require(head_dim >= 2 && head_dim % 2 == 0, "rope: {} rotated dimensions are not pairs",
@@ -72,10 +70,8 @@ void check(const RopeScaling& s, uint32_t head_dim, double base) {
             factor);
 }
 
-}  // namespace
-
 std::vector<uint32_t> rope_frequencies(const RopeScaling& s, uint32_t head_dim, double base) {
-  check(s, head_dim, base);
+  check_rope_scaling(s, head_dim, base);
   Real stretched = base;
   if (s.mode == RopeScaling::Mode::ntk)
     stretched *= std::pow(Real(s.factor), Real(head_dim) / (head_dim - 2));
@@ -92,6 +88,16 @@ std::vector<uint32_t> rope_frequencies(const RopeScaling& s, uint32_t head_dim, 
     words.push_back(uint32_t(fraction));
   }
   return words;
+}
+
+std::pair<uint32_t, uint32_t> rope_yarn_ramp(const RopeScaling& s, uint32_t head_dim, double base) {
+  // The pair, as a real number, that makes so many turns over the original context.
+  const auto pair_of = [&](double turns) {
+    return head_dim * std::log(s.original_context / (turns * two_pi)) / (2 * std::log(Real(base)));
+  };
+  const Real most = head_dim - 1;
+  return {uint32_t(std::clamp(std::floor(pair_of(s.beta_fast)), Real(0), most)),
+          uint32_t(std::clamp(std::ceil(pair_of(s.beta_slow)), Real(0), most))};
 }
 
 double rope_attention_factor(const RopeScaling& s) {

@@ -1,6 +1,7 @@
 // rope_init.hpp: the tables of rotary embedding (Su et al., 2021), and their frequencies.
 #pragma once
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "gpu/work.hpp"
@@ -29,6 +30,14 @@ struct RopeScaling {
 // (Peng et al., 2023) as in its released code, which models are trained with: linear in the pair's
 // index between the two, rounded outwards. Throws std::invalid_argument for what makes no sense.
 std::vector<uint32_t> rope_frequencies(const RopeScaling& scaling, uint32_t head_dim, double base);
+
+// Throws std::invalid_argument for what makes no sense.
+void check_rope_scaling(const RopeScaling& scaling, uint32_t head_dim, double base);
+
+// The pairs between which YaRN goes from all kept, up to the first, to all divided, from the last
+// on (but past the first).
+std::pair<uint32_t, uint32_t> rope_yarn_ramp(const RopeScaling& scaling, uint32_t head_dim,
+                                             double base);
 
 // What YaRN multiplies the tables with, 0.1 ln(factor) + 1; 1 in the other modes and for a factor
 // of at most 1.
