@@ -34,13 +34,6 @@ std::string value_text(const gpu::Constant& constant) {
                               : fmt::format("{}", constant.value);
 }
 
-std::string_view type_text(const gpu::Constant& constant) {
-  return constant.kind == 'b'   ? "bool"
-         : constant.kind == 'f' ? "f32"
-         : constant.kind == 'i' ? "i32"
-                                : "u32";
-}
-
 std::string settings(const std::vector<std::pair<std::string_view, std::string_view>>& pairs) {
   std::string text;
   for (const auto& [name, value] : pairs)
@@ -67,7 +60,7 @@ void add_overrides(std::string& page, const gpu::Kernel& kernel, const Room& roo
                                 : declared != room.overrides.end() ? plain(declared->comment)
                                                                    : "";
     page += fmt::format("| {} | {} | {} | {} | {} |\n", code(info.fallback.name),
-                        type_text(info.fallback), value_text(info.fallback), tested, comment);
+                        type_name(info.fallback), value_text(info.fallback), tested, comment);
   }
   const auto refused = refusals(kernel);
   const size_t all = combinations(kernel), valid = gpu::every(kernel, true).size();

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "apps/kernel_docs.hpp"
+#include "apps/kernel_export.hpp"
 #include "apps/kernel_rows.hpp"
 #include "apps/model_options.hpp"
 #include "kernels/lab.hpp"
@@ -76,6 +77,11 @@ void check_kernels(const GlobalOptions& options, const std::vector<std::string>&
   if (failed) fail("{} of {} kernels failed on {}", failed, tests.size(), caps.name);
 }
 
+void export_all(const GlobalOptions& options, const std::string& folder) {
+  Progress progress("exporting");
+  export_kernels(folder, device_options(options), std::ref(progress));
+}
+
 // Why no work of a model runs a kernel.
 std::string_view unused_reason(std::string_view kernel) {
   static const std::map<std::string_view, std::string_view> reasons = {
@@ -113,7 +119,7 @@ void list_used(const GlobalOptions& options, const std::string& file) {
 void add_kernels(CLI::App& app, const GlobalOptions& options) {
   struct Arguments {
     std::vector<std::string> names;
-    std::string used, before;
+    std::string used, before, folder;
     bool docs = false, migration = false, regress = false;
   };
   CLI::App& command = *app.add_subcommand(
@@ -133,10 +139,16 @@ void add_kernels(CLI::App& app, const GlobalOptions& options) {
           .add_option("--before", arguments->before,
                       "Run the old library's WGSL files in this folder beside what replaces them")
           ->type_name("DIR");
+  CLI::Option* const folder =
+      command
+          .add_option("--export", arguments->folder,
+                      "Write them for other engines: WGSL, a description, cases (tools/make-dist)")
+          ->type_name("FOLDER");
   CLI::Option* const exclusive[] = {
       check,
       used,
       before,
+      folder,
       command.add_flag("--migration", arguments->migration,
                        "Run and print what replaces each entry point of the old library"),
       command.add_flag("--regress", arguments->regress,
@@ -148,6 +160,8 @@ void add_kernels(CLI::App& app, const GlobalOptions& options) {
   command.callback([=, &options] {
     if (check->count())
       check_kernels(options, arguments->names);
+    else if (folder->count())
+      export_all(options, arguments->folder);
     else if (used->count())
       list_used(options, arguments->used);
     else if (before->count())

@@ -145,6 +145,7 @@ std::vector<float> Lab::read(const gpu::View& view) {
 
 void Lab::check(const gpu::Work& work, Tolerance tolerance) {
   ++checks;
+  if (sink_) return sink_(work, tolerance);
   const gpu::Recording recording = device.record(work);
   std::map<gpu::Buffer*, std::vector<std::byte>> before;
   for (const gpu::Dispatch& d : recording.dispatches())

@@ -29,9 +29,15 @@ constexpr Tolerance exact{0, 0};  // the same bits: NaN agrees with itself, 0 no
 
 class Lab {
  public:
-  explicit Lab(gpu::Device& device) : device(device) {}
+  // What check() hands its work to instead, when the cases are not to be run but kept.
+  using Sink = std::function<void(const gpu::Work&, Tolerance)>;
 
-  const gpu::Caps& caps() const { return device.caps(); }
+  explicit Lab(gpu::Device& device) : Lab(device, device.caps(), {}) {}
+  Lab(gpu::Device& device, gpu::Caps caps, Sink sink)
+      : device(device), caps_(std::move(caps)), sink_(std::move(sink)) {}
+
+  const gpu::Caps& caps() const { return caps_; }
+  bool runs() const { return !sink_; }  // if not, what is long beside check() may be left out
 
   // Inputs: uniform in [low, high), from a fixed seed; or value(i) for element i.
   gpu::View random(gpu::Shape shape, float low = -1, float high = 1);
@@ -88,6 +94,8 @@ class Lab {
   gpu::View place(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes,
                   std::string label);
 
+  gpu::Caps caps_;  // the device's, or those of one that cases are made for
+  Sink sink_;
   std::vector<gpu::BufferPtr> memory_;
   std::map<std::pair<const gpu::Kernel*, std::string_view>, std::set<gpu::Constants>> ran_;
   std::mt19937 rng_{20'240'601};

@@ -107,6 +107,22 @@ Room read_room(std::string_view wgsl) {
   return room;
 }
 
+std::string grid_rule(const Room& room) {
+  static const std::regex sentence(R"(\bGrid: ([^]*?)\.\s)");
+  std::smatch match;
+  if (!std::regex_search(room.header, match, sentence)) return "";
+  std::string rule = match[1];
+  std::ranges::replace(rule, '\n', ' ');
+  return rule;
+}
+
+std::string_view type_name(const gpu::Constant& constant) {
+  return constant.kind == 'b'   ? "bool"
+         : constant.kind == 'f' ? "f32"
+         : constant.kind == 'i' ? "i32"
+                                : "u32";
+}
+
 std::vector<Declared> read_params(std::string_view hpp) {
   static const std::regex declaration(R"((\w+)\s+([^;]*))");
   std::vector<Declared> fields;

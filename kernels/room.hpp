@@ -38,6 +38,11 @@ struct Room {
   std::vector<std::string> entries;  // compute entry points
 };
 Room read_room(std::string_view wgsl);
+// The sentence of a room's header that says how many workgroups it takes, without its "Grid:".
+std::string grid_rule(const Room& room);
+
+// "bool", "u32", "i32" or "f32".
+std::string_view type_name(const gpu::Constant& constant);
 
 // The fields of `struct Params` in a room's .hpp, one after the other, with their WGSL types.
 // Throws std::invalid_argument for a field that is neither uint32_t, int32_t nor float.

@@ -18,13 +18,6 @@ namespace {
 // The preludes that modules are made with: without any feature, and with each that kernels use.
 const gpu::Variant portable = {}, featured = {.subgroups = true, .f16 = true};
 
-std::string_view type_name(const gpu::Constant& constant) {
-  return constant.kind == 'b'   ? "bool"
-         : constant.kind == 'f' ? "f32"
-         : constant.kind == 'i' ? "i32"
-                                : "u32";
-}
-
 // A WGSL literal's value; nothing when the text is none of this type.
 std::optional<double> literal(std::string text, const gpu::Constant& of) {
   if (of.kind == 'b')
@@ -125,6 +118,7 @@ TEST_P(Contract, lays_out_params_as_the_host_does) {
 TEST_P(Contract, begins_with_what_it_computes_and_what_it_replaces) {
   EXPECT_EQ(room.file, fmt::format("{}.wgsl", kernel.name));
   EXPECT_NE(room.summary, "");
+  EXPECT_NE(grid_rule(room), "") << "the comment at the top does not say \"Grid: …\"";
   std::string lower = room.header;
   std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return std::tolower(c); });
   EXPECT_NE(lower.find("replace"), lower.npos)
@@ -335,6 +329,7 @@ fn main(at: Lane) {}
   EXPECT_EQ(room.file, "demo.wgsl");
   EXPECT_EQ(room.summary, "y = x, twice.");
   EXPECT_EQ(room.header, "Grid: one. Replaces nothing.\n");
+  EXPECT_EQ(grid_rule(room), "one");
   EXPECT_EQ(room.overrides, (std::vector<Declared>{{"FLAG", "bool", "false", "on or off"},
                                                    {"SIZE", "u32", "64", ""}}));
   EXPECT_EQ(room.params, (std::vector<Declared>{{"rows", "u32", "", ""}, {"eps", "f32", "", ""}}));
