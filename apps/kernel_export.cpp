@@ -131,7 +131,7 @@ std::string types_of(const gpu::Kernel& kernel, const Room& room) {
 
 // The cases.
 
-constexpr uint64_t largest_bytes = 96 << 10;  // of a case's memory
+constexpr uint64_t largest_bytes = 256 << 10;  // of a case's memory
 constexpr uint64_t enough_bytes = 8 << 10;    // more is not better
 constexpr size_t most_alike = 4;              // of a combination
 constexpr size_t most_cases = 16;             // of a kernel, for one device
@@ -206,6 +206,8 @@ class Cases {
 
   void keep(size_t place, Case one) {
     auto& held = best_[{one.dispatch.kernel->name, one.dispatch.constants, place}];
+    for (const Case& other : held)
+      if (other.dispatch.params == one.dispatch.params) return;
     const auto worse = std::ranges::find_if(
         held, [&](const Case& other) { return better(one.bytes, other.bytes); });
     held.insert(worse, std::move(one));
