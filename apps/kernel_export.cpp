@@ -132,9 +132,9 @@ std::string types_of(const gpu::Kernel& kernel, const Room& room) {
 // The cases.
 
 constexpr uint64_t largest_bytes = 256 << 10;  // of a case's memory
-constexpr uint64_t enough_bytes = 8 << 10;    // more is not better
-constexpr size_t most_alike = 4;              // of a combination
-constexpr size_t most_cases = 16;             // of a kernel, for one device
+constexpr uint64_t enough_bytes = 8 << 10;     // more is not better
+constexpr size_t most_alike = 4;               // of a combination
+constexpr size_t most_cases = 16;              // of a kernel, for one device
 
 struct CaseBinding {
   gpu::View view;  // false: absent

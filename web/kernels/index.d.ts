@@ -1,4 +1,4 @@
-// index.d.ts: the types of index.js; those of WebGPU itself are in @webgpu/types.
+// index.d.ts: the types of index.js; those of WebGPU come with TypeScript or @webgpu/types.
 import type { KernelTypes } from "./kernels.js";
 
 export type { KernelTypes };
