@@ -210,6 +210,7 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
       {"bench", "-m", model(), "-o", "json", "--dispatches"},
       {"logits", "-m", model(), "--tokens", "1", "--greedy", "4294967295"},
       {"kernels", "--used", model(), "--migration"},
+      {"kernels", "--export", "no/such", "--docs"},
   };
   for (const auto& arguments : wrong) {
     const Result result = run(arguments);
