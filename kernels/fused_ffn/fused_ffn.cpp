@@ -1,16 +1,18 @@
 // fused_ffn.cpp: the wrapper of fused_ffn.wgsl.
 #include "kernels/fused_ffn/fused_ffn.hpp"
 
+#include <algorithm>
+
 namespace ms {
 
 using gpu::in, gpu::out;
 
 void fused_ffn_ref(const gpu::HostDispatch& d);
 const gpu::Kernel fused_ffn_kernel =
-    gpu::kernel<FusedFfn>("fused_ffn", {in, in, in, in, out}, fused_ffn_ref);
+    gpu::kernel<FusedFfn>("fused_ffn", {in, in, in, in, out, in}, fused_ffn_ref);
 
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a) {
-  const GemvChoice choice = choose_gemv(caps, a.weight.rows);
+  const GemvChoice choice = choose_gemv(caps, a.weight.rows / std::max(1u, a.num_experts));
   FusedFfn::Overrides over{choice.shape};
   over.multi_output = true;
   over.use_subgroups = choice.subgroups;
@@ -28,21 +30,22 @@ gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a, FusedFfn::Override
   const WeightType type = over.f16_weights ? WeightType::f16 : WeightType(over.weight_type);
   require_gemv(caps, "fused_ffn", a.x, a.weight, a.norm, x_stride, over.use_subgroups,
                over.multi_output, over);
-  require(a.weight.rows % 2 == 0,
-          "fused_ffn: gate and up rows in turn make an even number, W has {}", a.weight.rows);
+  const uint32_t rows = rows_of_expert("fused_ffn", a.weight, a.experts, a.num_experts, M);
+  require(rows % 2 == 0, "fused_ffn: gate and up rows in turn make an even number, W has {}", rows);
   require(over.rows % 2 == 0, "fused_ffn: ROWS {} is odd: gate and up go together", over.rows);
   require(over.batched || M == 1, "fused_ffn: x is {}, one row without BATCHED", a.x);
   require(type == a.weight.type, "fused_ffn: the overrides say {}, W is {}", to_string(type),
           to_string(a.weight.type));
   require(over.norm_input == bool(a.norm), "fused_ffn: NORM_INPUT and norm go together");
-  const uint32_t N = a.weight.rows / 2;
+  const uint32_t N = rows / 2;
   require(a.y.size() == uint64_t(M) * N, "fused_ffn: y is {}, results are [{}, {}]", a.y, M, N);
   return gpu::Dispatch{
       .kernel = &fused_ffn_kernel,
       .constants = gpu::constants(over),
-      .bindings = {a.x, a.weight.quants, a.weight.scales, a.norm, a.y},
-      .params = gpu::bytes(FusedFfn::Params{M, K, N, a.alpha, uint32_t(a.activation), a.clamp_max,
-                                            a.eps, a.weight.row_blocks(), x_stride}),
+      .bindings = {a.x, a.weight.quants, a.weight.scales, a.norm, a.y, a.experts},
+      .params =
+          gpu::bytes(FusedFfn::Params{M, K, N, a.alpha, uint32_t(a.activation), a.clamp_max, a.eps,
+                                      a.weight.row_blocks(), x_stride, bool(a.experts)}),
       .grid = {gemv_groups(caps, 2 * N, over.multi_output && over.use_subgroups,
                            over.multi_output && (!over.use_subgroups || over.team == 1), over),
                M, 1}};

@@ -9,7 +9,8 @@ enum class Activation : uint32_t { silu = 0, gelu = 1 };
 
 struct FusedFfn {
   gpu::View x;    // [M, hidden_size] f32; rows are x_stride elements apart
-  Weight weight;  // [2 * intermediate_size, hidden_size]: gate row 0, up row 0, gate row 1, …
+  Weight weight;  // [2 * intermediate_size, hidden_size]: gate row 0, up row 0, gate row 1, …; or
+                  // [num_experts * 2 * intermediate_size, hidden_size]
   gpu::View norm =
       {};  // [hidden_size] f32: x is taken as x / sqrt(mean(x^2) + eps) * norm; absent: as it is
   gpu::View y;            // [M, intermediate_size] f32
@@ -19,7 +20,9 @@ struct FusedFfn {
   float clamp_max = 0;  // 0: none; else gate <= clamp_max and |up| <= clamp_max
   float eps = 1e-6f;
   bool int8_activations =
-      false;  // x rounded to int8, 16 elements a scale; weights of float types: no
+      false;               // x rounded to int8, 16 elements a scale; weights of float types: no
+  gpu::View experts = {};  // [M] u32: which of the experts' weights each row of x meets
+  uint32_t num_experts = 1;
 
   struct Overrides : GemvShape {
     bool multi_output = false;
@@ -57,7 +60,7 @@ struct FusedFfn {
     float alpha;
     uint32_t activation;
     float clamp_max, eps;
-    uint32_t row_blocks, x_stride;
+    uint32_t row_blocks, x_stride, has_experts;
   };
 };
 

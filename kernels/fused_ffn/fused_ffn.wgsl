@@ -3,6 +3,7 @@
 // G and U are one packed tensor of 2 N rows, gate and up in turn, so that a team of lanes reads both side by side
 // (shared/gemv.wgsl; ROWS is even). x may be normalised on the way in.
 // Grid: (groups, rows of x); groups walk the rest of the weights in strides.
+// A mixture of experts has such a tensor each, one behind the other, and a row of x goes to one of them (matmul_gemv).
 // Replaces main, main_multi, main_f16 and main_batched of the old fused_ffn.wgsl.
 
 #import lane
@@ -33,6 +34,7 @@ struct Params {
   eps: f32,                // of the norm
   row_blocks: u32,         // blocks a row of the weights
   x_stride: u32,           // elements from row to row of x, a multiple of 4
+  has_experts: u32,        // 1: row m of x meets expert experts[m]
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -41,6 +43,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> scales: array<u32>;    // the same
 @group(0) @binding(4) var<storage, read> norm: array<f32>;      // [hidden_size], with NORM_INPUT
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;   // [M, intermediate_size]
+@group(0) @binding(6) var<storage, read> experts: array<u32>;   // [M], with has_experts
 
 fn norm4(col: u32, last: u32) -> vec4f {
   return vec4f(norm[col], norm[min(col + 1, last)], norm[min(col + 2, last)], norm[min(col + 3, last)]);
@@ -62,9 +65,11 @@ fn main(group: Group, at: Lane) {
   let scale = vector_scale(vector, at);
   let rows = team_count(at) * ROWS;
   let all = 2 * params.intermediate_size;
+  var first = 0u;  // row of the weights
+  if (params.has_experts != 0) { first = experts[m] * all; }
   for (var base = group.id.x * rows; base < all; base += group.count.x * rows) {
     let row = base + team.index * ROWS;
-    let sums = gemv(vector, scale, row, all, team, at);
+    let sums = gemv(vector, scale, first + row, first + all, team, at);
     if (team.lane == 0) {
       for (var r = 0u; r < ROWS && row + r < all; r += 2) {
         var gate = sums[r];

@@ -10,14 +10,15 @@ void fused_ffn_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<FusedFfn::Params>();
   const auto over = d.overrides<FusedFfn::Overrides>();
   const auto x = d.get<float>(0), norm = d.get<float>(3), y = d.get<float>(4);
-  const auto quants = d.get<uint32_t>(1), scales = d.get<uint32_t>(2);
+  const auto quants = d.get<uint32_t>(1), scales = d.get<uint32_t>(2), experts = d.get<uint32_t>(5);
   const WeightType type = over.f16_weights ? WeightType::f16 : WeightType(over.weight_type);
   std::vector<float> w(p.hidden_size);
   for (uint32_t m = 0; m < p.M; ++m) {
     const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), norm, p.hidden_size,
                                over.norm_input, p.eps, over.int8_activations);
+    const uint64_t first = p.has_experts ? 2ull * experts[m] * p.intermediate_size : 0;
     const auto row = [&](uint64_t n) {
-      unpack_row(type, n, p.hidden_size, quants, scales, w, over.row_tile);
+      unpack_row(type, first + n, p.hidden_size, quants, scales, w, over.row_tile);
       double sum = 0;
       for (uint32_t k = 0; k < p.hidden_size; ++k) sum += w[k] * v[k];
       return sum;

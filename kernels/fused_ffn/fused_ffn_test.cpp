@@ -41,6 +41,36 @@ KERNEL_TEST(fused_ffn) {
                                        },
                                        {.abs = 1e-5 + (int8 ? 0.03 : 0), .rel = 5e-5});
     }
+  // Experts: matmul_gemv_test.cpp.
+  for (WeightType type : {WeightType::f16, WeightType::q8_0, WeightType::q4_k}) {
+    const uint32_t num_experts = 5, N = 33, K = 256;
+    const Weight weights[] = {lab.weight(type, num_experts * 2 * N, K),
+                              lab.weight(type, num_experts * 2 * N, K, 8)};
+    FusedFfn args{.x = lab.random({4, K}, -0.1f, 0.1f),
+                  .weight = weights[choose_row_tile(lab.caps()) > 1],
+                  .y = lab.output({4, N}),
+                  .experts = lab.words({4},
+                                       [](size_t i) {
+                                         return std::array{4u, 0u, 2u, 0u}[i];
+                                       }),
+                  .num_experts = num_experts};
+    lab.check(fused_ffn(lab.caps(), args), {.abs = 1e-5, .rel = 5e-5});
+    lab.every<FusedFfn::Overrides>(fused_ffn_kernel,
+                                   [&](auto over) {
+                                     require(!over.norm_input && !over.int8_activations,
+                                             "of another case");
+                                     args.weight = weights[over.row_tile > 1];
+                                     return fused_ffn(lab.caps(), args, over);
+                                   },
+                                   {.abs = 1e-5, .rel = 5e-5});
+  }
+  lab.refuses("an even number, W has 3", [&] {
+    fused_ffn(lab.caps(), {.x = lab.random({1, 64}),
+                           .weight = lab.weight(WeightType::f32, 6, 64),
+                           .y = lab.output({1, 3}),
+                           .experts = lab.output({1}, gpu::Type::u32),
+                           .num_experts = 2});
+  });
   // Large gates: SiLU and GELU neither overflow nor lose their sign.
   const FusedFfn large{.x = lab.values({1, 64}, [](size_t i) { return i % 2 ? 1e5f : -1e5f; }),
                        .weight = lab.weight(WeightType::f32, 8, 64),

@@ -9,7 +9,7 @@ using gpu::in, gpu::out;
 
 void matmul_gemv_ref(const gpu::HostDispatch& d);
 const gpu::Kernel matmul_gemv_kernel =
-    gpu::kernel<MatmulGemv>("matmul_gemv", {in, in, in, in, out}, matmul_gemv_ref);
+    gpu::kernel<MatmulGemv>("matmul_gemv", {in, in, in, in, out, in}, matmul_gemv_ref);
 
 // first_lanes_vec4f of lane.subgroups.wgsl.
 constexpr uint32_t shared_lanes = 8;
@@ -79,8 +79,19 @@ void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::Vie
           weight.row_tile);
 }
 
+uint32_t rows_of_expert(std::string_view kernel, const Weight& weight, const gpu::View& experts,
+                        uint32_t num_experts, uint32_t rows) {
+  require(num_experts >= 1 && weight.rows % num_experts == 0,
+          "{}: W's {} rows do not divide among {} experts", kernel, weight.rows, num_experts);
+  require(experts || num_experts == 1, "{}: {} experts, but no row says which", kernel,
+          num_experts);
+  require(!experts || (experts.type == gpu::Type::u32 && experts.size() == rows),
+          "{}: experts are {}, one for each of {} rows are wanted", kernel, experts, rows);
+  return weight.rows / num_experts;
+}
+
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
-  const GemvChoice choice = choose_gemv(caps, a.weight.rows);
+  const GemvChoice choice = choose_gemv(caps, a.weight.rows / std::max(1u, a.num_experts));
   MatmulGemv::Overrides over{choice.shape};
   over.use_subgroups = choice.subgroups;
   over.multicol = choice.multicol;
@@ -93,7 +104,8 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
 }
 
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a, MatmulGemv::Overrides over) {
-  const uint32_t M = a.x.rows(), N = a.weight.rows, K = a.weight.cols,
+  const uint32_t M = a.x.rows(), K = a.weight.cols,
+                 N = rows_of_expert("matmul_gemv", a.weight, a.experts, a.num_experts, M),
                  x_stride = a.x_stride ? a.x_stride : K;
   require_gemv(caps, "matmul_gemv", a.x, a.weight, a.norm, x_stride, over.use_subgroups,
                over.multicol, over);
@@ -106,9 +118,9 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a, MatmulGemv::Ov
   return gpu::Dispatch{
       .kernel = &matmul_gemv_kernel,
       .constants = gpu::constants(over),
-      .bindings = {a.x, a.weight.quants, a.weight.scales, a.norm, a.y},
+      .bindings = {a.x, a.weight.quants, a.weight.scales, a.norm, a.y, a.experts},
       .params = gpu::bytes(MatmulGemv::Params{M, N, K, a.alpha, a.eps, a.weight.row_blocks(),
-                                              x_stride, a.y.cols(), a.y_offset}),
+                                              x_stride, a.y.cols(), a.y_offset, bool(a.experts)}),
       .grid = {gemv_groups(caps, N, over.use_subgroups, over.multicol, over), M, 1}};
 }
 

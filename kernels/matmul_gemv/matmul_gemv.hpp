@@ -29,7 +29,7 @@ uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool 
 
 struct MatmulGemv {
   gpu::View x;          // [M, K] f32; rows are x_stride elements apart
-  Weight weight;        // [N, K]
+  Weight weight;        // [N, K], or [num_experts * N, K]
   gpu::View norm = {};  // [K] f32: x is taken as x / sqrt(mean(x^2) + eps) * norm; absent: as it is
   gpu::View y;          // [M, y_stride] f32; results go to columns y_offset to y_offset + N
   uint32_t x_stride = 0;  // 0: K. A multiple of 4 when M > 1
@@ -37,7 +37,9 @@ struct MatmulGemv {
   float alpha = 1;
   float eps = 1e-6f;
   bool int8_activations =
-      false;  // x rounded to int8, 16 elements a scale; weights of float types: no
+      false;               // x rounded to int8, 16 elements a scale; weights of float types: no
+  gpu::View experts = {};  // [M] u32: which of the experts' [N, K] each row of x meets
+  uint32_t num_experts = 1;
 
   struct Overrides : GemvShape {
     bool use_subgroups = true;
@@ -69,7 +71,7 @@ struct MatmulGemv {
   struct Params {
     uint32_t M, N, K;
     float alpha, eps;
-    uint32_t row_blocks, x_stride, y_stride, y_offset;
+    uint32_t row_blocks, x_stride, y_stride, y_offset, has_experts;
   };
 };
 
@@ -77,6 +79,11 @@ extern const gpu::Kernel matmul_gemv_kernel;
 
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& args);
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& args, MatmulGemv::Overrides over);
+
+// The rows of each expert's matrix, num_experts of which are one weight; experts name one for each
+// of `rows` rows. `kernel` is for the message.
+uint32_t rows_of_expert(std::string_view kernel, const Weight& weight, const gpu::View& experts,
+                        uint32_t num_experts, uint32_t rows);
 
 // What matmul_gemv, matmul_gemv_residual and fused_ffn require alike; `kernel` is for the message.
 void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::View& x,

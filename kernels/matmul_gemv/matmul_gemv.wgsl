@@ -2,6 +2,8 @@
 //
 // A team of lanes owns ROWS rows of W (shared/gemv.wgsl): a subgroup, with MULTICOL TEAM lanes, else a workgroup.
 // Grid: (groups, rows of x); groups walk the rest of W in strides, so that any subgroup size is right.
+// A mixture of experts has a W each, one behind the other, and a row of x goes to one of them: each row reads its own
+// expert's W, so that few rows read few weights; neighbouring rows of one expert find them in the cache.
 // Replaces the old matmul_gemv.wgsl and matmul_gemv_subgroup.wgsl: main, multicol, batched; and, at
 // WEIGHT_TYPE 1, matmul_f16w_f32a_naive.wgsl.
 
@@ -24,7 +26,7 @@ override ROW_TILE: u32 = 1;               // of W: kernels/weight.hpp
 
 struct Params {
   M: u32,           // rows of x
-  N: u32,           // rows of W
+  N: u32,           // rows of W, or of an expert's
   K: u32,           // columns of W
   alpha: f32,
   eps: f32,         // of the norm
@@ -32,6 +34,7 @@ struct Params {
   x_stride: u32,    // elements from row to row of x, a multiple of 4
   y_stride: u32,    // elements from row to row of y
   y_offset: u32,    // where a row's first result goes
+  has_experts: u32, // 1: row m of x meets expert experts[m]
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -40,6 +43,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> scales: array<u32>;     // W, packed
 @group(0) @binding(4) var<storage, read> norm: array<f32>;       // [K], with NORM_INPUT
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;    // [M, y_stride]
+@group(0) @binding(6) var<storage, read> experts: array<u32>;    // [M], with has_experts
 
 fn norm4(col: u32, last: u32) -> vec4f {
   return vec4f(norm[col], norm[min(col + 1, last)], norm[min(col + 2, last)], norm[min(col + 3, last)]);
@@ -51,13 +55,15 @@ fn team_lanes() -> u32 { return select(select(WORKGROUP_SIZE, 0, USE_SUBGROUPS),
 fn main(group: Group, at: Lane) {
   var m = 0u;
   if (BATCHED) { m = group.id.y; }
+  var first = 0u;  // row of W
+  if (params.has_experts != 0) { first = experts[m] * params.N; }
   let vector = Vector(params.K, params.row_blocks, m * params.x_stride, params.eps);
   let team = team_of(at);
   let scale = vector_scale(vector, at);
   let rows = team_count(at) * ROWS;
   for (var base = group.id.x * rows; base < params.N; base += group.count.x * rows) {
     let row = base + team.index * ROWS;
-    let sums = gemv(vector, scale, row, params.N, team, at);
+    let sums = gemv(vector, scale, first + row, first + params.N, team, at);
     if (team.lane == 0) {
       for (var r = 0u; r < ROWS && row + r < params.N; r++) {
         y[m * params.y_stride + params.y_offset + row + r] = params.alpha * sums[r];

@@ -29,13 +29,14 @@ void matmul_gemv_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<MatmulGemv::Params>();
   const auto over = d.overrides<MatmulGemv::Overrides>();
   const auto x = d.get<float>(0), norm = d.get<float>(3), y = d.get<float>(4);
-  const auto quants = d.get<uint32_t>(1), scales = d.get<uint32_t>(2);
+  const auto quants = d.get<uint32_t>(1), scales = d.get<uint32_t>(2), experts = d.get<uint32_t>(5);
   std::vector<float> w(p.K);
   for (uint32_t m = 0; m < p.M; ++m) {
     const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), norm, p.K, over.norm_input, p.eps,
                                over.int8_activations);
+    const uint64_t first = p.has_experts ? uint64_t(experts[m]) * p.N : 0;
     for (uint32_t n = 0; n < p.N; ++n) {
-      unpack_row(WeightType(over.weight_type), n, p.K, quants, scales, w, over.row_tile);
+      unpack_row(WeightType(over.weight_type), first + n, p.K, quants, scales, w, over.row_tile);
       double sum = 0;
       for (uint32_t k = 0; k < p.K; ++k) sum += w[k] * v[k];
       y[size_t(m) * p.y_stride + p.y_offset + n] = float(p.alpha * sum);

@@ -47,6 +47,46 @@ KERNEL_TEST(matmul_gemv) {
             },
             {.abs = 2e-6 * std::sqrt(c.K) + (int8 ? 0.02 : 0), .rel = 2e-5});
     }
+
+  // Experts: of an even and an odd number of rows, which tiles of 8 do not divide; some are met by
+  // several rows of x, some by none.
+  for (uint32_t N : {34u, 67u})
+    for (WeightType type : {WeightType::f16, WeightType::q8_0, WeightType::q4_k}) {
+      const uint32_t num_experts = 5, K = 256;
+      const Weight weights[] = {lab.weight(type, num_experts * N, K),
+                                lab.weight(type, num_experts * N, K, 8)};
+      MatmulGemv args{.x = lab.random({4, K}),
+                      .weight = weights[choose_row_tile(lab.caps()) > 1],
+                      .y = lab.output({4, N + 3}),
+                      .y_offset = 1,
+                      .experts = lab.words({4},
+                                           [](size_t i) {
+                                             return std::array{4u, 0u, 2u, 0u}[i];
+                                           }),
+                      .num_experts = num_experts};
+      lab.check(matmul_gemv(lab.caps(), args), {.abs = 2e-6 * std::sqrt(K), .rel = 2e-5});
+      lab.every<MatmulGemv::Overrides>(matmul_gemv_kernel,
+                                       [&](auto over) {
+                                         require(!over.norm_input && !over.int8_activations,
+                                                 "of another case");
+                                         args.weight = weights[over.row_tile > 1];
+                                         return matmul_gemv(lab.caps(), args, over);
+                                       },
+                                       {.abs = 2e-6 * std::sqrt(K), .rel = 2e-5});
+    }
+  const MatmulGemv mixture{.x = lab.random({2, 64}),
+                           .weight = lab.weight(WeightType::f32, 6, 64),
+                           .y = lab.output({2, 2}),
+                           .num_experts = 3};
+  const auto with = [&](gpu::View experts, uint32_t num_experts) {
+    MatmulGemv bad = mixture;
+    bad.experts = experts;
+    bad.num_experts = num_experts;
+    matmul_gemv(lab.caps(), bad);
+  };
+  lab.refuses("no row says which", [&] { with({}, 3); });
+  lab.refuses("experts are [3]", [&] { with(lab.output({3}, gpu::Type::u32), 3); });
+  lab.refuses("do not divide among 4", [&] { with(lab.output({2}, gpu::Type::u32), 4); });
 }
 
 }  // namespace ms
