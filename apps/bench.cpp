@@ -400,8 +400,8 @@ void add_bench(CLI::App& app, const GlobalOptions& options) {
   command.footer(notes);
   add_model_options(command, a->model);
   add_option(command, "--synthetic", a->synthetic,
-             "Random weights instead of a file, whatever -m says: llama-8b or llama-1b, a colon, a "
-             "tensor type")
+             "Random weights instead of a file, whatever -m says: llama-8b, llama-1b or "
+             "mixtral-8x7b, a colon, a tensor type")
       ->type_name("SHAPE:TYPE");
   const auto list = [&](const char* names, std::vector<uint32_t>& values, const char* help) {
     add_option(command, names, values, help)

@@ -87,7 +87,10 @@ std::string_view unused_reason(std::string_view kernel) {
   static const std::map<std::string_view, std::string_view> reasons = {
       {"rope_precomputed", "split_qkv rotates q and k on their way to the cache"},
       {"scale", "a Llama scales no activations"},
+      {"moe_gather", "this model is no mixture of experts"},
+      {"scatter_add", "this model is no mixture of experts"},
       {"softmax", "attention and sampling have theirs inside"},
+      {"topk", "this model is no mixture of experts"},
   };
   const auto found = reasons.find(kernel);
   return found == reasons.end() ? "this model's graph does not need it" : found->second;

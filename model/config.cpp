@@ -1,6 +1,8 @@
 // config.cpp: hyperparameters, bounded before anything is allocated by them.
 #include "model/config.hpp"
 
+#include "kernels/topk/topk.hpp"
+
 namespace ms {
 
 namespace {
@@ -50,6 +52,16 @@ Config llama_config(const Gguf& file) {
   c.head_dim = count_or("llama.attention.key_length", c.dim / c.heads, 256);
   c.rotary_dim = count_or("llama.rope.dimension_count", c.head_dim, 256);
   c.ffn = count("llama.feed_forward_length", 1 << 20);
+  if (const uint64_t experts = file.find_uint("llama.expert_count").value_or(0)) {
+    c.experts = bounded(file, "llama.expert_count", experts, TopK::most_experts);
+    c.experts_used = count("llama.expert_used_count", TopK::most_experts);
+    if (c.experts_used > c.experts)
+      fail("{}: llama.expert_used_count is {}, of {} experts", file.path().string(), c.experts_used,
+           c.experts);
+    if (c.dim % 4 != 0 || c.ffn % 4 != 0)
+      fail("{}: experts from {} to {} dimensions; the kernels take multiples of 4",
+           file.path().string(), c.dim, c.ffn);
+  }
   c.context = count("llama.context_length", 1 << 24);
   c.norm_eps = float(file.get_float("llama.attention.layer_norm_rms_epsilon"));
   c.rope_base = file.find_float("llama.rope.freq_base").value_or(10000);
@@ -81,8 +93,12 @@ Config config_by_name(std::string_view name) {
   if (name == "llama-1b")
     return c.dim = 2048, c.layers = 16, c.heads = 32, c.kv_heads = 8,
            c.head_dim = c.rotary_dim = 64, c.ffn = 8192, c;
+  if (name == "mixtral-8x7b")
+    return c.vocab = 32000, c.dim = 4096, c.layers = 32, c.heads = 32, c.kv_heads = 8,
+           c.ffn = 14336, c.experts = 8, c.experts_used = 2, c.context = 32768, c.rope_base = 1e6,
+           c;
   throw std::invalid_argument(
-      fmt::format("no shape \"{}\": there are llama-8b and llama-1b", name));
+      fmt::format("no shape \"{}\": there are llama-8b, llama-1b and mixtral-8x7b", name));
 }
 
 }  // namespace ms

@@ -17,9 +17,11 @@ struct Config {
   uint32_t heads = 0;
   uint32_t kv_heads = 0;  // divides heads
   uint32_t head_dim = 0;
-  uint32_t rotary_dim = 0;  // leading dimensions of a head that RoPE turns
-  uint32_t ffn = 0;
-  uint32_t context = 0;  // positions that the model was trained for
+  uint32_t rotary_dim = 0;    // leading dimensions of a head that RoPE turns
+  uint32_t ffn = 0;           // of each expert, where there are any
+  uint32_t experts = 0;       // of a layer; 0: one feed-forward network for every token
+  uint32_t experts_used = 0;  // by a token
+  uint32_t context = 0;       // positions that the model was trained for
   float norm_eps = 1e-5f;
   double rope_base = 10000;
   RopeScaling rope_scaling = {};
@@ -32,8 +34,8 @@ struct Config {
 // no model has.
 Config llama_config(const Gguf& file);
 
-// A well-known shape by name: "llama-8b" (Llama 3.1), "llama-1b" (Llama 3.2). Throws
-// std::invalid_argument that lists them.
+// A well-known shape by name: "llama-8b" (Llama 3.1), "llama-1b" (Llama 3.2), "mixtral-8x7b".
+// Throws std::invalid_argument that lists them.
 Config config_by_name(std::string_view name);
 
 }  // namespace ms

@@ -26,9 +26,9 @@ gpu::Work Llama::decode() const {
   const uint32_t n = options_.slots;
   const StepRows step{.slots = slots_};
   // [slots, …] f32
-  const gpu::View h = head(hidden_, n), h2 = head(hidden2_, n), qkv = head(qkv_, n),
-                  q = head(q_, n), attended = head(attended_, n), ffn = head(ffn_, n),
-                  gate_up = head(gate_up_, n);
+  gpu::View h = head(hidden_, n), h2 = head(hidden2_, n);
+  const gpu::View qkv = head(qkv_, n), q = head(q_, n), attended = head(attended_, n),
+                  ffn = head(ffn_, n), gate_up = head(gate_up_, n);
 
   // embedding: h [slots, dim]
   gpu::Work work = gather(
@@ -59,6 +59,11 @@ gpu::Work Llama::decode() const {
     work += matmul_gemv_residual(
         caps,
         {.x = attended, .weight = l.attn_output, .residual = h, .y = h2, .int8_activations = int8});
+    if (l.router) {
+      work += mixture(l, h2);
+      std::swap(h, h2);
+      continue;
+    }
     // ffn = SiLU(gate) * up [slots, ffn]
     if (l.gate_up) {
       work += fused_ffn(caps, {.x = h2,
@@ -107,9 +112,10 @@ gpu::Work Llama::prefill(uint32_t rows, uint32_t slot, bool want_logits) const {
           rows, logit_rows_);
   const StepRows step{.slots = slots_, .prefill = true, .slot = slot};
   // [rows, …] f32
-  const gpu::View h = head(hidden_, rows), h2 = head(hidden2_, rows), x = head(normed_, rows),
-                  qkv = head(qkv_, rows), q = head(q_, rows), attended = head(attended_, rows),
-                  gate_up = head(gate_up_, rows), ffn = head(ffn_, rows);
+  gpu::View h = head(hidden_, rows), h2 = head(hidden2_, rows);
+  const gpu::View x = head(normed_, rows), qkv = head(qkv_, rows), q = head(q_, rows),
+                  attended = head(attended_, rows), gate_up = head(gate_up_, rows),
+                  ffn = head(ffn_, rows);
 
   // embedding: h [rows, dim]
   gpu::Work work = gather(caps, {.indices = tokens_, .table = embedding_, .y = h});
@@ -138,6 +144,11 @@ gpu::Work Llama::prefill(uint32_t rows, uint32_t slot, bool want_logits) const {
         caps, {.q = by_head(q, c), .cache = l.cache, .out = by_head(attended, c), .step = step});
     work += matmul(caps, {.a = attended, .b = l.attn_output, .c = x, .int8_activations = int8});
     work += residual(caps, {.a = h, .b = x, .y = h2});
+    if (l.router) {
+      work += mixture(l, h2);
+      std::swap(h, h2);
+      continue;
+    }
     // x = norm(h2); gate and up [rows, 2 ffn]; ffn = SiLU(gate) * up [rows, ffn]
     work += rmsnorm(caps, {.x = h2, .weight = l.ffn_norm, .y = x, .eps = c.norm_eps});
     if (l.gate_up) {
@@ -162,6 +173,71 @@ gpu::Work Llama::prefill(uint32_t rows, uint32_t slot, bool want_logits) const {
   return work;
 }
 
+gpu::Work Llama::mixture(const Layer& l, const gpu::View& h) const {
+  const Config& c = config_;
+  const gpu::Caps& caps = device_.caps();
+  const bool int8 = options_.int8_activations;
+  const uint32_t tokens = h.rows(), rows = tokens * c.experts_used;
+  const gpu::View logits = head(router_logits_, tokens), ids = head(expert_ids_, tokens),
+                  weights = head(expert_weights_, tokens), x = head(expert_in_, rows),
+                  experts = head(row_experts_, rows), token_rows = head(token_rows_, tokens),
+                  gate_up = head(gate_up_, rows), ffn = head(ffn_, rows),
+                  out = head(expert_out_, rows);
+
+  // router logits [tokens, experts]: not of rounded activations, which would tip close choices
+  gpu::Work work = matmul_gemv(
+      caps, {.x = h, .weight = l.router, .norm = l.ffn_norm, .y = logits, .eps = c.norm_eps});
+  // the experts of each token, and their weights, which add up to 1 [tokens, experts_used]
+  work += topk(
+      caps, {.x = logits, .indices = ids, .weights = weights, .softmax = true, .normalize = true});
+  // x [rows, dim]: a row for each token and expert, by expert. The choice never leaves the GPU.
+  work += moe_gather(caps, {.hidden = h,
+                            .expert_indices = ids,
+                            .gathered = x,
+                            .token_counts = expert_counts_,
+                            .token_map = head(row_tokens_, rows),
+                            .token_offsets = token_rows,
+                            .row_experts = experts});
+  // ffn = SiLU(gate) * up [rows, ffn]. Each row reads its expert's weights, also in a prefill,
+  // which costs rows / experts times the reads of a matmul over each expert's rows, most of them
+  // cached.
+  if (l.gate_up) {
+    work += fused_ffn(caps, {.x = x,
+                             .weight = l.gate_up,
+                             .norm = l.ffn_norm,
+                             .y = ffn,
+                             .eps = c.norm_eps,
+                             .int8_activations = int8,
+                             .experts = experts,
+                             .num_experts = c.experts});
+  } else {
+    for (const auto& [weight, column] : {std::pair(&l.gate, 0u), {&l.up, c.ffn}})
+      work += matmul_gemv(caps, {.x = x,
+                                 .weight = *weight,
+                                 .norm = l.ffn_norm,
+                                 .y = gate_up,
+                                 .y_offset = column,
+                                 .eps = c.norm_eps,
+                                 .int8_activations = int8,
+                                 .experts = experts,
+                                 .num_experts = c.experts});
+    work += silu(caps, {.input = gate_up, .y = ffn, .layout = Silu::Layout::row_split});
+  }
+  // out = down projection [rows, dim]; h += its rows, weighted [tokens, dim]
+  work += matmul_gemv(caps, {.x = ffn,
+                             .weight = l.down,
+                             .y = out,
+                             .int8_activations = int8,
+                             .experts = experts,
+                             .num_experts = c.experts});
+  work += scatter_add(caps, {.expert_outputs = out,
+                             .weights = weights,
+                             .output = h,
+                             .token_offsets = token_rows,
+                             .accumulate = true});
+  return work;
+}
+
 gpu::Work Llama::sample(bool greedy) const {
   const gpu::Caps& caps = device_.caps();
   gpu::Work work =
@@ -180,7 +256,8 @@ Llama::Llama(gpu::Device& device, const Config& config, const Catalog& catalog,
     : device_(device), config_(config), options_(options) {
   const Config& c = config_;
   if (!options_.context) options_.context = std::min(c.context, default_context);
-  options_.batch = std::clamp(options_.batch, options_.slots, 65535u);
+  const uint32_t token_rows = std::max(1u, c.experts_used);  // of the feed-forward networks
+  options_.batch = std::clamp(options_.batch, options_.slots, 65535u / token_rows);
   // What grows with the context, a position: keys or values of a layer, and a RoPE table.
   const uint64_t position =
       4ull * std::max<uint64_t>(uint64_t(options_.slots) * c.kv_size(), c.rotary_dim / 2);
@@ -210,8 +287,20 @@ Llama::Llama(gpu::Device& device, const Config& config, const Catalog& catalog,
   qkv_ = tensor({batch, c.q_size() + 2 * c.kv_size()}, "qkv");
   q_ = tensor({batch, c.q_size()}, "q");
   attended_ = tensor({batch, c.q_size()}, "attended");
-  gate_up_ = tensor({batch, 2 * c.ffn}, "gate and up");
-  ffn_ = tensor({batch, c.ffn}, "ffn");
+  const uint64_t rows = uint64_t(batch) * token_rows;
+  gate_up_ = tensor({rows, 2 * c.ffn}, "gate and up");
+  ffn_ = tensor({rows, c.ffn}, "ffn");
+  if (c.experts) {
+    router_logits_ = tensor({batch, c.experts}, "router logits");
+    expert_ids_ = tensor({batch, c.experts_used}, "expert ids", gpu::Type::u32);
+    expert_weights_ = tensor({batch, c.experts_used}, "expert weights");
+    expert_in_ = tensor({rows, c.dim}, "experts' inputs");
+    expert_out_ = tensor({rows, c.dim}, "experts' outputs");
+    expert_counts_ = tensor({c.experts}, "expert counts", gpu::Type::u32);
+    row_tokens_ = tensor({rows, 2}, "tokens of rows", gpu::Type::u32);
+    row_experts_ = tensor({rows, 1}, "experts of rows", gpu::Type::u32);
+    token_rows_ = tensor({batch, c.experts_used}, "rows of tokens", gpu::Type::u32);
+  }
   // Logits of a whole batch are large: as many rows as half a binding of the smallest device holds.
   logit_rows_ = uint32_t(std::clamp<uint64_t>((64ull << 20) / (4ull * c.vocab), 1, batch));
   batch_logits_ = tensor({logit_rows_, c.vocab}, "logits of rows");
@@ -229,6 +318,10 @@ void Llama::load(const Catalog& catalog, const std::function<void(uint64_t, uint
   const Config& c = config_;
   WeightLoader loader(device_, catalog, progress);
   const uint64_t q = c.q_size(), kv = c.kv_size();
+  const auto bytes = [](const Weight& w) {
+    return (w ? w.quants.bytes() : 0) + (w.scales ? w.scales.bytes() : 0);
+  };
+  uint64_t expert_bytes = 0;  // of all experts
   const TensorInfo& embedding = catalog.get("token_embd.weight", {c.vocab, c.dim});
   embedding_ = loader.stack({&embedding});
   output_ = catalog.find("output.weight")
@@ -236,8 +329,13 @@ void Llama::load(const Catalog& catalog, const std::function<void(uint64_t, uint
                 : embedding_;
   output_norm_ = loader.vector(catalog.get("output_norm.weight", {c.dim}));
   for (uint32_t i = 0; i < c.layers; ++i) {
-    const auto get = [&](const char* name, std::vector<uint64_t> shape) {
+    const auto get = [&](std::string_view name, std::vector<uint64_t> shape) {
       return &catalog.get(fmt::format("blk.{}.{}.weight", i, name), std::move(shape));
+    };
+    // Of a feed-forward network, or of one an expert.
+    const auto get_ffn = [&](std::string_view name, uint64_t rows, uint64_t cols) {
+      return c.experts ? get(fmt::format("{}_exps", name), {c.experts, rows, cols})
+                       : get(name, {rows, cols});
     };
     Layer l;
     l.attn_norm = loader.vector(*get("attn_norm", {c.dim}));
@@ -258,21 +356,23 @@ void Llama::load(const Catalog& catalog, const std::function<void(uint64_t, uint
     flush();
     l.attn_output = loader.stack({get("attn_output", {c.dim, q})});
     l.ffn_norm = loader.vector(*get("ffn_norm", {c.dim}));
-    const TensorInfo *gate = get("ffn_gate", {c.ffn, c.dim}), *up = get("ffn_up", {c.ffn, c.dim});
+    if (c.experts) l.router = loader.stack({get("ffn_gate_inp", {c.experts, c.dim})});
+    const TensorInfo *gate = get_ffn("ffn_gate", c.ffn, c.dim),
+                     *up = get_ffn("ffn_up", c.ffn, c.dim);
     if (gate->type == up->type)
       l.gate_up = loader.interleave(*gate, *up);
     else
       l.gate = loader.stack({gate}), l.up = loader.stack({up});
-    l.down = loader.stack({get("ffn_down", {c.dim, c.ffn})});
+    l.down = loader.stack({get_ffn("ffn_down", c.dim, c.ffn)});
+    if (c.experts) expert_bytes += bytes(l.gate_up) + bytes(l.gate) + bytes(l.up) + bytes(l.down);
     layers_.push_back(std::move(l));
   }
   memory_ = loader.take();
   const uint64_t weight_bytes = loader.packed_bytes();
   // A step reads every weight but the embedding, of which it reads a row a slot, unless that is the
-  // output too.
-  bytes_per_token_ =
-      weight_bytes -
-      (catalog.find("output.weight") ? embedding_.quants.bytes() + embedding_.scales.bytes() : 0);
+  // output too, and but the experts that are not chosen.
+  bytes_per_token_ = weight_bytes - (catalog.find("output.weight") ? bytes(embedding_) : 0);
+  if (c.experts) bytes_per_token_ -= expert_bytes / c.experts * (c.experts - c.experts_used);
 }
 
 void Llama::load_rope(const Catalog& catalog) {

@@ -1,5 +1,5 @@
-// llama.hpp: the Llama graph (RMSNorm, RoPE, grouped-query attention, SwiGLU; Touvron et al., 2023)
-// as work.
+// llama.hpp: the Llama graph (RMSNorm, RoPE, grouped-query attention, SwiGLU; Touvron et al., 2023;
+// or a mixture of SwiGLU experts: Mixtral, Jiang et al., 2024) as work.
 //
 // A model owns its weights, KV cache and activations in device memory. Its functions return
 // gpu::Work over them: recorded once, a step never changes, since tokens and positions live in the
@@ -67,11 +67,15 @@ class Llama {
     std::vector<Part> qkv;  // [q_size + 2 kv_size, dim]
     Weight attn_output;     // [dim, q_size]
     gpu::View ffn_norm;     // [dim] f32
-    Weight gate_up;         // [2 ffn, dim], rows in turn; or absent, and
-    Weight gate, up;        // [ffn, dim], where their types differ
-    Weight down;            // [dim, ffn]
+    Weight router;          // [experts, dim]; or absent, as the experts in front of the next three
+    Weight gate_up;         // [(experts,) 2 ffn, dim], rows in turn; or absent, and
+    Weight gate, up;        // [(experts,) ffn, dim], where their types differ
+    Weight down;            // [(experts,) dim, ffn]
     KvCache cache;
   };
+
+  // The feed-forward half of a layer of experts: adds to each row of h what its experts make of it.
+  gpu::Work mixture(const Layer& l, const gpu::View& h) const;
 
   gpu::View tensor(gpu::Shape shape, std::string label, gpu::Type type = gpu::Type::f32);
   void load(const Catalog& catalog, const std::function<void(uint64_t, uint64_t)>& progress);
@@ -97,6 +101,15 @@ class Llama {
   // Activations of a step and of a prefill: inputs and outputs of a dispatch are never of one
   // buffer.
   gpu::View hidden_, hidden2_, normed_, qkv_, q_, attended_, gate_up_, ffn_;  // [batch, …] f32
+  // Of a mixture of experts. A row is a token at one of its experts: gate_up_ and ffn_ have as
+  // many.
+  gpu::View router_logits_;                // [batch, experts] f32
+  gpu::View expert_ids_, expert_weights_;  // [batch, experts_used] u32, f32
+  gpu::View expert_in_, expert_out_;       // [rows, dim] f32, sorted by expert
+  gpu::View expert_counts_;                // [experts] u32
+  gpu::View row_tokens_;                   // [rows, 2] u32
+  gpu::View row_experts_;                  // [rows, 1] u32
+  gpu::View token_rows_;                   // [batch, experts_used] u32
 };
 
 }  // namespace ms

@@ -80,6 +80,13 @@ Catalog Catalog::synthetic(const Config& c, TensorType type, bool tied) {
     add(blk + "attn_v.weight", type, {c.kv_size(), c.dim});
     add(blk + "attn_output.weight", type, {c.dim, c.q_size()});
     add(blk + "ffn_norm.weight", TensorType::f32, {c.dim});
+    if (c.experts) {
+      add(blk + "ffn_gate_inp.weight", TensorType::f32, {c.experts, c.dim});
+      add(blk + "ffn_gate_exps.weight", type, {c.experts, c.ffn, c.dim});
+      add(blk + "ffn_up_exps.weight", type, {c.experts, c.ffn, c.dim});
+      add(blk + "ffn_down_exps.weight", type, {c.experts, c.dim, c.ffn});
+      continue;
+    }
     add(blk + "ffn_gate.weight", type, {c.ffn, c.dim});
     add(blk + "ffn_up.weight", type, {c.ffn, c.dim});
     add(blk + "ffn_down.weight", type, {c.dim, c.ffn});

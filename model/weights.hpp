@@ -22,8 +22,8 @@ struct Catalog {
   std::map<std::string, TensorInfo, std::less<>> tensors;
 
   static Catalog of(const Gguf& file);
-  // A Llama of this shape: matrices of one type, norms f32. Whether the output has weights of its
-  // own or the embedding's.
+  // A Llama of this shape, or a mixture of experts: matrices of one type, norms f32. Whether the
+  // output has weights of its own or the embedding's.
   static Catalog synthetic(const Config& config, TensorType type, bool tied);
 
   const TensorInfo* find(std::string_view name) const;

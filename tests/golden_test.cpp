@@ -19,12 +19,18 @@ struct Golden {
   std::string model;    // of model_file(), or the file in the golden folder or in models/
   bool greedy = false;  // its 48 greedy tokens are the exact model's own
   bool real = false;
-  bool step = true;  // else the whole batch alone
+  bool step = true;   // else the whole batch alone
+  bool ours = false;  // in tests/golden, else in the shared folder
 };
+
+std::filesystem::path folder_of(const Golden& golden) {
+  return golden.ours ? std::filesystem::path(MS_SOURCE_DIR "/tests/golden")
+                     : shared_folder() / "golden";
+}
 
 std::filesystem::path path_of(const Golden& golden) {
   if (golden.real) return model_file(golden.model);
-  if (golden.name.starts_with("tiny")) return shared_folder() / "golden" / golden.model;
+  if (golden.name.starts_with("tiny")) return folder_of(golden) / golden.model;
   return shared_folder() / "models" / golden.model;
 }
 
@@ -41,6 +47,7 @@ std::vector<Case> cases() {
       {.name = "tales-31m-q4_k_m", .model = "tales-31m/tales-31m-q4_k_m.gguf"}};
   for (const std::string type : {"f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k_m", "q6_k"})
     goldens.push_back({.name = "tiny-" + type, .model = "tiny-" + type + ".gguf"});
+  goldens.push_back({.name = "tiny-moe", .model = "tiny-moe.gguf", .ours = true});
   goldens.push_back(
       {.name = "smollm2-135m", .model = "smollm2-135m", .greedy = true, .real = true});
   goldens.push_back(
@@ -93,7 +100,7 @@ class GoldenLogits : public testing::TestWithParam<Case> {};
 
 TEST_P(GoldenLogits, are_met_whole_and_step_by_step) {
   const auto& [golden, tier, f32_kv, int8] = GetParam();
-  const auto folder = shared_folder() / "golden";
+  const auto folder = folder_of(golden);
   if (!exists(folder)) GTEST_SKIP() << folder << " is not there";
   if (!exists(path_of(golden)))
     GTEST_SKIP() << path_of(golden) << " is not there (tools/get-model fetches it)";

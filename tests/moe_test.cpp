@@ -1,0 +1,88 @@
+// moe_test.cpp: a mixture of experts beyond its logits (golden_test.cpp): what of a file is
+// refused, and that a step's work is the same whichever experts are chosen.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "base/test_errors.hpp"
+#include "base/test_files.hpp"
+#include "engine/engine.hpp"
+
+namespace ms {
+namespace {
+
+const std::string tiny = MS_SOURCE_DIR "/tests/golden/tiny-moe.gguf";  // 2 of 8 experts
+
+// The tiny model with a number of its metadata, or a name, changed.
+std::string with_number(std::string_view key, uint32_t value) {
+  std::string file = read_file(tiny);
+  const size_t at = file.find(key);
+  if (at == file.npos) fail("{} has no {}", tiny, key);
+  // Behind the key are its type, u32, and the value.
+  std::memcpy(file.data() + at + key.size() + 4, &value, 4);
+  return file;
+}
+std::string without(std::string_view name) {
+  std::string file = read_file(tiny);
+  const size_t at = file.find(name);
+  if (at == file.npos) fail("{} has no {}", tiny, name);
+  file[at + name.size() - 1] ^= 1;
+  return file;
+}
+
+TEST(Mixture, a_file_that_contradicts_itself_is_an_error_that_says_where) {
+  const std::string used = "llama.expert_used_count", count = "llama.expert_count";
+  for (const auto& [file, what] :
+       {std::pair(with_number(used, 9), "llama.expert_used_count is 9, of 8 experts"),
+        {with_number(used, 0), "llama.expert_used_count is 0"},
+        {without(used), "llama.expert_used_count"},
+        {with_number(count, 257), "llama.expert_count is 257; a model has 1 to 256"},
+        {with_number(count, 4),
+         "blk.0.ffn_gate_inp.weight is [8, 64], the model's numbers say [4, 64]"},
+        {with_number("llama.feed_forward_length", 32),
+         "blk.0.ffn_gate_exps.weight is [8, 64, 64], the model's numbers say [8, 32, 64]"},
+        {with_number(count, 0), "there is no tensor blk.0.ffn_gate.weight"},
+        {without("blk.1.ffn_down_exps.weight"), "there is no tensor blk.1.ffn_down_exps.weight"},
+        {without("blk.0.ffn_gate_inp.weight"), "there is no tensor blk.0.ffn_gate_inp.weight"}}) {
+    const TemporaryFile broken(file);
+    const std::string message =
+        message_of<Error>([&] { Engine(EngineOptions{.model = broken.path()}); });
+    EXPECT_SAYS(message, what);
+    EXPECT_SAYS(message, broken.path().string());
+  }
+}
+
+TEST(Mixture, batches_that_choose_other_experts_make_the_same_of_a_token) {
+  Engine engine({.model = tiny, .options = {.batch = 16, .f32_kv = true}});
+  std::vector<uint32_t> tokens(40);
+  for (uint32_t i = 0; i < 40; ++i) tokens[i] = i * 37 % 256;
+  const std::vector<uint32_t> rows = {39};
+  const std::vector<float> steps = engine.logits(tokens, rows, 1);
+  for (const uint32_t batch : {2u, 7u, 16u}) {
+    const std::vector<float> whole = engine.logits(tokens, rows, batch);
+    for (size_t i = 0; i < steps.size(); ++i)
+      ASSERT_NEAR(whole[i], steps[i], 1e-4) << "batch " << batch << ", token " << i;
+  }
+}
+
+TEST(Mixture, a_step_is_recorded_once_and_its_experts_are_chosen_on_the_device) {
+  Engine engine({.model = tiny});
+  const std::vector<uint32_t> prompt = {1, 2, 3};
+  const Request request{.sampling = {.temperature = 0}, .max_tokens = 20, .ignore_eos = true};
+  const Generation first = engine.generate(prompt, request);
+  const auto before = engine.device().counts();
+  EXPECT_EQ(engine.generate(prompt, request).tokens, first.tokens);
+  const auto after = engine.device().counts();
+  EXPECT_EQ(after.bind_groups, before.bind_groups);
+  EXPECT_EQ(after.pipelines, before.pipelines);
+}
+
+TEST(Mixture, a_step_reads_the_weights_of_the_experts_that_are_used_alone) {
+  Engine engine({.model = tiny});
+  const uint64_t bytes = read_file(tiny).size();
+  EXPECT_LT(engine.model().bytes_per_token(), bytes / 2);
+  EXPECT_GT(engine.model().bytes_per_token(), bytes / 8);
+}
+
+}  // namespace
+}  // namespace ms
