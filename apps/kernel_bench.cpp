@@ -76,6 +76,7 @@ class Shapes {
     elementwise();
     rows();
     attention();
+    experts();
     std::ranges::stable_sort(all, {}, &Shape::kernel);
   }
   std::vector<Shape> all;
@@ -133,6 +134,26 @@ class Shapes {
              }});
       }
     }
+    for (Matrix m : {Matrix{"8B q, k and v", 6144, 4096}, {"8B gate and up", 28672, 4096}}) {
+      m.rows = scaled(m.rows);
+      add({"fused_matmul_q4", fmt::format("{} [{}, {}]", m.what, m.rows, m.cols),
+           m.rows * (m.cols / 256.0) * 144, 2.0 * m.rows * m.cols, [=, this](Memory& mem) {
+             return fused_matmul_q4(caps_, {.a = mem.f32({1, m.cols}),
+                                            .b = mem.words({m.rows, m.cols / 256, 36}),
+                                            .c = mem.f32({1, m.rows})});
+           }});
+    }
+    for (uint32_t columns : {2048u, 4096u}) {
+      const uint32_t n = scaled(columns);
+      add({"fused_matmul_rmsnorm", fmt::format("[{}, 4096]", n), 4.0 * n * 4096, 2.0 * n * 4096,
+           [=, this](Memory& mem) {
+             return fused_matmul_rmsnorm(caps_, {.x = mem.f32({1, 4096}),
+                                                 .weight = mem.f32({n, 4096}),
+                                                 .norm_weight = mem.f32({n}),
+                                                 .y = mem.f32({1, n}),
+                                                 .transpose_b = true});
+           }});
+    }
     for (WeightType type : {WeightType::f16, WeightType::q8_0, WeightType::q4_0})
       for (Matrix m : {Matrix{"8B q, k and v, 512 tokens", 6144, 4096},
                        {"8B down, 512 tokens", 4096, 14336}}) {
@@ -174,6 +195,54 @@ class Shapes {
                                          .layout = KvLayout::plain},
                                .head_dim = 128});
     });
+    each("gelu", 12, [=, this](Memory& m) {
+      return gelu(
+          caps_,
+          {.input = m.f32({rows, cols}), .gate = m.f32({rows, cols}), .y = m.f32({rows, cols})});
+    });
+    each("relu", 8,
+         [=, this](Memory& m) { return relu(caps_, {.x = m.f32({n}), .y = m.f32({n})}); });
+    each("bias_add", 8, [=, this](Memory& m) {
+      return bias_add(caps_, {.bias = m.f32({cols}), .data = m.f32({rows, cols})});
+    });
+    each("fused_swiglu", 12, [=, this](Memory& m) {
+      return fused_swiglu(
+          caps_,
+          {.input = m.f32({rows, 2 * cols}), .bias = m.f32({2 * cols}), .y = m.f32({rows, cols})});
+    });
+    each("cast_f32_to_f16", 6, [=, this](Memory& m) {
+      return cast_f32_to_f16(caps_, {.x = m.f32({n}), .y = m.f16({n})});
+    });
+    each("bf16_to_f32", 6, [=, this](Memory& m) {
+      return bf16_to_f32(caps_, {.x = m.words({n / 2}), .y = m.f32({n})});
+    });
+    each("bf16_to_f16", 4, [=, this](Memory& m) {
+      return bf16_to_f16(caps_, {.x = m.words({n / 2}), .y = m.f16({n})});
+    });
+    const auto dequant = [&](std::string_view kernel, double block_bytes, double elements,
+                             auto wrapper) {
+      for (const gpu::Type type : {gpu::Type::f16, gpu::Type::f32})
+        add({kernel, fmt::format("{} elements to {}", grouped(n), to_string(type)),
+             n * (bytes_of(type) + block_bytes / elements), 0, [=, this](Memory& m) {
+               const uint32_t blocks = n / uint32_t(elements);
+               return wrapper(m.words({uint64_t(blocks) * uint64_t(block_bytes) / 4}),
+                              type == gpu::Type::f16 ? m.f16({n}) : m.f32({n}), blocks);
+             }});
+    };
+    dequant("dequant_q8_0", 34, 32, [this](gpu::View from, gpu::View y, uint32_t blocks) {
+      return dequant_q8_0(caps_, {.quantized = from, .y = y, .num_blocks = blocks});
+    });
+    dequant("dequant_q6k", 210, 256, [this](gpu::View from, gpu::View y, uint32_t blocks) {
+      return dequant_q6k(caps_, {.quantized = from, .y = y, .num_blocks = blocks});
+    });
+    dequant("dequant_q4k", 144, 256, [this](gpu::View from, gpu::View y, uint32_t blocks) {
+      return dequant_q4k(caps_, {.quantized = from, .y = y, .num_blocks = blocks});
+    });
+    each("dequant_mxfp4", 4 + 17.0 / 32, [=, this](Memory& m) {
+      return dequant_mxfp4(
+          caps_,
+          {.blocks = m.words({n / 8}), .scales = m.words({n / 128}), .y = m.f32({rows, cols})});
+    });
     for (WeightType type : {WeightType::f32, WeightType::f16, WeightType::q4_0}) {
       const uint32_t vocab = scaled(32768);
       add({"gather",
@@ -201,7 +270,14 @@ class Shapes {
     each("softmax", 8, [=, this](Memory& m) {
       return softmax(caps_, {.x = m.f32({rows, cols}), .y = m.f32({rows, cols})});
     });
+    each("softmax_log", 8, [=, this](Memory& m) {
+      return softmax_log(caps_, {.x = m.f32({rows, cols}), .y = m.f32({rows, cols})});
+    });
     const uint32_t tokens = scaled(2048), heads = 32, dim = 128;
+    add({"rope_compute", fmt::format("[{}, {}, {}]", tokens, heads, dim),
+         8.0 * tokens * heads * dim, 0, [=, this](Memory& m) {
+           return rope_compute(caps_, {.x = m.f32({tokens, heads, dim})});
+         }});
     add({"rope_precomputed", fmt::format("[{}, {}, {}]", tokens, heads, dim),
          8.0 * tokens * heads * dim, 0, [=, this](Memory& m) {
            return rope_precomputed(caps_, {.cos = m.f32({tokens, dim / 2}),
@@ -240,6 +316,16 @@ class Shapes {
                                              .out = m.f32({1, heads, dim}),
                                              .kv_len = keys});
            }});
+    for (uint32_t rows : {1u, 16u})
+      add({"attention_streaming", fmt::format("8B, {} tokens, {} keys", rows, scaled(4096)),
+           4.0 * scaled(4096) * kv_heads * dim, 4.0 * rows * scaled(4096) * heads * dim,
+           [=, this](Memory& m) {
+             return attention_streaming(caps_, {.q = m.f32({rows, heads, dim}),
+                                                .cache = cache(m, scaled(4096)),
+                                                .out = m.f32({rows, heads, dim}),
+                                                .step = {.start_pos = scaled(4096) - rows},
+                                                .kv_len = scaled(4096)});
+           }});
     const uint32_t tokens = caps_.cpu ? 64 : 512;
     add({"attention_prefill", fmt::format("8B, {} tokens", tokens),
          8.0 * tokens * heads * dim + 4.0 * tokens * kv_heads * dim,
@@ -249,6 +335,40 @@ class Shapes {
                                             .out = m.f32({tokens, heads, dim}),
                                             .kv_len = tokens});
          }});
+  }
+
+  // A layer of Qwen3-30B-A3B: 128 experts, 8 a token, rows of 2048.
+  void experts() {
+    const uint32_t experts = 128, top_k = 8, hidden = 2048;
+    for (uint32_t tokens : {1u, caps_.cpu ? 16u : 512u}) {
+      const uint32_t rows = tokens * top_k;
+      add({"topk", fmt::format("30B-A3B, {} tokens", tokens), 4.0 * tokens * experts, 0,
+           [=, this](Memory& m) {
+             return topk(caps_, {.x = m.f32({tokens, experts}),
+                                 .indices = m.words({tokens, top_k}),
+                                 .weights = m.f32({tokens, top_k}),
+                                 .softmax = true,
+                                 .normalize = true});
+           }});
+      add({"moe_gather", fmt::format("30B-A3B, {} tokens", tokens), 8.0 * rows * hidden, 0,
+           [=, this](Memory& m) {
+             gpu::View ids = m.ids(rows, experts);
+             return moe_gather(caps_, {.hidden = m.f32({tokens, hidden}),
+                                       .expert_indices = ids.as({tokens, top_k}),
+                                       .gathered = m.f32({rows, hidden}),
+                                       .token_counts = m.words({experts}),
+                                       .token_map = m.words({rows, 2}),
+                                       .token_offsets = m.words({tokens, top_k}),
+                                       .row_experts = m.words({rows})});
+           }});
+      add({"scatter_add", fmt::format("30B-A3B, {} tokens", tokens), 4.0 * (rows + tokens) * hidden,
+           0, [=, this](Memory& m) {
+             return scatter_add(caps_, {.expert_outputs = m.f32({rows, hidden}),
+                                        .weights = m.f32({tokens, top_k}),
+                                        .output = m.f32({tokens, hidden}),
+                                        .token_offsets = m.ids(rows, rows).as({tokens, top_k})});
+           }});
+    }
   }
 
   const gpu::Caps& caps_;

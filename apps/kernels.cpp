@@ -84,13 +84,31 @@ void export_all(const GlobalOptions& options, const std::string& folder) {
 
 // Why no work of a model runs a kernel.
 std::string_view unused_reason(std::string_view kernel) {
+  constexpr std::string_view no_experts = "this model is no mixture of experts",
+                             packed = "weights stay packed: what multiplies by them decodes them";
   static const std::map<std::string_view, std::string_view> reasons = {
+      {"attention_streaming", "attention_prefill and attention_decode fit every device so far"},
+      {"bf16_to_f16", packed},
+      {"bf16_to_f32", packed},
+      {"bias_add", "this model has no biases"},
+      {"cast_f32_to_f16", "split_qkv stores keys and values as f16 itself"},
+      {"dequant_mxfp4", packed},
+      {"dequant_q4k", packed},
+      {"dequant_q6k", packed},
+      {"dequant_q8_0", packed},
+      {"fused_matmul_q4", "weights are repacked at load, for matmul_gemv"},
+      {"fused_matmul_rmsnorm", "no product of a Llama is normalised; its input is, by NORM_INPUT"},
+      {"fused_swiglu", "fused_ffn and silu gate with rows that are not biased"},
+      {"gelu", "this model's activation is SiLU"},
+      {"moe_gather", no_experts},
+      {"relu", "this model's activation is SiLU"},
+      {"rope_compute", "split_qkv rotates by tables"},
       {"rope_precomputed", "split_qkv rotates q and k on their way to the cache"},
-      {"scale", "a Llama scales no activations"},
-      {"moe_gather", "this model is no mixture of experts"},
-      {"scatter_add", "this model is no mixture of experts"},
+      {"scale", "this model scales no activations"},
+      {"scatter_add", no_experts},
       {"softmax", "attention and sampling have theirs inside"},
-      {"topk", "this model is no mixture of experts"},
+      {"softmax_log", "tokens are sampled without log-probabilities"},
+      {"topk", no_experts},
   };
   const auto found = reasons.find(kernel);
   return found == reasons.end() ? "this model's graph does not need it" : found->second;

@@ -7,7 +7,8 @@
 #include <map>
 #include <optional>
 
-#include "base/half.hpp"
+#include "base/quantize.hpp"
+#include "kernels/kernels.hpp"
 #include "kernels/room.hpp"
 #include "kernels/shared/order.hpp"
 #include "kernels/slot.hpp"
@@ -88,6 +89,15 @@ View matrix(const Weight& weight) {
 View copy(Lab& lab, const View& view) {
   return lab.upload(view.shape, view.type,
                     lab.device.read(*view.buffer, view.offset, (view.bytes() + 3) / 4 * 4));
+}
+
+// Random numbers in a file's blocks, as words.
+View file_blocks(Lab& lab, TensorType type, uint32_t n) {
+  std::vector<float> values(n);
+  for (uint32_t i = 0; i < n; ++i) values[i] = std::sin(float(i * 7919 % 65536));
+  std::vector<std::byte> bytes = quantize(type, values);
+  bytes.resize((bytes.size() + 3) / 4 * 4);
+  return lab.upload({bytes.size() / 4}, gpu::Type::u32, bytes);
 }
 
 // Outputs: the new kernel's memory, and as much for the old one.
@@ -181,20 +191,35 @@ MigrationCase attention_decode_case(const Row& r) {
   return c;
 }
 
+MigrationCase attention_streaming_case(const Row& r) {
+  const auto over = r.over<AttentionStreaming>();
+  const Attention a = attention(r, r.size(7, 64), r.size(70, 512), over.f16_kv);
+  return attention_case(r, a,
+                        attention_streaming(r.caps(),
+                                            {.q = a.q,
+                                             .cache = a.cache,
+                                             .out = a.out,
+                                             .step = {.start_pos = a.kv_len - a.rows},
+                                             .kv_len = a.kv_len,
+                                             .scale = a.scale},
+                                            over),
+                        groups(uint64_t(a.rows) * a.heads));
+}
+
 // Activations
 
 MigrationCase silu_case(const Row& r) {
   const uint32_t rows = 3, dim = r.size(340, 1 << 22);
-  const auto layout = Silu::Layout(uint32_t(r.param("layout")));
-  const bool separate = layout == Silu::Layout::separate, inplace = r.param("inplace") != 0;
+  const auto layout = GateLayout(uint32_t(r.param("layout")));
+  const bool separate = layout == GateLayout::separate, inplace = r.param("inplace") != 0;
   const auto x = [&](uint32_t cols) { return r.lab.random({rows, cols}, -8, 8); };
   Silu args{.y = inplace ? x(dim) : r.lab.output({rows, dim}), .layout = layout};
   if (!inplace) args.input = x(separate ? dim : 2 * dim);
   if (r.param("has_gate") && separate) args.gate = x(dim);
   if (r.param("has_bias")) args.bias = r.lab.random({dim});
   const double size = double(args.y.size());
-  const bool counts_inputs = layout == Silu::Layout::interleaved || layout == Silu::Layout::split;
-  const bool row_split = layout == Silu::Layout::row_split;
+  const bool counts_inputs = layout == GateLayout::interleaved || layout == GateLayout::split;
+  const bool row_split = layout == GateLayout::row_split;
   MigrationCase c{.setting = {}, .work = silu(r.caps(), args, r.over<Silu>())};
   c.bindings = {{{"input"}, args.input},
                 inplace ? in_place(r.lab, {"output"}, args.y) : output(r.lab, {"output"}, args.y),
@@ -210,7 +235,70 @@ MigrationCase silu_case(const Row& r) {
   return c;
 }
 
+MigrationCase gelu_case(const Row& r) {
+  const uint32_t rows = 3, dim = r.size(340, 1 << 22);
+  const auto layout = GateLayout(uint32_t(r.param("layout")));
+  const bool separate = layout == GateLayout::separate;
+  const auto x = [&](uint32_t cols) { return r.lab.random({rows, cols}, -8, 8); };
+  Gelu args{.input = x(separate ? dim : 2 * dim), .y = r.lab.output({rows, dim}), .layout = layout};
+  if (r.param("has_gate") && separate) args.gate = x(dim);
+  MigrationCase c{.setting = {}, .work = gelu(r.caps(), args, r.over<Gelu>())};
+  c.bindings = {{{"input"}, args.input}, output(r.lab, {"output"}, args.y), {{"gate"}, args.gate}};
+  c.fields = {{{"size"}, double(args.y.size())},
+              {{"has_gate"}, r.param("has_gate")},
+              {{"has_bias"}, separate ? 0.0 : double(dim)},
+              {{"rowsplit_dim"}, double(dim)},
+              {{"clamp_max"}, 0}};
+  c.grid = lanes(args.y.size());
+  return c;
+}
+
+MigrationCase relu_case(const Row& r) {
+  const uint32_t n = r.size(1021, 1 << 24);
+  const Relu args{
+      .x = r.lab.random({n}), .y = r.lab.output({n}), .leaky_alpha = float(r.param("leaky_alpha"))};
+  MigrationCase c{.setting = {}, .work = relu(r.caps(), args, r.over<Relu>())};
+  c.bindings = {{{"input"}, args.x}, output(r.lab, {"output"}, args.y)};
+  c.fields = {{{"size"}, double(n)}, {{"has_bias", "has_gate", "rowsplit_dim", "clamp_max"}, 0}};
+  c.grid = lanes(n);
+  return c;
+}
+
+MigrationCase fused_swiglu_case(const Row& r) {
+  const uint32_t rows = r.size(5, 1024), dim = r.size(130, 8192);
+  const FusedSwiglu args{.input = r.lab.random({rows, 2 * dim}, -8, 8),
+                         .bias = r.lab.random({2 * dim}),
+                         .y = r.lab.output({rows, dim})};
+  MigrationCase c{.setting = {}, .work = fused_swiglu(r.caps(), args, r.over<FusedSwiglu>())};
+  c.bindings = {{{"input"}, args.input}, {{"bias"}, args.bias}, output(r.lab, {"output"}, args.y)};
+  c.fields = {
+      {{"num_tokens"}, double(rows)}, {{"dim"}, double(dim)}, {{"bias_offset", "clamp_max"}, 0}};
+  c.grid = lanes(args.y.size());
+  return c;
+}
+
 // RoPE
+
+MigrationCase rope_compute_case(const Row& r) {
+  const uint32_t rows = r.size(5, 512), heads = r.size(3, 32), dim = r.size(16, 128), start = 2;
+  const auto mode = RopeScaling::Mode(uint32_t(r.param("scaling_mode")));
+  const bool fused_qk = r.param("fused_qk") != 0;
+  const RopeCompute args{.x = r.lab.random({rows, heads, fused_qk ? 2 * dim : dim}),
+                         .scaling = {.mode = mode, .factor = 2, .original_context = 64},
+                         .start_pos = start,
+                         .interleaved = false,
+                         .fused_qk = fused_qk};
+  MigrationCase c{.setting = {}, .work = rope_compute(r.caps(), args, r.over<RopeCompute>())};
+  c.tolerance = {1e-6 * (rows + start), 0};  // as rope_init's
+  c.bindings = {in_place(r.lab, {"input"}, args.x),
+                {{"freqs_cos", "freqs_sin"}, r.lab.output({1})}};
+  c.fields = {{{"seq_len"}, double(rows)}, {{"num_heads"}, double(heads)},
+              {{"head_dim"}, double(dim)}, {{"start_pos"}, double(start)},
+              {{"rope_base"}, args.base},  {{"rope_scale"}, args.scaling.factor}};
+  c.grid = lanes(args.x.size() / 2);
+  c.correction = mode == RopeScaling::Mode::linear ? 0 : 3;
+  return c;
+}
 
 MigrationCase rope_precomputed_case(const Row& r) {
   const uint32_t rows = r.size(5, 512), heads = r.size(3, 32), dim = r.size(16, 128), start = 2,
@@ -351,6 +439,19 @@ MigrationCase softmax_case(const Row& r) {
   return c;
 }
 
+MigrationCase softmax_log_case(const Row& r) {
+  const uint32_t rows = r.size(3, 4096), cols = r.size(1000, 4096);
+  const SoftmaxLog args{
+      .x = r.lab.random({rows, cols}, -9, 9), .y = r.lab.output({rows, cols}), .temperature = 0.7f};
+  MigrationCase c{.setting = {}, .work = softmax_log(r.caps(), args, r.over<SoftmaxLog>())};
+  c.bindings = {{{"input"}, args.x}, output(r.lab, {"output"}, args.y)};
+  c.fields = {{{"inner_size"}, double(cols)},
+              {{"outer_size"}, double(rows)},
+              {{"temperature"}, double(args.temperature)}};
+  c.grid = groups(rows);
+  return c;
+}
+
 MigrationCase rmsnorm_case(const Row& r) {
   const auto over = r.over<RmsNorm>();
   const uint32_t rows = r.size(3, 4096),
@@ -471,7 +572,260 @@ MigrationCase fused_ffn_case(const Row& r) {
   return c;
 }
 
+MigrationCase fused_matmul_q4_case(const Row& r) {
+  const auto over = r.over<FusedMatmulQ4>();
+  const uint32_t M = over.batched ? 5 : 1, N = r.size(40, 4096), K = r.size(512, 4096);
+  const FusedMatmulQ4 args{.a = r.lab.random({M, K}),
+                           .b = file_blocks(r.lab, TensorType::q4_k, N * K),
+                           .c = r.lab.output({M, N}),
+                           .alpha = 0.5f};
+  MigrationCase c{.setting = {}, .work = fused_matmul_q4(r.caps(), args, over)};
+  c.tolerance = {5e-5, 5e-5};
+  c.bindings = {{{"A"}, args.a}, {{"B_q4k"}, args.b}, output(r.lab, {"C"}, args.c)};
+  c.fields = matmul_fields(M, N, K);
+  c.fields.push_back({{"num_blocks_per_row"}, K / 256.0});
+  c.grid = groups(ceil_div(N, over.multicol ? 32 : 1), ceil_div(M, 4));
+  return c;
+}
+
+MigrationCase fused_matmul_rmsnorm_case(const Row& r) {
+  const auto over = r.over<FusedMatmulRmsNorm>();
+  const uint32_t N = over.small_n ? 200 : r.size(300, 2048), K = r.size(96, 2048);
+  FusedMatmulRmsNorm args{.x = r.lab.random({1, K}),
+                          .weight = r.lab.random({N, K}),
+                          .y = r.lab.output({1, N}),
+                          .transpose_b = true,
+                          .eps = 1e-5f};
+  const View norm_weight = r.lab.random({N}, 0.5f, 1.5f);
+  if (!over.phase1_only) args.norm_weight = norm_weight;
+  MigrationCase c{.setting = {}, .work = fused_matmul_rmsnorm(r.caps(), args, over)};
+  c.tolerance = {2e-5, 1e-4};
+  c.bindings = {{{"input"}, args.x},
+                {{"weight"}, args.weight},
+                {{"norm_weight"}, norm_weight},
+                output(r.lab, {"output"}, args.y),
+                {{"residual"}, r.lab.random({N})}};
+  c.fields = {{{"N"}, double(N)},
+              {{"K"}, double(K)},
+              {{"eps"}, double(args.eps)},
+              {{"has_residual"}, 0},
+              {{"transpose_b"}, 1}};
+  c.grid = groups(over.small_n || over.medium_n ? 1 : ceil_div(N, 4));
+  c.correction = r.is("main") ? 2 : 0;
+  return c;
+}
+
+// Blocks of files
+
+template <class Args>
+MigrationCase dequant_case(const Row& r,
+                           gpu::Work (*wrapper)(const gpu::Caps&, const Args&,
+                                                typename Args::Overrides),
+                           TensorType type) {
+  const auto over = r.over<Args>();
+  const uint32_t block = info(type).block_size, blocks = r.size(5, (1 << 24) / block);
+  const Args args{
+      .quantized = file_blocks(r.lab, type, blocks * block),
+      .y = r.lab.output({blocks * block}, over.f16_out ? gpu::Type::f16 : gpu::Type::f32),
+      .num_blocks = blocks};
+  MigrationCase c{.setting = {}, .work = wrapper(r.caps(), args, over)};
+  c.tolerance = over.f16_out ? f16_storage : Tolerance{};
+  c.bindings = {{{"quantized"}, args.quantized}, output(r.lab, {"output"}, args.y)};
+  c.grid = groups(blocks);
+  c.fields = {{{"num_blocks"}, double(blocks)},
+              {{"output_offset"}, 0},
+              {{"workgroups_x"}, double(gpu::fold(blocks)[0])}};
+  if (r.row.file == "dequant_subgroup.wgsl") c.correction = 4;
+  if (r.row.file == "dequant_shared.wgsl" && over.f16_out) c.correction = 5;
+  return c;
+}
+MigrationCase dequant_q4k_case(const Row& r) {
+  return dequant_case<DequantQ4K>(r, dequant_q4k, TensorType::q4_k);
+}
+MigrationCase dequant_q6k_case(const Row& r) {
+  return dequant_case<DequantQ6K>(r, dequant_q6k, TensorType::q6_k);
+}
+MigrationCase dequant_q8_0_case(const Row& r) {
+  return dequant_case<DequantQ80>(r, dequant_q8_0, TensorType::q8_0);
+}
+
+MigrationCase dequant_mxfp4_case(const Row& r) {
+  const auto over = r.over<DequantMxfp4>();
+  const uint32_t rows = r.size(6, 2048), cols = r.size(96, 4096), experts = over.expert ? 3 : 1;
+  const uint32_t all = experts * rows * cols, total = rows * cols;
+  const DequantMxfp4 args{
+      .blocks = r.lab.words({all / 8}, [](size_t i) { return uint32_t(i * 2654435761u); }),
+      .scales = r.lab.words({(all / 32 + 3) / 4}, [](size_t) { return 0x7f807d7eu; }),
+      .y = r.lab.output({rows, cols}),
+      .expert_idx = experts - 1,
+      .num_experts = experts};
+  MigrationCase c{.setting = {}, .work = dequant_mxfp4(r.caps(), args, over)};
+  c.bindings = {
+      {{"blocks"}, args.blocks}, {{"scales"}, args.scales}, output(r.lab, {"output"}, args.y)};
+  c.fields = {{{"total_elements", "total_output"}, double(total)},
+              {{"num_groups"}, over.expert ? cols / 32.0 : total / 32.0},
+              {{"group_size"}, 32},
+              {{"row_stride"}, double(cols)},
+              {{"expert_idx"}, double(args.expert_idx)},
+              {{"num_experts"}, double(experts)},
+              {{"out_dim"}, double(rows)}};
+  c.grid = lanes(total, over.use_vec4 ? 4 : 1);
+  return c;
+}
+
+// Experts
+
+MigrationCase topk_case(const Row& r) {
+  const auto over = r.over<TopK>();
+  const uint32_t tokens = r.size(9, 4096), experts = over.small_k ? 8 : r.size(60, 128),
+                 top_k = over.small_k ? 2 : 8;
+  const TopK args{.x = over.fused_softmax ? r.lab.random({tokens, experts}, -4, 4)
+                                          : r.lab.random({tokens, experts}, 0, 1),
+                  .indices = r.lab.output({tokens, top_k}, gpu::Type::u32),
+                  .weights = r.lab.output({tokens, top_k}),
+                  .softmax = over.fused_softmax,
+                  .normalize = true};
+  MigrationCase c{.setting = {}, .work = topk(r.caps(), args, over)};
+  c.bindings = {{{"probs", "logits", "input"}, args.x},
+                output(r.lab, {"out_indices"}, args.indices),
+                output(r.lab, {"out_weights"}, args.weights)};
+  c.fields = {{{"num_tokens"}, double(tokens)},
+              {{"num_experts"}, double(experts)},
+              {{"top_k"}, double(top_k)},
+              {{"normalize"}, 1}};
+  c.grid = over.small_k ? lanes(tokens) : groups(tokens);
+  return c;
+}
+
+// Which experts the tokens have: never one twice.
+View expert_choice(Lab& lab, uint32_t tokens, uint32_t top_k, uint32_t experts) {
+  return lab.words({tokens, top_k},
+                   [=](size_t i) { return uint32_t((i / top_k * 7 + i % top_k * 3) % experts); });
+}
+
+MigrationCase moe_gather_case(const Row& r) {
+  const auto over = r.over<MoeGather>();
+  const uint32_t tokens = r.size(9, 512), hidden = r.size(36, 2048), experts = r.size(7, 128),
+                 top_k = 2, rows = experts * tokens;
+  const MoeGather args{.hidden = r.lab.random({tokens, hidden}),
+                       .expert_indices = expert_choice(r.lab, tokens, top_k, experts),
+                       .gathered = r.lab.output({experts, tokens, hidden}),
+                       .token_counts = r.lab.output({experts}, gpu::Type::u32),
+                       .token_map = r.lab.output({rows, 2}, gpu::Type::u32),
+                       .token_offsets = r.lab.output({tokens, top_k}, gpu::Type::u32),
+                       .row_experts = r.lab.output({rows}, gpu::Type::u32),
+                       .max_tokens_per_expert = tokens};
+  const bool gathers = r.is("gather_tokens") || r.is("gather_tokens_vec4"),
+             vec4 = r.is("gather_tokens_vec4");
+  MigrationCase c;
+  if (gathers) c.work = moe_gather(r.caps(), args, "count_and_map", over);
+  c.work += moe_gather(r.caps(), args, r.row.entry, over);
+  c.tolerance = exact;
+  c.bindings = {{{"hidden_states"}, args.hidden}, {{"expert_indices"}, args.expert_indices}};
+  const View zeros = r.lab.words({experts}, [](size_t) { return 0u; });
+  const OldBinding gathered = output(r.lab, {"gathered"}, args.gathered);
+  if (gathers) {
+    c.bindings.insert(
+        c.bindings.end(),
+        {gathered, {{"token_counts"}, args.token_counts}, {{"token_map"}, args.token_map}});
+  } else {
+    c.bindings.push_back({{"token_counts"}, zeros, args.token_counts});
+    c.bindings.push_back(output(r.lab, {"token_map"}, args.token_map));
+    c.bindings.push_back(r.is("gather_single_pass") ? gathered
+                                                    : OldBinding{{"gathered"}, gathered.view});
+  }
+  c.fields = {{{"num_tokens"}, double(tokens)},
+              {{"hidden_size"}, double(hidden)},
+              {{"num_experts"}, double(experts)},
+              {{"top_k"}, double(top_k)},
+              {{"max_tokens_per_expert"}, double(tokens)},
+              {{"threads_per_row"}, vec4 ? hidden / 4.0 : double(hidden)}};
+  c.grid = gathers ? lanes(uint64_t(rows) * hidden, vec4 ? 4 : 1)
+                   : lanes(uint64_t(tokens) * (r.is("count_and_map") ? top_k : hidden));
+  c.correction = 8;
+  return c;
+}
+
+MigrationCase scatter_add_case(const Row& r) {
+  const auto over = r.over<ScatterAdd>();
+  const uint32_t tokens = r.size(9, 512), hidden = r.size(36, 2048), experts = r.size(7, 64),
+                 top_k = 2;
+  const bool accumulate = r.param("accumulate") != 0;
+  ScatterAdd args{
+      .expert_outputs = {},
+      .weights = r.lab.random({tokens, top_k}, 0, 1),
+      .output = accumulate ? r.lab.random({tokens, hidden}) : r.lab.output({tokens, hidden}),
+      .accumulate = accumulate};
+  const View indices = expert_choice(r.lab, tokens, top_k, experts);
+  if (over.dynamic_layout) {
+    args.expert_outputs = r.lab.random({tokens * top_k, hidden});
+    args.token_offsets = r.lab.words(
+        {tokens, top_k}, [=](size_t i) { return uint32_t((i * 5 + 3) % (tokens * top_k)); });
+  } else {
+    args.expert_outputs = r.lab.random({experts, tokens, hidden});
+    args.indices = indices;
+  }
+  MigrationCase c{.setting = {}, .work = scatter_add(r.caps(), args, over)};
+  c.bindings = {{{"expert_outputs"}, args.expert_outputs},
+                {{"indices"}, indices},
+                {{"weights"}, args.weights},
+                {{"token_offsets"}, args.token_offsets},
+                accumulate ? in_place(r.lab, {"output"}, args.output)
+                           : output(r.lab, {"output"}, args.output)};
+  c.fields = {{{"num_tokens"}, double(tokens)},
+              {{"hidden_size"}, double(hidden)},
+              {{"top_k"}, double(top_k)},
+              {{"num_experts"}, double(experts)}};
+  c.grid = lanes(args.output.size(), over.use_vec4 ? 4 : 1);
+  return c;
+}
+
 // Small things
+
+MigrationCase bias_add_case(const Row& r) {
+  const uint32_t rows = r.size(5, 4096), dim = r.size(130, 4096);
+  const BiasAdd args{.bias = r.lab.random({dim}), .data = r.lab.random({rows, dim})};
+  MigrationCase c{.setting = {}, .work = bias_add(r.caps(), args, r.over<BiasAdd>())};
+  c.bindings = {in_place(r.lab, {"data"}, args.data), {{"bias"}, args.bias}};
+  c.fields = {
+      {{"num_tokens"}, double(rows)}, {{"dim"}, double(dim)}, {{"data_offset", "bias_offset"}, 0}};
+  c.grid = lanes(args.data.size());
+  return c;
+}
+
+// Conversions: of x to y; the old uniforms count elements by either name.
+MigrationCase conversion_case(const Row& r, gpu::Work work, const View& x, const View& y,
+                              uint32_t per_lane) {
+  MigrationCase c{.setting = {}, .work = std::move(work)};
+  c.tolerance = y.type == gpu::Type::f16 ? f16_storage : exact;
+  c.bindings = {{{"input"}, x}, output(r.lab, {"output"}, y)};
+  c.fields = {{{"size", "num_elements"}, double(y.size())}, {{"input_offset", "output_offset"}, 0}};
+  c.grid = lanes(y.size(), per_lane);
+  return c;
+}
+MigrationCase cast_f32_to_f16_case(const Row& r) {
+  const uint32_t n = r.size(1021, 1 << 24);
+  const CastF32ToF16 args{.x = r.lab.random({n}, -9, 9), .y = r.lab.output({n}, gpu::Type::f16)};
+  return conversion_case(r, cast_f32_to_f16(r.caps(), args, r.over<CastF32ToF16>()), args.x, args.y,
+                         1);
+}
+// Random numbers as bf16, two a word.
+View bf16_pairs(Lab& lab, uint32_t n) {
+  return lab.words({(n + 1) / 2}, [](size_t i) {
+    return 0x3f003f80u ^ (uint32_t(i * 2654435761u) & 0x80ff80ffu);
+  });
+}
+MigrationCase bf16_to_f32_case(const Row& r) {
+  const uint32_t n = r.size(1022, 1 << 24);
+  const auto over = r.over<Bf16ToF32>();
+  const Bf16ToF32 args{.x = bf16_pairs(r.lab, n), .y = r.lab.output({n})};
+  return conversion_case(r, bf16_to_f32(r.caps(), args, over), args.x, args.y, over.single ? 1 : 2);
+}
+MigrationCase bf16_to_f16_case(const Row& r) {
+  const uint32_t n = r.size(1022, 1 << 24);
+  const Bf16ToF16 args{.x = bf16_pairs(r.lab, n), .y = r.lab.output({n}, gpu::Type::f16)};
+  return conversion_case(r, bf16_to_f16(r.caps(), args, r.over<Bf16ToF16>()), args.x, args.y, 2);
+}
 
 MigrationCase gather_case(const Row& r) {
   const auto over = r.over<Gather>();
@@ -569,22 +923,41 @@ const std::map<std::string_view, MigrationCase (*)(const Row&)>& makers() {
   static const std::map<std::string_view, MigrationCase (*)(const Row&)> all = {
       {"attention_decode", attention_decode_case},
       {"attention_prefill", attention_prefill_case},
+      {"attention_streaming", attention_streaming_case},
+      {"bf16_to_f16", bf16_to_f16_case},
+      {"bf16_to_f32", bf16_to_f32_case},
+      {"bias_add", bias_add_case},
+      {"cast_f32_to_f16", cast_f32_to_f16_case},
       {"check_stop", check_stop_case},
+      {"dequant_mxfp4", dequant_mxfp4_case},
+      {"dequant_q4k", dequant_q4k_case},
+      {"dequant_q6k", dequant_q6k_case},
+      {"dequant_q8_0", dequant_q8_0_case},
       {"fused_ffn", fused_ffn_case},
+      {"fused_matmul_q4", fused_matmul_q4_case},
+      {"fused_matmul_rmsnorm", fused_matmul_rmsnorm_case},
+      {"fused_swiglu", fused_swiglu_case},
       {"gather", gather_case},
+      {"gelu", gelu_case},
       {"matmul", matmul_case},
       {"matmul_gemv", matmul_gemv_case},
       {"matmul_gemv_residual", matmul_gemv_residual_case},
+      {"moe_gather", moe_gather_case},
+      {"relu", relu_case},
       {"residual", residual_case},
       {"rmsnorm", rmsnorm_case},
+      {"rope_compute", rope_compute_case},
       {"rope_init", rope_init_case},
       {"rope_precomputed", rope_precomputed_case},
       {"sample_argmax", sample_argmax_case},
       {"sample_topk", sample_topk_case},
       {"scale", scale_case},
+      {"scatter_add", scatter_add_case},
       {"silu", silu_case},
       {"softmax", softmax_case},
+      {"softmax_log", softmax_log_case},
       {"split_qkv", split_qkv_case},
+      {"topk", topk_case},
   };
   return all;
 }

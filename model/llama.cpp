@@ -221,7 +221,7 @@ gpu::Work Llama::mixture(const Layer& l, const gpu::View& h) const {
                                  .int8_activations = int8,
                                  .experts = experts,
                                  .num_experts = c.experts});
-    work += silu(caps, {.input = gate_up, .y = ffn, .layout = Silu::Layout::row_split});
+    work += silu(caps, {.input = gate_up, .y = ffn, .layout = GateLayout::row_split});
   }
   // out = down projection [rows, dim]; h += its rows, weighted [tokens, dim]
   work += matmul_gemv(caps, {.x = ffn,
