@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 
 #include "base/test_errors.hpp"
 #include "base/test_files.hpp"
@@ -75,6 +77,43 @@ TEST(Mixture, a_step_is_recorded_once_and_its_experts_are_chosen_on_the_device) 
   const auto after = engine.device().counts();
   EXPECT_EQ(after.bind_groups, before.bind_groups);
   EXPECT_EQ(after.pipelines, before.pipelines);
+}
+
+TEST(Mixture, a_step_and_a_prefill_run_the_kernels_of_experts) {
+  Engine engine({.model = tiny});
+  for (const gpu::Work& work : {engine.model().decode(), engine.model().prefill(40, 0, true)})
+    for (const std::string_view name : {"topk", "moe_gather", "scatter_add"})
+      EXPECT_TRUE(std::ranges::any_of(work.dispatches, [&](const gpu::Dispatch& d) {
+        return d.kernel->name == name;
+      })) << name;
+}
+
+// Also more than two of more than eight experts, for which topk has another form.
+TEST(Mixture, random_weights_of_a_shape_without_a_file) {
+  const Config shape{.name = "twelve",
+                     .vocab = 64,
+                     .dim = 64,
+                     .layers = 2,
+                     .heads = 2,
+                     .kv_heads = 1,
+                     .head_dim = 32,
+                     .rotary_dim = 32,
+                     .ffn = 96,
+                     .experts = 12,
+                     .experts_used = 3,
+                     .context = 64};
+  Engine engine({.model = {}, .options = {.f32_kv = true}}, shape, TensorType::q8_0, false);
+  std::vector<uint32_t> tokens(20);
+  for (uint32_t i = 0; i < 20; ++i) tokens[i] = i * 37 % 64;
+  const std::vector<uint32_t> rows = {19};
+  const std::vector<float> steps = engine.logits(tokens, rows, 1),
+                           whole = engine.logits(tokens, rows, 20);
+  float largest = 0;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    ASSERT_NEAR(whole[i], steps[i], 1e-4) << i;
+    largest = std::max(largest, std::abs(steps[i]));
+  }
+  EXPECT_GT(largest, 1e-3);
 }
 
 TEST(Mixture, a_step_reads_the_weights_of_the_experts_that_are_used_alone) {
