@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -611,6 +612,13 @@ std::vector<double> Device::time(const Recording& recording, uint32_t repeats) {
   impl_->check();
   if (!impl_->caps.timestamps) fail("{} has no timestamp queries", impl_->caps.name);
   require(repeats > 0, "a median of {} repeats", repeats);
+  // An idle GPU has slowed its clock down, to a sixth on an H100, and takes a while to come back.
+  const auto start = std::chrono::steady_clock::now();
+  while (!impl_->caps.cpu &&
+         std::chrono::steady_clock::now() - start < std::chrono::milliseconds(100)) {
+    for (int i = 0; i < 8; ++i) submit(recording);
+    finish();
+  }
   const uint32_t n = uint32_t(recording.steps_.size());
   constexpr uint32_t batch = 2048;  // passes whose two timestamps fit one query set of 4096
   std::vector<std::vector<double>> samples(n);

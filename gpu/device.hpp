@@ -111,7 +111,8 @@ class Device {
   void finish();
 
   // Runs the recording `repeats` times, each dispatch in a pass of its own; median microseconds
-  // each. Throws Error on a device without timestamps.
+  // each. A GPU is kept busy with it first, until its clock is up. Throws Error on a device without
+  // timestamps.
   std::vector<double> time(const Recording& recording, uint32_t repeats);
   // Runs the dispatch's CPU twin on copies of its buffers and writes the results back.
   void run_twin(const Dispatch& dispatch);

@@ -209,7 +209,7 @@ MigrationCase attention_streaming_case(const Row& r) {
 // Activations
 
 MigrationCase silu_case(const Row& r) {
-  const uint32_t rows = 3, dim = r.size(340, 1 << 22);
+  const uint32_t rows = 3, dim = r.size(340, 1 << 20);
   const auto layout = GateLayout(uint32_t(r.param("layout")));
   const bool separate = layout == GateLayout::separate, inplace = r.param("inplace") != 0;
   const auto x = [&](uint32_t cols) { return r.lab.random({rows, cols}, -8, 8); };
@@ -236,7 +236,7 @@ MigrationCase silu_case(const Row& r) {
 }
 
 MigrationCase gelu_case(const Row& r) {
-  const uint32_t rows = 3, dim = r.size(340, 1 << 22);
+  const uint32_t rows = 3, dim = r.size(340, 1 << 20);
   const auto layout = GateLayout(uint32_t(r.param("layout")));
   const bool separate = layout == GateLayout::separate;
   const auto x = [&](uint32_t cols) { return r.lab.random({rows, cols}, -8, 8); };
@@ -254,7 +254,7 @@ MigrationCase gelu_case(const Row& r) {
 }
 
 MigrationCase relu_case(const Row& r) {
-  const uint32_t n = r.size(1021, 1 << 24);
+  const uint32_t n = r.size(1021, 1 << 22);
   const Relu args{
       .x = r.lab.random({n}), .y = r.lab.output({n}), .leaky_alpha = float(r.param("leaky_alpha"))};
   MigrationCase c{.setting = {}, .work = relu(r.caps(), args, r.over<Relu>())};
@@ -623,7 +623,7 @@ MigrationCase dequant_case(const Row& r,
                                                 typename Args::Overrides),
                            TensorType type) {
   const auto over = r.over<Args>();
-  const uint32_t block = info(type).block_size, blocks = r.size(5, (1 << 24) / block);
+  const uint32_t block = info(type).block_size, blocks = r.size(5, (1 << 22) / block);
   const Args args{
       .quantized = file_blocks(r.lab, type, blocks * block),
       .y = r.lab.output({blocks * block}, over.f16_out ? gpu::Type::f16 : gpu::Type::f32),
@@ -804,7 +804,7 @@ MigrationCase conversion_case(const Row& r, gpu::Work work, const View& x, const
   return c;
 }
 MigrationCase cast_f32_to_f16_case(const Row& r) {
-  const uint32_t n = r.size(1021, 1 << 24);
+  const uint32_t n = r.size(1021, 1 << 22);
   const CastF32ToF16 args{.x = r.lab.random({n}, -9, 9), .y = r.lab.output({n}, gpu::Type::f16)};
   return conversion_case(r, cast_f32_to_f16(r.caps(), args, r.over<CastF32ToF16>()), args.x, args.y,
                          1);
@@ -816,13 +816,13 @@ View bf16_pairs(Lab& lab, uint32_t n) {
   });
 }
 MigrationCase bf16_to_f32_case(const Row& r) {
-  const uint32_t n = r.size(1022, 1 << 24);
+  const uint32_t n = r.size(1022, 1 << 22);
   const auto over = r.over<Bf16ToF32>();
   const Bf16ToF32 args{.x = bf16_pairs(r.lab, n), .y = r.lab.output({n})};
   return conversion_case(r, bf16_to_f32(r.caps(), args, over), args.x, args.y, over.single ? 1 : 2);
 }
 MigrationCase bf16_to_f16_case(const Row& r) {
-  const uint32_t n = r.size(1022, 1 << 24);
+  const uint32_t n = r.size(1022, 1 << 22);
   const Bf16ToF16 args{.x = bf16_pairs(r.lab, n), .y = r.lab.output({n}, gpu::Type::f16)};
   return conversion_case(r, bf16_to_f16(r.caps(), args, r.over<Bf16ToF16>()), args.x, args.y, 2);
 }
@@ -850,7 +850,7 @@ MigrationCase gather_case(const Row& r) {
 }
 
 MigrationCase residual_case(const Row& r) {
-  const uint32_t n = r.size(1021, 1 << 24);
+  const uint32_t n = r.size(1021, 1 << 22);
   const bool inplace = r.param("inplace") != 0;
   AddResidual args{.b = r.lab.random({n}),
                    .y = inplace ? r.lab.random({n}) : r.lab.output({n}),
@@ -866,7 +866,7 @@ MigrationCase residual_case(const Row& r) {
 }
 
 MigrationCase scale_case(const Row& r) {
-  const uint32_t n = r.size(1021, 1 << 24);
+  const uint32_t n = r.size(1021, 1 << 22);
   const bool inplace = r.param("inplace") != 0;
   Scale args{.y = inplace ? r.lab.random({n}) : r.lab.output({n}), .scale = 0.75f};
   if (!inplace) args.x = r.lab.random({n});

@@ -33,7 +33,9 @@ GemvChoice choose_gemv(const gpu::Caps& caps, uint32_t rows) {
   if (caps.variant.subgroups)
     return {.subgroups = true,
             .multicol = false,
-            .shape = {.workgroup_size = 256, .rows = 2, .chunk = 64}};
+            .shape = {.workgroup_size = 256,
+                      .rows = 2,
+                      .chunk = 64}};  // 128 leaves room for fewer workgroups, and is slower
   return {.subgroups = false,
           .multicol = true,
           .shape = {.workgroup_size = 64, .rows = 2, .chunk = 64, .team = 8}};

@@ -6,11 +6,12 @@
 // fn team_lanes() -> u32, of overrides alone: the lanes that share a row, 0 for a subgroup's.
 //
 // A team of lanes owns ROWS rows, whose weights share what is read of x; its lane t takes blocks t, t + lanes, …
-// of them. The vector is stored block-last, so that neighbouring lanes read neighbouring words. With USE_SUBGROUPS and
-// a lane a team, a subgroup's lanes want the same block of the vector at once: each reads a part and passes it on.
+// of them, or, of a float type, 16 bytes t, t + lanes, … so that neighbouring lanes read neighbouring words of W. The vector
+// is stored so that they do of it, too. With USE_SUBGROUPS and a lane a team, a subgroup's lanes want the same block of the
+// vector at once: each reads a part and passes it on.
 struct Vector { cols: u32, row_blocks: u32, start: u32, eps: f32 }  // start: its first element in x, a multiple of 4
 
-var<workgroup> staged: array<vec4f, select(1, 8 * CHUNK, !INT8_ACTIVATIONS)>;       // [8, CHUNK] four elements
+var<workgroup> staged: array<vec4f, select(1, 8 * CHUNK, !INT8_ACTIVATIONS)>;       // [8 * CHUNK] four elements, at staged_place
 var<workgroup> staged_sum: array<f32, select(1, 2 * CHUNK, !INT8_ACTIVATIONS)>;    // [2, CHUNK] of 16 elements each
 var<workgroup> staged_int8: array<vec4u, select(1, 2 * CHUNK, INT8_ACTIVATIONS)>;   // [2, CHUNK] 16 int8
 var<workgroup> staged_scale: array<vec2f, select(1, 2 * CHUNK, INT8_ACTIVATIONS)>;  // [2, CHUNK] {scale, scale * their sum}
@@ -41,6 +42,17 @@ fn element4(v: Vector, scale: f32, col: u32) -> vec4f {
   return inside(v, e, col);
 }
 
+// Whether lanes share the blocks of a row 16 bytes by 16 bytes, and how many of these a block of a float type has.
+fn in_pieces() -> bool { return (weight_type() <= BF16) & (team_lanes() != 1); }
+fn block_pieces() -> u32 { return select(4u, 8u, weight_type() == F32); }
+
+// Where the i-th four of the staged elements are.
+fn staged_place(i: u32) -> u32 {
+  if (!in_pieces()) { return (i & 7) * CHUNK + (i >> 3); }
+  if (weight_type() == F32) { return i; }
+  return (i & 1) * 4 * CHUNK + (i >> 1);
+}
+
 // Stages blocks first to first + CHUNK of the vector. Barriers on both sides are the caller's.
 fn stage(v: Vector, scale: f32, first: u32, at: Lane) {
   for (var half = at.lane; half < 2 * min(CHUNK, v.row_blocks - first); half += WORKGROUP_SIZE) {
@@ -54,7 +66,7 @@ fn stage(v: Vector, scale: f32, first: u32, at: Lane) {
       staged_int8[h * CHUNK + block] = rounded.q;
       staged_scale[h * CHUNK + block] = rounded.scale;
     } else {
-      for (var j = 0u; j < 4; j++) { staged[(4 * h + j) * CHUNK + block] = e[j]; }
+      for (var j = 0u; j < 4; j++) { staged[staged_place(4 * half + j)] = e[j]; }
       let sum = e[0] + e[1] + e[2] + e[3];
       staged_sum[h * CHUNK + block] = sum.x + sum.y + sum.z + sum.w;
     }
@@ -123,6 +135,17 @@ fn block_dot(at: Place, x: Staged) -> f32 {
   return dot(block.scale, sum) + dot(block.offset, x.s.xy);
 }
 
+// Piece `piece` of a row's blocks from `first` on, of a float type, times its elements of the vector.
+fn piece_dot(row: u32, first: u32, row_blocks: u32, piece: u32, low: vec4f, high: vec4f) -> f32 {
+  let n = block_pieces();
+  let q = quants[place_of(row, first + piece / n, row_blocks).block * n + piece % n];
+  if (weight_type() == F32) { return dot(bitcast<vec4f>(q), low); }
+  if (weight_type() == F16) {
+    return dot(vec4f(unpack2x16float(q.x), unpack2x16float(q.y)), low) + dot(vec4f(unpack2x16float(q.z), unpack2x16float(q.w)), high);
+  }
+  return dot(vec4f(bf16_pair(q.x), bf16_pair(q.y)), low) + dot(vec4f(bf16_pair(q.z), bf16_pair(q.w)), high);
+}
+
 // Which team of its workgroup a lane is in, and its place there.
 struct Team { index: u32, lane: u32, lanes: u32 }
 
@@ -167,6 +190,17 @@ fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, team: Team, at: Lane) 
         let x = share_staged(s, at);
         for (var r = 0u; r < ROWS; r++) {
           sums[r] += block_dot(place_of(min(first_row + r, rows - 1), first + s, v.row_blocks), x);
+        }
+      }
+      continue;
+    }
+    if (in_pieces()) {
+      for (var t = team.lane; t < count * block_pieces(); t += team.lanes) {
+        let low = staged[t];
+        var high = vec4f();
+        if (weight_type() != F32) { high = staged[4 * CHUNK + t]; }
+        for (var r = 0u; r < ROWS; r++) {
+          sums[r] += piece_dot(min(first_row + r, rows - 1), first, v.row_blocks, t, low, high);
         }
       }
       continue;
