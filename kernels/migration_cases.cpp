@@ -454,8 +454,7 @@ MigrationCase softmax_log_case(const Row& r) {
 
 MigrationCase rmsnorm_case(const Row& r) {
   const auto over = r.over<RmsNorm>();
-  const uint32_t rows = r.size(3, 4096),
-                 cols = over.small_size ? 200 : r.size(900, over.cache_input ? 2048 : 4096);
+  const uint32_t rows = r.size(3, 4096), cols = over.small_size ? 200 : r.size(900, 4096);
   const auto has_residual = Residual(uint32_t(r.param("has_residual")));
   RmsNorm args{.x = r.lab.random({rows, cols}),
                .weight = r.lab.random({cols}, 0.5f, 1.5f),

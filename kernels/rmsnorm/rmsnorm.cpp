@@ -12,7 +12,11 @@ const gpu::Kernel rmsnorm_kernel =
 gpu::Work rmsnorm(const gpu::Caps& caps, const RmsNorm& a) {
   RmsNorm::Overrides over;
   over.small_size = a.x.cols() <= over.workgroup_size;
-  over.cache_input = !over.small_size && a.x.cols() <= over.cache_size;
+  // Wide rows stay in registers where the device has the lanes for them.
+  while (16 * over.workgroup_size < a.x.cols() && 2 * over.workgroup_size <= caps.max_invocations)
+    over.workgroup_size *= 2;
+  over.cache_input = !over.small_size && a.x.cols() <= 16 * over.workgroup_size;
+  if (!over.cache_input) over.workgroup_size = 256;
   return rmsnorm(caps, a, over);
 }
 
@@ -29,8 +33,8 @@ gpu::Work rmsnorm(const gpu::Caps&, const RmsNorm& a, RmsNorm::Overrides over) {
           a.prenorm, a.x);
   require(!over.small_size || cols <= over.workgroup_size,
           "rmsnorm: SMALL_SIZE takes {} columns, x is {}", over.workgroup_size, a.x);
-  require(!over.cache_input || cols <= over.cache_size,
-          "rmsnorm: CACHE_INPUT holds {} columns, x is {}", over.cache_size, a.x);
+  require(!over.cache_input || cols <= 16 * over.workgroup_size,
+          "rmsnorm: CACHE_INPUT holds {} columns, x is {}", 16 * over.workgroup_size, a.x);
 
   return gpu::Dispatch{.kernel = &rmsnorm_kernel,
                        .constants = gpu::constants(over),

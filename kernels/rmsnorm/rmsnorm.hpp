@@ -19,13 +19,11 @@ struct RmsNorm {
     uint32_t workgroup_size = 256;
     bool small_size = false;
     bool cache_input = false;
-    uint32_t cache_size = 2048;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u});
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
       v("SMALL_SIZE", small_size, {false, true});
       v("CACHE_INPUT", cache_input, {false, true});
-      v("CACHE_SIZE", cache_size, {1024u, 2048u});
     }
     std::string_view refusal() const {
       return small_size && cache_input

@@ -1,15 +1,16 @@
 // rmsnorm.wgsl: y = x / sqrt(mean(x^2) + eps) * weight, row by row.
 //
-// One workgroup per row; sums in f32. Any cols. Grid: rows, folded into (x, y) beyond 65535.
+// One workgroup per row, sixteen elements a lane at a time; sums in f32. Any cols. Grid: rows, folded into (x, y)
+// beyond 65535.
 // Replaces main, rmsnorm_small, rmsnorm_with_prenorm and rmsnorm_inplace_residual of the old rmsnorm.wgsl.
 
 #import lane
 #import reduce
+#import columns
 
 override WORKGROUP_SIZE: u32 = 256;  // power of two
 override SMALL_SIZE: bool = false;   // cols <= WORKGROUP_SIZE: one element a lane, read once
-override CACHE_INPUT: bool = false;  // the row stays in workgroup memory between the two passes
-override CACHE_SIZE: u32 = 2048;     // f32 words of it; cols <= CACHE_SIZE
+override CACHE_INPUT: bool = false;  // cols <= 16 * WORKGROUP_SIZE: the row stays in registers between the two passes
 
 struct Params {
   rows: u32,
@@ -26,12 +27,65 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;        // [rows, cols]
 @group(0) @binding(5) var<storage, read_write> prenorm: array<f32>;  // [rows, cols], unwritten if output_prenorm == 0
 
-var<workgroup> cache: array<f32, select(1, CACHE_SIZE, CACHE_INPUT)>;
+fn x_at(i: vec4u) -> vec4f {
+  if (SMALL_SIZE) { return vec4f(x[i.x], 0, 0, 0); }
+  return vec4f(x[i.x], x[i.y], x[i.z], x[i.w]);
+}
 
-// What the norm is taken of.
-fn load_x(i: u32) -> f32 {
-  if (params.has_residual == 2) { return x[i] + residual[i]; }
-  return x[i];
+fn weight_at(i: vec4u) -> vec4f {
+  if (SMALL_SIZE) { return vec4f(weight[i.x], 0, 0, 0); }
+  return vec4f(weight[i.x], weight[i.y], weight[i.z], weight[i.w]);
+}
+
+fn residual_at(i: vec4u) -> vec4f {
+  if (SMALL_SIZE) { return vec4f(residual[i.x], 0, 0, 0); }
+  return vec4f(residual[i.x], residual[i.y], residual[i.z], residual[i.w]);
+}
+
+// What the norm is taken of, in four columns of the lane's.
+fn load(base: u32, start: u32, lane: u32) -> vec4f {
+  if (start >= params.cols) { return vec4f(); }
+  let i = base + bounded_columns(start, lane);
+  if (params.has_residual == 2) { return x_at(i) + residual_at(i); }
+  return x_at(i);
+}
+
+fn load_each(base: u32, start: u32, lane: u32) -> array<vec4f, 4> {
+  return array<vec4f, 4>(load(base, start, lane), load(base, start + 4 * WORKGROUP_SIZE, lane),
+                         load(base, start + 8 * WORKGROUP_SIZE, lane), load(base, start + 12 * WORKGROUP_SIZE, lane));
+}
+
+fn squares(v: vec4f, first: u32) -> f32 {
+  let w = select(vec4f(), v, columns(first) < vec4u(params.cols));
+  return dot(w, w);
+}
+
+fn normed(v: vec4f, scale: f32, base: u32, start: u32, lane: u32) -> vec4f {
+  if (start >= params.cols) { return vec4f(); }
+  let col = bounded_columns(start, lane);
+  let out = v * scale * weight_at(col);
+  if (params.has_residual == 1) { return out + residual_at(base + col); }
+  return out;
+}
+
+fn store(v: vec4f, base: u32, start: u32, lane: u32) {
+  if (start >= params.cols) { return; }
+  let col = columns(start + lane);
+  if (col.x < params.cols) { y[base + col.x] = v.x; }
+  if (SMALL_SIZE) { return; }
+  if (col.y < params.cols) { y[base + col.y] = v.y; }
+  if (col.z < params.cols) { y[base + col.z] = v.z; }
+  if (col.w < params.cols) { y[base + col.w] = v.w; }
+}
+
+fn store_prenorm(v: vec4f, base: u32, start: u32, lane: u32) {
+  if (start >= params.cols) { return; }
+  let col = columns(start + lane);
+  if (col.x < params.cols) { prenorm[base + col.x] = v.x; }
+  if (SMALL_SIZE) { return; }
+  if (col.y < params.cols) { prenorm[base + col.y] = v.y; }
+  if (col.z < params.cols) { prenorm[base + col.z] = v.z; }
+  if (col.w < params.cols) { prenorm[base + col.w] = v.w; }
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -40,21 +94,38 @@ fn main(group: Group, at: Lane) {
   if (row >= params.rows) { return; }  // uniform: a whole workgroup leaves together
   let base = row * params.cols;
 
-  var v = 0.0;
+  // Lanes take four columns, a workgroup apart, four times: loads enough in flight, with constant indices.
+  var v = array<vec4f, 4>();
   var sum = 0.0;
-  for (var col = at.lane; col < params.cols; col += WORKGROUP_SIZE) {
-    v = load_x(base + col);
-    if (CACHE_INPUT) { cache[col] = v; }
-    sum += v * v;
+  for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
+    v = load_each(base, start, at.lane);
+    let first = start + at.lane;
+    sum += (squares(v[0], first) + squares(v[1], first + 4 * WORKGROUP_SIZE)) +
+           (squares(v[2], first + 8 * WORKGROUP_SIZE) + squares(v[3], first + 12 * WORKGROUP_SIZE));
   }
   let scale = inverseSqrt(workgroup_sum(sum, at) / f32(params.cols) + params.eps);
 
-  for (var col = at.lane; col < params.cols; col += WORKGROUP_SIZE) {
-    let i = base + col;
-    if (CACHE_INPUT) { v = cache[col]; } else if (!SMALL_SIZE) { v = load_x(i); }
-    if (params.output_prenorm != 0) { prenorm[i] = v; }
-    var out = v * scale * weight[col];
-    if (params.has_residual == 1) { out += residual[i]; }
-    y[i] = out;
+  for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
+    if (!CACHE_INPUT) {
+      if (!SMALL_SIZE) { v = load_each(base, start, at.lane); }
+    }
+    let second = start + 4 * WORKGROUP_SIZE;
+    let third = start + 8 * WORKGROUP_SIZE;
+    let fourth = start + 12 * WORKGROUP_SIZE;
+    if (params.output_prenorm != 0) {
+      store_prenorm(v[0], base, start, at.lane);
+      store_prenorm(v[1], base, second, at.lane);
+      store_prenorm(v[2], base, third, at.lane);
+      store_prenorm(v[3], base, fourth, at.lane);
+    }
+    // All reads before the first write.
+    let a = normed(v[0], scale, base, start, at.lane);
+    let b = normed(v[1], scale, base, second, at.lane);
+    let c = normed(v[2], scale, base, third, at.lane);
+    let d = normed(v[3], scale, base, fourth, at.lane);
+    store(a, base, start, at.lane);
+    store(b, base, second, at.lane);
+    store(c, base, third, at.lane);
+    store(d, base, fourth, at.lane);
   }
 }

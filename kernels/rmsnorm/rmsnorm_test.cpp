@@ -12,7 +12,11 @@ KERNEL_TEST(rmsnorm) {
                             {2u, 256u},
                             {2u, 257u},
                             {3u, 1153u},
-                            {1u, 2049u},
+                            {3u, 1024u},
+                            {2u, 1025u},
+                            {2u, 4096u},
+                            {1u, 4097u},
+                            {1u, 9001u},
                             {65'537u, 8u}})
     for (Residual has_residual : {Residual::none, Residual::after, Residual::before}) {
       if (rows > 65'000 && has_residual != Residual::none)
@@ -26,6 +30,7 @@ KERNEL_TEST(rmsnorm) {
           .has_residual = has_residual};
       lab.every<RmsNorm::Overrides>(rmsnorm_kernel,
                                     [&](auto over) { return rmsnorm(lab.caps(), args, over); });
+      if (cols > 4096) lab.check(rmsnorm(lab.caps(), args));  // wider workgroups, where there are
     }
 
   // One large element among small ones, and a row of zeros, which eps keeps finite.
@@ -39,6 +44,12 @@ KERNEL_TEST(rmsnorm) {
                                 [&](auto over) { return rmsnorm(lab.caps(), outlier, over); });
   lab.check(rmsnorm(lab.caps(), outlier));
 
+  lab.refuses("CACHE_INPUT holds 1024 columns", [&] {
+    return rmsnorm(
+        lab.caps(),
+        {.x = lab.output({1, 1025}), .weight = lab.output({1025}), .y = lab.output({1, 1025})},
+        {.workgroup_size = 64, .cache_input = true});
+  });
   lab.refuses("weight is", [&] {
     return rmsnorm(lab.caps(), {.x = outlier.x, .weight = outlier.y, .y = outlier.y});
   });

@@ -1,0 +1,11 @@
+// columns.wgsl: four columns a lane of a row, a workgroup apart, so that lanes read and write side by side.
+//
+// Needs: override WORKGROUP_SIZE; params.cols, not 0.
+fn columns(first: u32) -> vec4u { return first + vec4u(0, WORKGROUP_SIZE, 2 * WORKGROUP_SIZE, 3 * WORKGROUP_SIZE); }
+
+// To load without branches, so that the device keeps them in flight together: in place of columns beyond the row one
+// of the lane's own, which no other writes meanwhile; the row's last where it has none.
+fn bounded_columns(start: u32, lane: u32) -> vec4u {
+  let col = columns(start + lane);
+  return select(vec4u(min(lane, params.cols - 1)), col, col < vec4u(params.cols));
+}
