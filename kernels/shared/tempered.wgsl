@@ -8,3 +8,8 @@ fn weight(value: f32, top: f32) -> f32 {
   let t = 0.5 * params.temperature;
   return exp(max(0.5 * value - 0.5 * top, -200.0 * t) / t);
 }
+
+fn weights(values: vec4f, top: f32) -> vec4f {
+  let t = 0.5 * params.temperature;
+  return exp(max(0.5 * values - 0.5 * top, vec4f(-200.0 * t)) / t);
+}

@@ -10,9 +10,12 @@ const gpu::Kernel softmax_kernel = gpu::kernel<Softmax>("softmax", {in, out}, so
 
 gpu::Work softmax(const gpu::Caps& caps, const Softmax& a) {
   const uint32_t cols = a.y.cols();
+  uint32_t lanes = cols <= 64 ? 64 : 256;
+  // Wide rows stay in registers where the device has the lanes for them.
+  while (16 * lanes < cols && 2 * lanes <= caps.max_invocations) lanes *= 2;
+  const bool kept = cols <= 16 * lanes;
   return softmax(
-      caps, a,
-      {.workgroup_size = cols <= 64 ? 64u : 256u, .small_size = cols <= 256, .online = cols > 256});
+      caps, a, {.workgroup_size = kept ? lanes : 256, .small_size = cols <= 256, .online = !kept});
 }
 
 gpu::Work softmax(const gpu::Caps&, const Softmax& a, Softmax::Overrides over) {

@@ -1,11 +1,13 @@
 // softmax.wgsl: y = softmax(x / temperature), row by row.
 //
 // A row of which no element exceeds -3.0e38, fully masked, gives zeros. Any cols, any finite x.
-// One workgroup per row; sums in f32. Grid: rows, folded into (x, y) beyond 65535.
+// One workgroup per row, which stays in registers up to 16 * WORKGROUP_SIZE columns; sums in f32.
+// Grid: rows, folded into (x, y) beyond 65535.
 // Replaces main, softmax_small, softmax_online and softmax_inplace of the old softmax.wgsl.
 
 #import lane
 #import reduce
+#import columns
 #import tempered
 
 override WORKGROUP_SIZE: u32 = 256;  // power of two
@@ -23,9 +25,57 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;        // [rows, cols], unread if inplace
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // [rows, cols]
 
-fn load(i: u32) -> f32 {
-  if (params.inplace != 0) { return y[i]; }
-  return x[i];
+fn load(base: u32, start: u32, lane: u32) -> vec4f {
+  if (start >= params.cols) { return vec4f(LOWEST); }
+  let i = base + bounded_columns(start, lane);
+  if (SMALL_SIZE) {
+    if (params.inplace != 0) { return vec4f(y[i.x], vec3f(LOWEST)); }
+    return vec4f(x[i.x], vec3f(LOWEST));
+  }
+  if (params.inplace != 0) { return vec4f(y[i.x], y[i.y], y[i.z], y[i.w]); }
+  return vec4f(x[i.x], x[i.y], x[i.z], x[i.w]);
+}
+
+// What lies beyond the row weighs nothing.
+fn inside(v: vec4f, first: u32) -> vec4f { return select(vec4f(LOWEST), v, columns(first) < vec4u(params.cols)); }
+
+// Four times four columns of a lane: loads enough in flight, before the first is used.
+fn load_each(base: u32, start: u32, lane: u32) -> array<vec4f, 4> {
+  let a = load(base, start, lane);
+  let b = load(base, start + 4 * WORKGROUP_SIZE, lane);
+  let c = load(base, start + 8 * WORKGROUP_SIZE, lane);
+  let d = load(base, start + 12 * WORKGROUP_SIZE, lane);
+  let first = start + lane;
+  return array<vec4f, 4>(inside(a, first), inside(b, first + 4 * WORKGROUP_SIZE),
+                         inside(c, first + 8 * WORKGROUP_SIZE), inside(d, first + 12 * WORKGROUP_SIZE));
+}
+
+fn highest(v: array<vec4f, 4>) -> f32 {
+  let m = max(max(v[0], v[1]), max(v[2], v[3]));
+  return max(max(m.x, m.y), max(m.z, m.w));
+}
+
+fn part(v: vec4f, top: f32, start: u32) -> vec4f {
+  if (start >= params.cols) { return vec4f(); }
+  if (SMALL_SIZE) { return vec4f(weight(v.x, top), vec3f()); }
+  return weights(v, top);
+}
+
+fn parts(v: array<vec4f, 4>, top: f32, start: u32) -> array<vec4f, 4> {
+  return array<vec4f, 4>(part(v[0], top, start), part(v[1], top, start + 4 * WORKGROUP_SIZE),
+                         part(v[2], top, start + 8 * WORKGROUP_SIZE), part(v[3], top, start + 12 * WORKGROUP_SIZE));
+}
+
+fn total(e: array<vec4f, 4>) -> f32 { return dot((e[0] + e[1]) + (e[2] + e[3]), vec4f(1)); }
+
+fn store(v: vec4f, base: u32, start: u32, lane: u32) {
+  if (start >= params.cols) { return; }
+  let col = columns(start + lane);
+  if (col.x < params.cols) { y[base + col.x] = v.x; }
+  if (SMALL_SIZE) { return; }
+  if (col.y < params.cols) { y[base + col.y] = v.y; }
+  if (col.z < params.cols) { y[base + col.z] = v.z; }
+  if (col.w < params.cols) { y[base + col.w] = v.w; }
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -33,39 +83,38 @@ fn main(group: Group, at: Lane) {
   let row = group.id.y * group.count.x + group.id.x;
   if (row >= params.rows) { return; }  // uniform: a whole workgroup leaves together
   let base = row * params.cols;
+  let kept = params.cols <= 16 * WORKGROUP_SIZE;  // each loop below runs once
 
-  var v = 0.0;
+  var v = array<vec4f, 4>();
   var top = LOWEST;
   var sum = 0.0;
-  for (var col = at.lane; col < params.cols; col += WORKGROUP_SIZE) {
-    v = load(base + col);
-    if (!ONLINE) {
-      top = max(top, v);
-    } else if (v > top) {
-      sum = sum * weight(top, v) + 1.0;
-      top = v;
-    } else {
-      sum += weight(v, top);
-    }
+  for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
+    v = load_each(base, start, at.lane);
+    let next = max(top, highest(v));
+    if (ONLINE) { sum = sum * weight(top, next) + total(parts(v, next, start)); }
+    top = next;
   }
   let row_top = workgroup_max(top, at);
 
-  var e = 0.0;
   if (ONLINE) {
     sum *= weight(top, row_top);
   } else {
-    for (var col = at.lane; col < params.cols; col += WORKGROUP_SIZE) {
-      if (!SMALL_SIZE) { v = load(base + col); }
-      e = weight(v, row_top);
-      sum += e;
+    for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
+      if (!kept) { v = load_each(base, start, at.lane); }
+      v = parts(v, row_top, start);
+      sum += total(v);
     }
   }
   let row_sum = workgroup_sum(sum, at);
 
   var scale = 0.0;
   if (row_top > MASKED && row_sum > 0.0) { scale = 1.0 / row_sum; }
-  for (var col = at.lane; col < params.cols; col += WORKGROUP_SIZE) {
-    if (!SMALL_SIZE) { e = weight(load(base + col), row_top); }
-    y[base + col] = e * scale;
+  for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
+    if (!kept) { v = load_each(base, start, at.lane); }
+    if (ONLINE | !kept) { v = parts(v, row_top, start); }
+    store(v[0] * scale, base, start, at.lane);
+    store(v[1] * scale, base, start + 4 * WORKGROUP_SIZE, at.lane);
+    store(v[2] * scale, base, start + 8 * WORKGROUP_SIZE, at.lane);
+    store(v[3] * scale, base, start + 12 * WORKGROUP_SIZE, at.lane);
   }
 }

@@ -10,7 +10,11 @@ const gpu::Kernel softmax_log_kernel =
     gpu::kernel<SoftmaxLog>("softmax_log", {in, out}, softmax_log_ref);
 
 gpu::Work softmax_log(const gpu::Caps& caps, const SoftmaxLog& a) {
-  return softmax_log(caps, a, {.workgroup_size = a.y.cols() <= 64 ? 64u : 256u});
+  const uint32_t cols = a.y.cols();
+  uint32_t lanes = cols <= 64 ? 64 : 256;
+  // Wide rows stay in registers where the device has the lanes for them.
+  while (16 * lanes < cols && 2 * lanes <= caps.max_invocations) lanes *= 2;
+  return softmax_log(caps, a, {.workgroup_size = cols <= 16 * lanes ? lanes : 256});
 }
 
 gpu::Work softmax_log(const gpu::Caps&, const SoftmaxLog& a, SoftmaxLog::Overrides over) {

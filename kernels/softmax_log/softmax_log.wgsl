@@ -2,11 +2,13 @@
 //
 // x at or below -3.0e38 is masked: it counts nothing and gives -3.4e38, which is masked again; so does what
 // would lie below -3.4e38. Any cols, any finite x.
-// One workgroup per row; sums in f32. Grid: rows, folded into (x, y) beyond 65535.
+// One workgroup per row, which stays in registers up to 16 * WORKGROUP_SIZE columns; sums in f32.
+// Grid: rows, folded into (x, y) beyond 65535.
 // Replaces log_softmax of the old softmax.wgsl.
 
 #import lane
 #import reduce
+#import columns
 #import tempered
 
 override WORKGROUP_SIZE: u32 = 256;  // power of two
@@ -24,15 +26,51 @@ struct Params {
 
 const LOG_ZERO = -3.4e38;
 
-fn load(i: u32) -> f32 {
-  if (params.inplace != 0) { return y[i]; }
-  return x[i];
+fn load(base: u32, start: u32, lane: u32) -> vec4f {
+  if (start >= params.cols) { return vec4f(LOWEST); }
+  let i = base + bounded_columns(start, lane);
+  if (params.inplace != 0) { return vec4f(y[i.x], y[i.y], y[i.z], y[i.w]); }
+  return vec4f(x[i.x], x[i.y], x[i.z], x[i.w]);
 }
 
-// (value - top) / temperature, at least LOG_ZERO; value <= top. Halved and bounded as in weight().
-fn shifted(value: f32, top: f32) -> f32 {
+// What lies beyond the row weighs nothing.
+fn inside(v: vec4f, first: u32) -> vec4f { return select(vec4f(LOWEST), v, columns(first) < vec4u(params.cols)); }
+
+// Four times four columns of a lane: loads enough in flight, before the first is used.
+fn load_each(base: u32, start: u32, lane: u32) -> array<vec4f, 4> {
+  let a = load(base, start, lane);
+  let b = load(base, start + 4 * WORKGROUP_SIZE, lane);
+  let c = load(base, start + 8 * WORKGROUP_SIZE, lane);
+  let d = load(base, start + 12 * WORKGROUP_SIZE, lane);
+  let first = start + lane;
+  return array<vec4f, 4>(inside(a, first), inside(b, first + 4 * WORKGROUP_SIZE),
+                         inside(c, first + 8 * WORKGROUP_SIZE), inside(d, first + 12 * WORKGROUP_SIZE));
+}
+
+fn highest(v: array<vec4f, 4>) -> f32 {
+  let m = max(max(v[0], v[1]), max(v[2], v[3]));
+  return max(max(m.x, m.y), max(m.z, m.w));
+}
+
+fn part(v: vec4f, top: f32, start: u32) -> vec4f {
+  if (start >= params.cols) { return vec4f(); }
+  return select(vec4f(), weights(v, top), v > vec4f(MASKED));
+}
+
+// (v - top) / temperature - log_sum, at least LOG_ZERO; v <= top. Halved and bounded as in weight().
+fn log_p(v: vec4f, top: f32, log_sum: f32) -> vec4f {
   let t = 0.5 * params.temperature;
-  return max(0.5 * value - 0.5 * top, LOG_ZERO * min(t, 1.0)) / t;
+  let shifted = max(0.5 * v - 0.5 * top, vec4f(LOG_ZERO * min(t, 1.0))) / t;
+  return select(vec4f(LOG_ZERO), max(shifted - log_sum, vec4f(LOG_ZERO)), v > vec4f(MASKED));
+}
+
+fn store(v: vec4f, base: u32, start: u32, lane: u32) {
+  if (start >= params.cols) { return; }
+  let col = columns(start + lane);
+  if (col.x < params.cols) { y[base + col.x] = v.x; }
+  if (col.y < params.cols) { y[base + col.y] = v.y; }
+  if (col.z < params.cols) { y[base + col.z] = v.z; }
+  if (col.w < params.cols) { y[base + col.w] = v.w; }
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -40,24 +78,27 @@ fn main(group: Group, at: Lane) {
   let row = group.id.y * group.count.x + group.id.x;
   if (row >= params.rows) { return; }  // uniform: a whole workgroup leaves together
   let base = row * params.cols;
+  let kept = params.cols <= 16 * WORKGROUP_SIZE;  // each loop below runs once
 
+  var v = array<vec4f, 4>();
   var top = LOWEST;
   var sum = 0.0;
-  for (var col = at.lane; col < params.cols; col += WORKGROUP_SIZE) {
-    let v = load(base + col);
-    if (v > top) {
-      sum *= weight(top, v);
-      top = v;
-    }
-    if (v > MASKED) { sum += weight(v, top); }
+  for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
+    v = load_each(base, start, at.lane);
+    let next = max(top, highest(v));
+    let e = (part(v[0], next, start) + part(v[1], next, start + 4 * WORKGROUP_SIZE)) +
+            (part(v[2], next, start + 8 * WORKGROUP_SIZE) + part(v[3], next, start + 12 * WORKGROUP_SIZE));
+    sum = sum * weight(top, next) + dot(e, vec4f(1));
+    top = next;
   }
   let row_top = workgroup_max(top, at);
   let log_sum = log(workgroup_sum(sum * weight(top, row_top), at));  // at least 0, unless all is masked
 
-  for (var col = at.lane; col < params.cols; col += WORKGROUP_SIZE) {
-    let v = load(base + col);
-    var log_p = LOG_ZERO;
-    if (v > MASKED) { log_p = max(shifted(v, row_top) - log_sum, LOG_ZERO); }
-    y[base + col] = log_p;
+  for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
+    if (!kept) { v = load_each(base, start, at.lane); }
+    store(log_p(v[0], row_top, log_sum), base, start, at.lane);
+    store(log_p(v[1], row_top, log_sum), base, start + 4 * WORKGROUP_SIZE, at.lane);
+    store(log_p(v[2], row_top, log_sum), base, start + 8 * WORKGROUP_SIZE, at.lane);
+    store(log_p(v[3], row_top, log_sum), base, start + 12 * WORKGROUP_SIZE, at.lane);
   }
 }

@@ -24,6 +24,10 @@ KERNEL_TEST(softmax_log) {
                             {1u, 256u},
                             {2u, 257u},
                             {3u, 1153u},
+                            {2u, 1025u},
+                            {2u, 4096u},
+                            {1u, 4097u},
+                            {1u, 9001u},
                             {1u, 32'003u}})
     for (bool inplace : {false, true}) {
       const gpu::View x = lab.random({rows, cols}, -8, 8);
