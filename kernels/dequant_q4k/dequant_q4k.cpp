@@ -20,13 +20,12 @@ gpu::Work dequant_q4k(const gpu::Caps& caps, const DequantQ4K& a, DequantQ4K::Ov
                 over.f16_out);
   require(!over.use_subgroups || caps.variant.subgroups,
           "dequant_q4k: USE_SUBGROUPS on {}, which has none", caps.name);
-  const uint64_t lanes =
-      uint64_t(a.num_blocks) * (over.f16_out ? 32 : 64) / (over.use_vec4 ? 2 : 1);
+  const uint64_t runs = uint64_t(a.num_blocks) * 8;
   return gpu::Dispatch{.kernel = &dequant_q4k_kernel,
                        .constants = gpu::constants(over),
                        .bindings = {a.quantized, a.y},
                        .params = gpu::bytes(DequantQ4K::Params{a.num_blocks, a.output_offset}),
-                       .grid = gpu::fold((lanes + over.workgroup_size - 1) / over.workgroup_size)};
+                       .grid = gpu::fold((runs + over.workgroup_size - 1) / over.workgroup_size)};
 }
 
 }  // namespace ms

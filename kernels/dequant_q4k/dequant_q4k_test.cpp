@@ -11,7 +11,7 @@ KERNEL_TEST(dequant_q4k) {
     return lab.output({elements}, f16 ? gpu::Type::f16 : gpu::Type::f32);
   };
   // Around a workgroup of either size; the first blocks' scales are zeros, subnormals, 65504.
-  for (uint32_t num_blocks : {0u, 1u, 2u, 3u, 5u, 9u, 17u})
+  for (uint32_t num_blocks : {0u, 1u, 7u, 8u, 9u, 31u, 32u, 33u})
     for (uint32_t output_offset : {0u, 24u}) {
       const gpu::View quantized = lab.blocks(TensorType::q4_k, num_blocks);
       const uint64_t elements = output_offset + num_blocks * 256 + 8;  // 8 are left alone
@@ -29,13 +29,13 @@ KERNEL_TEST(dequant_q4k) {
           exact);
     }
 
-  // Beyond 65,535 workgroups, of 8 lanes.
+  // Beyond 65,535 workgroups, of 2 lanes.
   {
     const uint32_t num_blocks = 65'536 / 4 + 1;
     const DequantQ4K args{.quantized = lab.blocks(TensorType::q4_k, num_blocks),
                           .y = y_of(uint64_t(num_blocks) * 256, true),
                           .num_blocks = num_blocks};
-    lab.check(dequant_q4k(lab.caps(), args, {.workgroup_size = 8, .f16_out = true}), exact);
+    lab.check(dequant_q4k(lab.caps(), args, {.workgroup_size = 2, .f16_out = true}), exact);
     lab.check(dequant_q4k(lab.caps(), args), exact);
   }
 

@@ -18,7 +18,7 @@ gpu::Work dequant_q6k(const gpu::Caps& caps, const DequantQ6K& a) {
 gpu::Work dequant_q6k(const gpu::Caps&, const DequantQ6K& a, DequantQ6K::Overrides over) {
   check_dequant("dequant_q6k", TensorType::q6_k, a.quantized, a.y, a.num_blocks, a.output_offset,
                 over.f16_out);
-  const uint64_t lanes = uint64_t(a.num_blocks) * (over.f16_out ? 8 : 16);
+  const uint64_t lanes = uint64_t(a.num_blocks) * 8;
   return gpu::Dispatch{.kernel = &dequant_q6k_kernel,
                        .constants = gpu::constants(over),
                        .bindings = {a.quantized, a.y},

@@ -29,13 +29,13 @@ KERNEL_TEST(dequant_q6k) {
           exact);
     }
 
-  // Beyond 65,535 workgroups, of 2 lanes.
+  // Beyond 65,535 workgroups, of 4 lanes.
   {
-    const uint32_t num_blocks = 65'536 / 4 + 1;
+    const uint32_t num_blocks = 65'536 / 2 + 1;
     const DequantQ6K args{.quantized = lab.blocks(TensorType::q6_k, num_blocks),
                           .y = y_of(uint64_t(num_blocks) * 256, true),
                           .num_blocks = num_blocks};
-    lab.check(dequant_q6k(lab.caps(), args, {.workgroup_size = 2, .f16_out = true}), exact);
+    lab.check(dequant_q6k(lab.caps(), args, {.workgroup_size = 4, .f16_out = true}), exact);
     lab.check(dequant_q6k(lab.caps(), args), exact);
   }
 

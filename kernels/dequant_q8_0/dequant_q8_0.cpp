@@ -18,12 +18,12 @@ gpu::Work dequant_q8_0(const gpu::Caps& caps, const DequantQ80& a) {
 gpu::Work dequant_q8_0(const gpu::Caps&, const DequantQ80& a, DequantQ80::Overrides over) {
   check_dequant("dequant_q8_0", TensorType::q8_0, a.quantized, a.y, a.num_blocks, a.output_offset,
                 over.f16_out);
-  const uint64_t lanes = uint64_t(a.num_blocks) * (over.f16_out ? 4 : 8);
-  return gpu::Dispatch{.kernel = &dequant_q8_0_kernel,
-                       .constants = gpu::constants(over),
-                       .bindings = {a.quantized, a.y},
-                       .params = gpu::bytes(DequantQ80::Params{a.num_blocks, a.output_offset}),
-                       .grid = gpu::fold((lanes + over.workgroup_size - 1) / over.workgroup_size)};
+  return gpu::Dispatch{
+      .kernel = &dequant_q8_0_kernel,
+      .constants = gpu::constants(over),
+      .bindings = {a.quantized, a.y},
+      .params = gpu::bytes(DequantQ80::Params{a.num_blocks, a.output_offset}),
+      .grid = gpu::fold((uint64_t(a.num_blocks) + over.workgroup_size - 1) / over.workgroup_size)};
 }
 
 }  // namespace ms

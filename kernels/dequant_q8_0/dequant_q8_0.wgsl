@@ -1,12 +1,14 @@
 // dequant_q8_0.wgsl: y = d * q for Q8_0 blocks as they lie in a file: d f16, q int8 [32].
 //
-// A lane makes 16 bytes of y. Exact in f32; f16 is rounded to nearest, ties to even, at most 65504.
-// Grid: lanes / WORKGROUP_SIZE, folded into (x, y) beyond 65535. Scales are finite, output_offset a multiple of 8.
+// A workgroup makes as many blocks as it has lanes; a lane decodes a scale for all and makes 32 elements, 16 bytes of
+// y at a time beside its neighbours. Exact in f32; f16 is rounded to nearest, ties to even, at most 65504.
+// Grid: num_blocks / WORKGROUP_SIZE, folded into (x, y) beyond 65535. Scales are finite, output_offset a multiple of 8.
 // Replaces main of the old dequant_q8_0.wgsl.
 
 #import lane
 #import half
 #import bytes
+#import unpack
 
 override WORKGROUP_SIZE: u32 = 256;
 override F16_OUT: bool = true;  // y is f16, two a word; else f32
@@ -20,21 +22,38 @@ struct Params {
 @group(0) @binding(1) var<storage, read> quantized: array<u32>;   // [num_blocks, 34] bytes
 @group(0) @binding(2) var<storage, read_write> y: array<vec4u>;  // [output_offset + num_blocks * 32] f16 or f32
 
+var<workgroup> scales: array<f32, WORKGROUP_SIZE>;
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  let unit = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE + at.lane;
-  let size = select(4u, 8u, F16_OUT);  // elements of a unit
-  let block = unit / (32 / size);
-  if (block >= params.num_blocks) { return; }
-  let first = unit % (32 / size) * size;
-  let start = block * 34;
-  let d = half_to_f32(half_at(start));
-  let low = d * vec4f(unpack4xI8(word_at(start + 2 + first)));
-  let to = (params.output_offset + block * 32 + first) / size;
-  if (F16_OUT) {
-    let high = d * vec4f(unpack4xI8(word_at(start + 6 + first)));
-    y[to] = vec4u(pack_halves(to_half(bitcast<vec4u>(low))), pack_halves(to_half(bitcast<vec4u>(high))));
-  } else {
-    y[to] = bitcast<vec4u>(low);
+  let size = select(4u, 8u, F16_OUT);  // elements of a store
+  let lanes = 32 / size;               // side by side in a block
+  let group_first = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE;
+  if (group_first >= params.num_blocks) { return; }  // uniform: a whole workgroup leaves together
+  let last = params.num_blocks - 1;
+
+  scales[at.lane] = half_to_f32(half_at(min(group_first + at.lane, last) * 34));
+  // All loads before the first store.
+  var words = array<vec2u, 8>();
+  for (var k = 0u; k < lanes; k++) {
+    let unit = k * WORKGROUP_SIZE + at.lane;
+    let byte = min(group_first + unit / lanes, last) * 34 + 2 + unit % lanes * size;
+    words[k].x = word_at(byte);
+    if (F16_OUT) { words[k].y = word_at(byte + 4); }
+  }
+  workgroupBarrier();
+  for (var k = 0u; k < lanes; k++) {
+    let unit = k * WORKGROUP_SIZE + at.lane;
+    let d = scales[unit / lanes];
+    let low = d * floats_of_i8(words[k].x);
+    let to = params.output_offset / size + group_first * lanes + unit;
+    if (group_first + unit / lanes < params.num_blocks) {
+      if (F16_OUT) {
+        let high = d * floats_of_i8(words[k].y);
+        y[to] = vec4u(pack_halves(to_half(bitcast<vec4u>(low))), pack_halves(to_half(bitcast<vec4u>(high))));
+      } else {
+        y[to] = bitcast<vec4u>(low);
+      }
+    }
   }
 }

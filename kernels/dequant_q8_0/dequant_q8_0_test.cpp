@@ -11,7 +11,7 @@ KERNEL_TEST(dequant_q8_0) {
     return lab.output({elements}, f16 ? gpu::Type::f16 : gpu::Type::f32);
   };
   // Around a workgroup of either size; the first blocks' scales are zeros, subnormals, 65504.
-  for (uint32_t num_blocks : {0u, 1u, 7u, 8u, 15u, 16u, 17u, 65u})
+  for (uint32_t num_blocks : {0u, 1u, 7u, 8u, 63u, 64u, 65u, 257u})
     for (uint32_t output_offset : {0u, 24u}) {
       const gpu::View quantized = lab.blocks(TensorType::q8_0, num_blocks);
       const uint64_t elements = output_offset + num_blocks * 32 + 8;  // 8 are left alone
@@ -29,13 +29,13 @@ KERNEL_TEST(dequant_q8_0) {
           exact);
     }
 
-  // Beyond 65,535 workgroups, of 8 lanes.
+  // Beyond 65,535 workgroups, of 2 lanes.
   {
     const uint32_t num_blocks = 65'536 * 2 + 1;
     const DequantQ80 args{.quantized = lab.blocks(TensorType::q8_0, num_blocks),
                           .y = y_of(uint64_t(num_blocks) * 32, true),
                           .num_blocks = num_blocks};
-    lab.check(dequant_q8_0(lab.caps(), args, {.workgroup_size = 8, .f16_out = true}), exact);
+    lab.check(dequant_q8_0(lab.caps(), args, {.workgroup_size = 2, .f16_out = true}), exact);
     lab.check(dequant_q8_0(lab.caps(), args), exact);
   }
 

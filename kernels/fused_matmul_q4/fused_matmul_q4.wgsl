@@ -7,6 +7,7 @@
 
 #import lane
 #import half
+#import unpack
 #import q4k
 
 override WORKGROUP_SIZE: u32 = 64;  // a power of two, 8 or more

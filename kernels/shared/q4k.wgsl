@@ -1,4 +1,5 @@
-// q4k.wgsl: Q4_K blocks of 256 weights in nine vec4<u32>, as they lie in a file. Needs: #import half.
+// q4k.wgsl: Q4_K blocks of 256 weights in nine vec4<u32>, as they lie in a file. Needs: #import half,
+// #import unpack.
 //
 // The first has {d | dmin << 16, 12 bytes of 6-bit scales and minima}; the others have two runs of 32 weights in the
 // low and high nibbles of 32 bytes each. Weight = scale * nibble - minimum.
@@ -15,4 +16,4 @@ fn q4k_scale(head: vec4u, run: u32) -> vec2f {
 }
 
 // The low nibbles of four bytes.
-fn nibbles_of(word: u32) -> vec4f { return vec4f(unpack4xU8(word & 0x0f0f0f0f)); }
+fn nibbles_of(word: u32) -> vec4f { return floats_of_u8(word & 0x0f0f0f0f); }
