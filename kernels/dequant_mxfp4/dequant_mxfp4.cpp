@@ -34,7 +34,7 @@ gpu::Work dequant_mxfp4(const gpu::Caps&, const DequantMxfp4& a, DequantMxfp4::O
   require(a.scales.type == gpu::Type::u32 && a.scales.bytes() >= groups,
           "dequant_mxfp4: scales are {}, want {} bytes", a.scales, groups);
 
-  const uint32_t total = rows * cols, per_group = over.workgroup_size * (over.use_vec4 ? 8 : 4);
+  const uint32_t total = rows * cols, per_group = over.workgroup_size * (over.use_vec4 ? 32 : 16);
   return gpu::Dispatch{
       .kernel = &dequant_mxfp4_kernel,
       .constants = gpu::constants(over),
