@@ -21,7 +21,7 @@ struct Params {
 fn convert(words: vec2u) -> vec2u {
   let low = words << vec2u(16);
   let high = words & vec2u(0xffff0000);
-  return pack_halves(to_half(vec4u(low.x, high.x, low.y, high.y)));
+  return pack_halves(to_half_or_nan(vec4u(low.x, high.x, low.y, high.y)));
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)

@@ -21,7 +21,7 @@ struct Params {
 fn main(group: Group, at: Lane) {
   let i = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE + at.lane;
   if (4 * i >= params.size) { return; }
-  let words = pack_halves(to_half(x[i]));
+  let words = pack_halves(to_half_or_nan(x[i]));
   let left = params.size - 4 * i;
   if (left >= 4) {
     y[i] = words;

@@ -9,22 +9,22 @@ fn half_to_f32(bits: u32) -> f32 {
   return select(value, -value, (bits & 0x8000) != 0);
 }
 
-// The f16 bits of f32 bits: the nearest, ties to even, subnormal ones too. Beyond f16's range, infinities
-// included, +-65504. NaN stays NaN, with the payload bits that fit.
+// The f16 bits of a number's f32 bits: the nearest, ties to even, subnormal ones too. Beyond f16's range,
+// infinities included, +-65504.
 fn to_half(bits: vec4u) -> vec4u {
-  let magnitude = bits & vec4u(0x7fffffff);
-  let m = min(magnitude, vec4u(0x477fe000));  // 65504
-  // The exponents' biases differ by 112; 13 bits of mantissa go.
-  let normal = (m - vec4u(112 << 23) + vec4u(0xfff) + ((m >> vec4u(13)) & vec4u(1))) >> vec4u(13);
-  // Below 2^-14: a count of 2^-24. A shift by 25 leaves nothing.
-  let shift = clamp(vec4u(126) - (m >> vec4u(23)), vec4u(14), vec4u(25));
-  let mantissa = (m & vec4u(0x7fffff)) | vec4u(0x800000);
-  let below_half = (vec4u(1) << (shift - vec4u(1))) - vec4u(1);
-  let subnormal = (mantissa + below_half + ((mantissa >> shift) & vec4u(1))) >> shift;
-  let number = select(normal, subnormal, m < vec4u(113 << 23));
-  let payload = (magnitude >> vec4u(13)) & vec4u(0x3ff);
-  let nan = vec4u(0x7c00) | select(payload, vec4u(0x200), payload == vec4u(0));
-  return select(number, nan, magnitude > vec4u(0x7f800000)) | ((bits >> vec4u(16)) & vec4u(0x8000));
+  let magnitude = min(bits & vec4u(0x7fffffff), vec4u(0x477fe000));  // 65504
+  // 2^13 times the number's power of two, 0.5 at least: added, it leaves the 10 bits of mantissa that f16 has,
+  // or a count of 2^-24. An f32 addition rounds as we want, and the subnormals of f32, lost or not, give 0.
+  let step = max((magnitude & vec4u(0x7f800000)) + vec4u(13 << 23), vec4u(0x3f000000));
+  let rounded = bitcast<vec4u>(bitcast<vec4f>(magnitude) + bitcast<vec4f>(step)) - step;
+  return (rounded + (step >> vec4u(13)) - vec4u(126 << 10)) | ((bits >> vec4u(16)) & vec4u(0x8000));
+}
+
+// The same, but NaN stays NaN, with the payload bits that fit.
+fn to_half_or_nan(bits: vec4u) -> vec4u {
+  let payload = (bits >> vec4u(13)) & vec4u(0x3ff);
+  let nan = ((bits >> vec4u(16)) & vec4u(0x8000)) | vec4u(0x7c00) | select(payload, vec4u(0x200), payload == vec4u(0));
+  return select(to_half(bits), nan, (bits & vec4u(0x7fffffff)) > vec4u(0x7f800000));
 }
 
 fn pack_halves(h: vec4u) -> vec2u { return h.xz | (h.yw << vec2u(16)); }
