@@ -9,7 +9,9 @@ void gather_ref(const gpu::HostDispatch& d);
 const gpu::Kernel gather_kernel = gpu::kernel<Gather>("gather", {in, in, in, out}, gather_ref);
 
 gpu::Work gather(const gpu::Caps& caps, const Gather& a) {
-  Gather::Overrides over{.workgroup_size = 64, .weight_type = uint32_t(a.table.type)};
+  // Small workgroups where there is little to spread over a device.
+  Gather::Overrides over{.workgroup_size = a.y.size() < 1 << 18 ? 64u : 256u,
+                         .weight_type = uint32_t(a.table.type)};
   over.use_vec4 = a.y.cols() % 4 == 0;
   over.row_tile = a.table.row_tile;
   return gather(caps, a, over);
@@ -30,8 +32,8 @@ gpu::Work gather(const gpu::Caps&, const Gather& a, Gather::Overrides over) {
   require(tokens == 0 || a.index_offset + uint64_t(tokens - 1) * a.index_stride < a.indices.size(),
           "gather: indices are {}, {} from {} in steps of {} are wanted", a.indices, tokens,
           a.index_offset, a.index_stride);
-  const uint64_t lanes = over.use_vec4 ? uint64_t(tokens) * ((hidden + 31) / 32) : a.y.size();
-  require(lanes <= UINT32_MAX, "gather: y is {}, more than 2^32 - 1 elements", a.y);
+  const uint64_t lanes = (a.y.size() + 3) / 4;
+  require(a.y.size() <= UINT32_MAX, "gather: y is {}, more than 2^32 - 1 elements", a.y);
   return gpu::Dispatch{
       .kernel = &gather_kernel,
       .constants = gpu::constants(over),

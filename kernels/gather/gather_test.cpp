@@ -31,10 +31,20 @@ KERNEL_TEST(gather) {
           return gather(lab.caps(), args, over);
         });
       }
+  // A tail beside other memory, which stays as it is: 33 elements of a buffer of 36.
+  const gpu::View whole = lab.values({36}, [](size_t i) { return float(i); });
+  lab.device.submit(
+      lab.device.record(gather(lab.caps(), {.indices = lab.words({1}, [](size_t) { return 1u; }),
+                                            .table = lab.weight(WeightType::f16, 5, 33),
+                                            .y = whole.slice(0, {1, 33})})));
+  const auto after = lab.read(whole);
+  for (uint32_t i = 33; i < 36; ++i)
+    if (after[i] != float(i)) fail("gather: element {} beyond y became {}", i, after[i]);
+
   // Beyond 65,535 workgroups.
-  const Gather many{.indices = lab.words({70'000}, [](size_t i) { return uint32_t(i % 5); }),
+  const Gather many{.indices = lab.words({270'000}, [](size_t i) { return uint32_t(i % 5); }),
                     .table = lab.weight(WeightType::q8_0, 5, 64),
-                    .y = lab.output({70'000, 64})};
+                    .y = lab.output({270'000, 64})};
   lab.check(gather(lab.caps(), many, {.workgroup_size = 64, .weight_type = 3}));
   lab.check(gather(lab.caps(), many));
   lab.refuses("USE_VEC4", [&] {

@@ -43,6 +43,23 @@ fn nibbles(w: vec4u) -> array<u32, 8> {
   return array<u32, 8>(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
 }
 
+// A block's {scale, offset}. scales: per 8 blocks {d | dmin << 16, 12 bytes of 6-bit scales and minima}
+fn q4_k_scale(at: Place) -> vec2f {
+  let s = at.super_block * 4;
+  let d = scales[s];
+  let shift = (at.part & 3) * 8;
+  let low = scales[s + 1] >> shift;
+  let mid = scales[s + 2] >> shift;
+  var scale = low & 63;
+  var least = mid & 63;
+  if ((at.part & 4) != 0) {
+    let high = scales[s + 3] >> shift;
+    scale = (high & 15) | ((low >> 2) & 48);
+    least = ((high >> 4) & 15) | ((mid >> 2) & 48);
+  }
+  return vec2f(half_to_f32(d) * f32(scale), -half_to_f32(d >> 16) * f32(least));
+}
+
 // A block of an integer type.
 fn load_block(at: Place) -> Block {
   let b = at.block;
@@ -65,22 +82,11 @@ fn load_block(at: Place) -> Block {
       block.scale = vec2f(half_to_f32(s));
       block.offset = vec2f(half_to_f32(s >> 16));
     }
-    case Q4_K: {  // scales: per 8 blocks {d | dmin << 16, 12 bytes of 6-bit scales and minima}
+    case Q4_K: {
       block.q = nibbles(quants[b]);
-      let s = at.super_block * 4;
-      let d = scales[s];
-      let shift = (at.part & 3) * 8;
-      let low = scales[s + 1] >> shift;
-      let mid = scales[s + 2] >> shift;
-      var scale = low & 63;
-      var least = mid & 63;
-      if ((at.part & 4) != 0) {
-        let high = scales[s + 3] >> shift;
-        scale = (high & 15) | ((low >> 2) & 48);
-        least = ((high >> 4) & 15) | ((mid >> 2) & 48);
-      }
-      block.scale = vec2f(half_to_f32(d) * f32(scale));
-      block.offset = vec2f(-half_to_f32(d >> 16) * f32(least));
+      let s = q4_k_scale(at);
+      block.scale = vec2f(s.x);
+      block.offset = vec2f(s.y);
     }
     default: {  // Q6_K; scales: per block {high bits of 16 weights, of 16 more, two int8 scales | d << 16}
       block.q = nibbles(quants[b]);
@@ -131,4 +137,38 @@ fn decode_block(at: Place) -> array<vec4f, 8> {
     w[j + 4] = block.scale.y * vec4f(unpack4xI8(block.q[j + 4])) + block.offset.y;
   }
   return w;
+}
+
+fn quant_word(i: u32) -> u32 { return quants[i / 4][i % 4]; }
+
+// Weights 4 j to 4 j + 3 of a block as floats, whatever its type. Loads few words beyond theirs.
+fn decode_four(at: Place, j: u32) -> vec4f {
+  let b = at.block;
+  switch (weight_type()) {
+    case F32: { return bitcast<vec4f>(quants[8 * b + j]); }
+    case F16: {
+      let word = 16 * b + 2 * j;
+      return vec4f(unpack2x16float(quant_word(word)), unpack2x16float(quant_word(word + 1)));
+    }
+    case BF16: {
+      let word = 16 * b + 2 * j;
+      return vec4f(bf16_pair(quant_word(word)), bf16_pair(quant_word(word + 1)));
+    }
+    case Q8_0: { return scale_half(b) * vec4f(unpack4xI8(quant_word(8 * b + j))); }
+    default: {}
+  }
+  var q = (quant_word(4 * b + (j & 3)) >> (j & 4)) & 0x0f0f0f0f;
+  var scale = vec2f();  // and offset
+  switch (weight_type()) {
+    case Q4_0: { scale = scale_half(b) * vec2f(1, -8); }
+    case Q4_1: { scale = vec2f(half_to_f32(scales[b]), half_to_f32(scales[b] >> 16)); }
+    case Q4_K: { scale = q4_k_scale(at); }
+    default: {
+      let s = scales[3 * b + 2];
+      let signed = extractBits(bitcast<i32>(s), (j & 4) * 2, 8);
+      q |= ((scales[3 * b + (j >> 2)] >> (2 * (j & 3))) & 0x03030303) << 4;
+      scale = half_to_f32(s >> 16) * f32(signed) * vec2f(1, -32);
+    }
+  }
+  return scale.x * vec4f(unpack4xI8(q)) + scale.y;
 }
