@@ -9,7 +9,7 @@ void relu_ref(const gpu::HostDispatch& d);
 const gpu::Kernel relu_kernel = gpu::kernel<Relu>("relu", {gpu::in, gpu::out}, relu_ref);
 
 gpu::Work relu(const gpu::Caps& caps, const Relu& a) {
-  return relu(caps, a, {.use_vec4 = a.x && a.y.size() >= 1 << 18});  // 65,536 lanes at least
+  return relu(caps, a, {.use_vec4 = a.y.size() >= 1 << 18});  // 65,536 lanes at least
 }
 
 gpu::Work relu(const gpu::Caps&, const Relu& a, Relu::Overrides over) {

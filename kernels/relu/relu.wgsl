@@ -6,7 +6,7 @@
 #import lane
 
 override WORKGROUP_SIZE: u32 = 256;
-override USE_VEC4: bool = false;  // four elements a lane, loaded at once
+override USE_VEC4: bool = false;  // four elements a lane
 
 struct Params {
   size: u32,
@@ -15,28 +15,31 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4f>;      // [size], unread if inplace; may end in padding
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;  // [size]; not vec4f: lanes must not share one
+@group(0) @binding(1) var<storage, read> x: array<f32>;        // [size], unread if inplace
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;  // [size]
 
 fn relu(v: vec4f) -> vec4f {
   return select(params.leaky_alpha * v, v, v > vec4f(0));
 }
 
+fn load(i: u32) -> f32 {
+  if (params.inplace != 0) { return y[i]; }
+  return x[i];
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  let lane = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE + at.lane;
-  let first = select(lane, 4 * lane, USE_VEC4);
-  if (USE_VEC4 && params.inplace == 0 && first + 4 <= params.size) {
-    let r = relu(x[lane]);
-    y[first] = r.x;
-    y[first + 1] = r.y;
-    y[first + 2] = r.z;
-    y[first + 3] = r.w;
-    return;
+  // A workgroup apart, so that lanes read and write side by side; all reads before the first write.
+  let count = select(1u, 4u, USE_VEC4);
+  let first = (group.id.y * group.count.x + group.id.x) * count * WORKGROUP_SIZE + at.lane;
+  var v = vec4f();
+  for (var k = 0u; k < count; k++) {
+    let i = first + k * WORKGROUP_SIZE;
+    if (i < params.size) { v[k] = load(i); }
   }
-  for (var i = first; i < min(first + select(1u, 4u, USE_VEC4), params.size); i++) {
-    var v = 0.0;
-    if (params.inplace != 0) { v = y[i]; } else { v = x[i / 4][i % 4]; }
-    y[i] = relu(vec4f(v)).x;
+  let r = relu(v);
+  for (var k = 0u; k < count; k++) {
+    let i = first + k * WORKGROUP_SIZE;
+    if (i < params.size) { y[i] = r[k]; }
   }
 }
