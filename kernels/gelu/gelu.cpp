@@ -9,8 +9,7 @@ void gelu_ref(const gpu::HostDispatch& d);
 const gpu::Kernel gelu_kernel = gpu::kernel<Gelu>("gelu", {in, in, out}, gelu_ref);
 
 gpu::Work gelu(const gpu::Caps& caps, const Gelu& a) {
-  const bool many = a.y.size() >= 1 << 18;  // 65,536 lanes of four
-  return gelu(caps, a, {.use_vec4 = many && a.y.cols() % 4 == 0});
+  return gelu(caps, a, {.use_vec4 = a.y.size() >= 1 << 18});  // 65,536 lanes at least
 }
 
 gpu::Work gelu(const gpu::Caps&, const Gelu& a, Gelu::Overrides over) {

@@ -28,7 +28,7 @@ struct Gelu {
 
 extern const gpu::Kernel gelu_kernel;
 
-// Four elements a lane where rows allow it and it still makes enough lanes to fill a device.
+// Four elements a lane where that still makes enough lanes to fill a device.
 gpu::Work gelu(const gpu::Caps& caps, const Gelu& args);
 gpu::Work gelu(const gpu::Caps& caps, const Gelu& args, Gelu::Overrides over);
 

@@ -9,7 +9,7 @@
 #import activation
 
 override WORKGROUP_SIZE: u32 = 256;
-override USE_VEC4: bool = false;  // four elements a lane; one by one where dim is no multiple of 4
+override USE_VEC4: bool = false;  // four elements a lane
 
 struct Params {
   size: u32,         // of y, a multiple of dim
@@ -20,22 +20,28 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> input: array<vec4f>;  // [rows, dim] or, by layout, [rows, 2 * dim]
-@group(0) @binding(2) var<storage, read> gate: array<vec4f>;   // [rows, dim], read if SEPARATE
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;  // [rows, dim]; not vec4f: lanes must not share one
+@group(0) @binding(1) var<storage, read> input: array<f32>;    // [rows, dim] or, by layout, [rows, 2 * dim]
+@group(0) @binding(2) var<storage, read> gate: array<f32>;     // [rows, dim], read if SEPARATE
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;  // [rows, dim]
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  let lane = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE + at.lane;
-  let first = select(lane, 4 * lane, USE_VEC4);
-  if (first >= params.size) { return; }
-  if (USE_VEC4 && params.dim % 4 == 0) {
-    let e = operands4(first);
-    store4(first, gelu(e[0]) * e[1]);
-    return;
+  // A workgroup apart, so that lanes read and write side by side; all reads before the first write.
+  let count = select(1u, 4u, USE_VEC4);
+  let first = (group.id.y * group.count.x + group.id.x) * count * WORKGROUP_SIZE + at.lane;
+  var x = vec4f();
+  var up = vec4f();
+  for (var k = 0u; k < count; k++) {
+    let i = first + k * WORKGROUP_SIZE;
+    if (i < params.size) {
+      let e = operands(i);
+      x[k] = e.x;
+      up[k] = e.y;
+    }
   }
-  for (var i = first; i < min(first + select(1u, 4u, USE_VEC4), params.size); i++) {
-    let e = operands(i);
-    y[i] = gelu(vec4f(e.x)).x * e.y;
+  let values = gelu(x) * up;
+  for (var k = 0u; k < count; k++) {
+    let i = first + k * WORKGROUP_SIZE;
+    if (i < params.size) { y[i] = values[k]; }
   }
 }

@@ -9,8 +9,7 @@ void silu_ref(const gpu::HostDispatch& d);
 const gpu::Kernel silu_kernel = gpu::kernel<Silu>("silu", {in, in, in, out}, silu_ref);
 
 gpu::Work silu(const gpu::Caps& caps, const Silu& a) {
-  const bool many = a.y.size() >= 1 << 18;  // 65,536 lanes of four
-  return silu(caps, a, {.use_vec4 = many && a.y.cols() % 4 == 0});
+  return silu(caps, a, {.use_vec4 = a.y.size() >= 1 << 18});  // 65,536 lanes at least
 }
 
 gpu::Work silu(const gpu::Caps&, const Silu& a, Silu::Overrides over) {

@@ -31,7 +31,7 @@ struct Silu {
 
 extern const gpu::Kernel silu_kernel;
 
-// Four elements a lane where rows allow it and it still makes enough lanes to fill a device.
+// Four elements a lane where that still makes enough lanes to fill a device.
 gpu::Work silu(const gpu::Caps& caps, const Silu& args);
 gpu::Work silu(const gpu::Caps& caps, const Silu& args, Silu::Overrides over);
 

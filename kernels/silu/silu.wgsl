@@ -10,7 +10,7 @@
 #import activation
 
 override WORKGROUP_SIZE: u32 = 256;
-override USE_VEC4: bool = false;  // four elements a lane; one by one where dim is no multiple of 4
+override USE_VEC4: bool = false;  // four elements a lane
 
 struct Params {
   size: u32,         // of y, a multiple of dim
@@ -22,37 +22,30 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> input: array<vec4f>;  // [rows, dim] or, by layout, [rows, 2 * dim]
-@group(0) @binding(2) var<storage, read> gate: array<vec4f>;   // [rows, dim], read if SEPARATE
-@group(0) @binding(3) var<storage, read> bias: array<vec4f>;   // [dim], unread if has_bias == 0
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [rows, dim]; not vec4f: lanes must not share one
-
-fn output(i: u32) -> f32 {
-  var e = operands(i);
-  if (params.has_bias != 0) {
-    let col = i % params.dim;
-    e.x += bias[col / 4][col % 4];
-  }
-  return silu(vec4f(e.x)).x * e.y;
-}
-
-// y[i] to y[i + 3]; i and dim are multiples of 4.
-fn output4(i: u32) -> vec4f {
-  var e = operands4(i);
-  if (params.has_bias != 0) { e[0] += bias[i % params.dim / 4]; }
-  return silu(e[0]) * e[1];
-}
+@group(0) @binding(1) var<storage, read> input: array<f32>;    // [rows, dim] or, by layout, [rows, 2 * dim]
+@group(0) @binding(2) var<storage, read> gate: array<f32>;     // [rows, dim], read if SEPARATE
+@group(0) @binding(3) var<storage, read> bias: array<f32>;     // [dim], unread if has_bias == 0
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [rows, dim]
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  let lane = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE + at.lane;
-  let first = select(lane, 4 * lane, USE_VEC4);
-  if (first >= params.size) { return; }
-  if (!USE_VEC4) {
-    y[first] = output(first);
-  } else if (params.dim % 4 == 0) {
-    store4(first, output4(first));
-  } else {
-    for (var i = first; i < min(first + 4, params.size); i++) { y[i] = output(i); }
+  // A workgroup apart, so that lanes read and write side by side; all reads before the first write.
+  let count = select(1u, 4u, USE_VEC4);
+  let first = (group.id.y * group.count.x + group.id.x) * count * WORKGROUP_SIZE + at.lane;
+  var x = vec4f();
+  var up = vec4f();
+  for (var k = 0u; k < count; k++) {
+    let i = first + k * WORKGROUP_SIZE;
+    if (i < params.size) {
+      let e = operands(i);
+      x[k] = e.x;
+      up[k] = e.y;
+      if (params.has_bias != 0) { x[k] += bias[i % params.dim]; }
+    }
+  }
+  let values = silu(x) * up;
+  for (var k = 0u; k < count; k++) {
+    let i = first + k * WORKGROUP_SIZE;
+    if (i < params.size) { y[i] = values[k]; }
   }
 }
