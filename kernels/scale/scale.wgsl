@@ -1,6 +1,6 @@
 // scale.wgsl: y = scale * x, element by element, or in place.
 //
-// One element a lane. Grid: elements / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Any size; four elements a lane. Grid: elements / 4 / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
 // Replaces main and main_inplace of the old scale.wgsl.
 
 #import lane
@@ -17,9 +17,22 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;        // [size], unread if inplace
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // [size]
 
+fn load(i: u32) -> f32 {
+  if (params.inplace != 0) { return y[i]; }
+  return x[i];
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  let i = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE + at.lane;
-  if (i >= params.size) { return; }
-  if (params.inplace != 0) { y[i] *= params.scale; } else { y[i] = x[i] * params.scale; }
+  // A workgroup apart, so that lanes read and write side by side; all reads before the first write.
+  let first = (group.id.y * group.count.x + group.id.x) * 4 * WORKGROUP_SIZE + at.lane;
+  var v = vec4f();
+  for (var k = 0u; k < 4; k++) {
+    let i = first + k * WORKGROUP_SIZE;
+    if (i < params.size) { v[k] = params.scale * load(i); }
+  }
+  for (var k = 0u; k < 4; k++) {
+    let i = first + k * WORKGROUP_SIZE;
+    if (i < params.size) { y[i] = v[k]; }
+  }
 }
