@@ -196,7 +196,7 @@ TEST(KernelsCommand, prints_what_replaces_each_old_entry) {
   ASSERT_EQ(ran.code, 0) << ran.err;
   EXPECT_SAYS(ran.out, "OLD ENTRY");
   EXPECT_SAYS(ran.out, "rmsnorm_small");
-  EXPECT_SAYS(ran.out, "of 115 rows match their twins");
+  EXPECT_SAYS(ran.out, "115 of 115 rows match their twins");
 }
 
 TEST(KernelsCommand, compares_old_files_with_what_replaces_them) {
@@ -217,6 +217,25 @@ fn main() {
   EXPECT_SAYS(ran.out, "   1  equal\n");
   EXPECT_SAYS(ran.out, " 113  no such file\n");
   EXPECT_SAYS(ran.out, "   1  deleted\n");
+}
+
+TEST(KernelsCommand, times_overrides_against_constants) {
+  const Ran ran = run("kernels --regress scale");
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_SAYS(ran.out, "main_inplace");
+  EXPECT_SAYS(ran.out, "2 cases: geometric mean of the ratios ");
+  EXPECT_EQ(run("kernels --regress nonsense").code, 2);
+}
+
+TEST(BenchCommand, times_kernels_by_themselves) {
+  const Ran ran = run("bench --kernels topk -o json");
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  const auto report = nlohmann::json::parse(ran.out);
+  ASSERT_EQ(report["kernels"].size(), 2u);
+  EXPECT_EQ(report["kernels"][0]["kernel"], "topk");
+  EXPECT_GT(report["kernels"][0]["us"].get<double>(), 0);
+  EXPECT_GT(report["bandwidth_gb_per_s"].get<double>(), 0);
+  EXPECT_EQ(run("bench --kernels nonsense").code, 2);
 }
 
 TEST(KernelsCommand, docs_are_what_the_repository_has) {

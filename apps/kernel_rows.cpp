@@ -100,7 +100,10 @@ void show_before(const GlobalOptions& options, const std::filesystem::path& fold
   for (const auto& [before, count] : counts) fmt::print("{:4}  {}\n", count, to_string(before));
 }
 
-void show_regress(const GlobalOptions& options) {
+void show_regress(const GlobalOptions& options, const std::vector<std::string>& names) {
+  for (const std::string& name : names)
+    require(std::ranges::find(migration(), name, &Migrated::kernel) != migration().end(),
+            "there is no kernel \"{}\"; mainspring kernels lists them", name);
   // Two devices: the cache of one has every override in the modules' texts.
   gpu::DeviceOptions constants = device_options(options);
   constants.overrides_as_constants = true;
@@ -113,6 +116,7 @@ void show_regress(const GlobalOptions& options) {
   Progress progress("timing");
   for (size_t i = 0; i < migration().size(); ++i) {
     const Migrated& row = migration()[i];
+    if (!names.empty() && std::ranges::find(names, row.kernel) == names.end()) continue;
     progress(i, migration().size());
     try {
       Lab labs[] = {Lab(*devices[0]), Lab(*devices[1])};

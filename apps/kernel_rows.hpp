@@ -13,7 +13,8 @@ void show_migration(const GlobalOptions& options);
 // Each row beside the old file's entry, on the same inputs; and how many of them are what.
 void show_before(const GlobalOptions& options, const std::filesystem::path& folder);
 
-// Each row with overrides and with constants in their place: the times and their ratio.
-void show_regress(const GlobalOptions& options);
+// Each row, or those of the kernels named, with overrides and with constants in their place: the
+// times and their ratio.
+void show_regress(const GlobalOptions& options, const std::vector<std::string>& names);
 
 }  // namespace ms

@@ -32,7 +32,6 @@ std::vector<const KernelTest*> chosen_tests(const std::vector<std::string>& name
   if (names.empty()) return all;
   std::vector<const KernelTest*> chosen;
   for (const std::string& name : names) {
-    if (name.empty()) return all;  // CLI11's form of --check without names
     const auto found = std::ranges::find(
         all, name, [](const KernelTest* test) { return std::string_view(test->name); });
     require(found != all.end(), "there is no kernel \"{}\"; mainspring kernels lists them", name);
@@ -141,7 +140,7 @@ void add_kernels(CLI::App& app, const GlobalOptions& options) {
   struct Arguments {
     std::vector<std::string> names;
     std::string used, before, folder;
-    bool docs = false, migration = false, regress = false;
+    bool docs = false, migration = false;
   };
   CLI::App& command = *app.add_subcommand(
       "kernels", "Lists the kernels: what each computes, and its overrides with their defaults.");
@@ -165,20 +164,26 @@ void add_kernels(CLI::App& app, const GlobalOptions& options) {
           .add_option("--export", arguments->folder,
                       "Write them for other engines: WGSL, a description, cases (tools/make-dist)")
           ->type_name("FOLDER");
+  CLI::Option* const regress =
+      command
+          .add_option("--regress", arguments->names,
+                      "Time them, or those named, with overrides and with constants in their place")
+          ->expected(0, -1)
+          ->type_name("[NAME…]");
   CLI::Option* const exclusive[] = {
       check,
+      regress,
       used,
       before,
       folder,
       command.add_flag("--migration", arguments->migration,
                        "Run and print what replaces each entry point of the old library"),
-      command.add_flag("--regress", arguments->regress,
-                       "Time overrides against constants in their place"),
       command.add_flag("--docs", arguments->docs, "Print docs/kernels.md")};
   for (CLI::Option* const one : exclusive)
     for (CLI::Option* const other : exclusive)
       if (one != other) one->excludes(other);
   command.callback([=, &options] {
+    std::erase(arguments->names, "");  // CLI11's form of an option without values
     if (check->count())
       check_kernels(options, arguments->names);
     else if (folder->count())
@@ -187,8 +192,8 @@ void add_kernels(CLI::App& app, const GlobalOptions& options) {
       list_used(options, arguments->used);
     else if (before->count())
       show_before(options, arguments->before);
-    else if (arguments->regress)
-      show_regress(options);
+    else if (regress->count())
+      show_regress(options, arguments->names);
     else if (arguments->docs)
       fmt::print("{}", kernel_docs());
     else if (arguments->migration)
