@@ -25,7 +25,10 @@ void check_plain(const char* name, const gpu::View& view, uint32_t rows, uint32_
 }  // namespace
 
 gpu::Work split_qkv(const gpu::Caps& caps, const SplitQkv& a) {
-  return split_qkv(caps, a, {.f16_out = a.cache.k.type == gpu::Type::f16, .rope = bool(a.cos)});
+  return split_qkv(caps, a,
+                   {.workgroup_size = a.qkv.size() < 1 << 18 ? 64u : 256u,
+                    .f16_out = a.cache.k.type == gpu::Type::f16,
+                    .rope = bool(a.cos)});
 }
 
 gpu::Work split_qkv(const gpu::Caps&, const SplitQkv& a, SplitQkv::Overrides over) {
@@ -69,7 +72,12 @@ gpu::Work split_qkv(const gpu::Caps&, const SplitQkv& a, SplitQkv::Overrides ove
   require(!over.rope || (a.cos.shape == a.sin.shape && a.cos.size() && dim && rotary_dim <= dim),
           "split_qkv: cos is {}, sin is {}, heads have {} elements", a.cos, a.sin, dim);
 
-  const uint64_t heads = dim ? cols / dim : 3;
+  const auto words = [&](uint32_t size) {
+    return over.f16_out ? size / (dim ? dim : size) * (((dim ? dim : size) + 1) / 2) : size;
+  };
+  const uint32_t per_group = 4 * over.workgroup_size;
+  const uint64_t groups =
+      (uint64_t(q_size) + words(k_size) + words(v_size) + per_group - 1) / per_group;
   return gpu::Dispatch{
       .kernel = &split_qkv_kernel,
       .constants = gpu::constants(over),
@@ -78,7 +86,7 @@ gpu::Work split_qkv(const gpu::Caps&, const SplitQkv& a, SplitQkv::Overrides ove
           rows, q_size, k_size, v_size, dim, bool(a.step.slots), a.step.prefill, a.step.slot,
           a.step.start_pos, uint32_t(cache.layout), cache.rows(), cache.positions(),
           cache.page_size, over.rope ? a.cos.rows() : 0, rotary_dim, a.interleaved}),
-      .grid = gpu::fold(rows * heads)};
+      .grid = gpu::fold(rows * groups)};
 }
 
 }  // namespace ms

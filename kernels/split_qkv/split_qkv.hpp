@@ -26,7 +26,7 @@ struct SplitQkv {
     bool rope = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {32u, 64u});
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
       v("F16_OUT", f16_out, {false, true});
       v("ROPE", rope, {false, true});
     }

@@ -1,8 +1,8 @@
 // split_qkv.wgsl: rows of [q | k | v] taken apart: q as it is, k and v into a KV cache or plainly beside it;
 // with ROPE, q and k are rotated on the way.
 //
-// One workgroup per row and head (of q, then k, then v); a lane takes two adjacent elements, one word of f16.
-// Grid: rows * heads of all three, folded into (x, y) beyond 65535. Any sizes. Not written: K and V at a
+// A lane writes four words of a row: an element each, or two of K or V as f16. Grid: rows times the words of q, k and
+// v / 4 / WORKGROUP_SIZE, rounded up; folded into (x, y) beyond 65535. Any sizes. Not written: K and V at a
 // position the cache has no row for, and of a stopped slot's row in a decode step (prefill == 0).
 // Replaces main and split_f16 of the old split_qkv.wgsl.
 
@@ -77,13 +77,29 @@ fn element(base: u32, i: u32, dim: u32, position: u32, turned: bool) -> f32 {
 
 fn pack(value: vec2f) -> u32 { return pack2x16float(clamp(value, vec2f(-65504), vec2f(65504))); }
 
+fn words_of(size: u32) -> u32 { return select(size, heads_of(size) * ((dim_of(size) + 1) / 2), F16_OUT); }
+
+// Word w of a row's K and V, in that order, whose elements start at base.
+fn kv_word(base: u32, w: u32, position: u32) -> u32 {
+  let k_words = words_of(params.k_size);
+  let of_k = w < k_words;
+  let dim = dim_of(select(params.v_size, params.k_size, of_k));
+  let head_words = select(dim, (dim + 1) / 2, F16_OUT);
+  let n = w - select(k_words, 0, of_k);
+  let i = n % head_words;
+  let head = base + select(params.k_size, 0, of_k) + n / head_words * dim;
+  if (!F16_OUT) { return bitcast<u32>(element(head, i, dim, position, of_k)); }
+  return pack(vec2f(element(head, 2 * i, dim, position, of_k), element(head, 2 * i + 1, dim, position, of_k)));
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  let q_heads = heads_of(params.q_size);
-  let k_heads = heads_of(params.k_size);
-  let per_row = q_heads + k_heads + heads_of(params.v_size);
+  let k_words = words_of(params.k_size);
+  let v_words = words_of(params.v_size);
+  let words = params.q_size + k_words + v_words;
+  let groups = (words + 4 * WORKGROUP_SIZE - 1) / (4 * WORKGROUP_SIZE);  // a row
   let g = group.id.y * group.count.x + group.id.x;
-  let row = g / per_row;
+  let row = g / groups;
   if (row >= params.rows) { return; }
 
   var slot = 0u;
@@ -92,33 +108,30 @@ fn main(group: Group, at: Lane) {
     slot = select(row, params.slot, params.prefill != 0);
     position = slots[slot].position + select(0, row, params.prefill != 0);
   }
-  let start = row * (params.q_size + params.k_size + params.v_size);
-  let head = g % per_row;
-
-  if (head < q_heads) {
-    let dim = dim_of(params.q_size);
-    for (var i = at.lane; i < dim; i += WORKGROUP_SIZE) {
-      q[row * params.q_size + head * dim + i] = element(start + head * dim, i, dim, position, true);
-    }
-    return;
-  }
-
   let to = cache_row(row, slot, position);
-  if (to == NO_ROW) { return; }
-  let of_k = head < q_heads + k_heads;
-  let size = select(params.v_size, params.k_size, of_k);
-  let dim = dim_of(size);
-  let kv_head = head - q_heads - select(k_heads, 0, of_k);
-  let base = start + params.q_size + select(params.k_size, 0, of_k) + kv_head * dim;
-  let words = select(dim, (dim + 1) / 2, F16_OUT);  // of a head
-  for (var i = at.lane; i < words; i += WORKGROUP_SIZE) {
-    var word = 0u;
-    if (F16_OUT) {
-      word = pack(vec2f(element(base, 2 * i, dim, position, of_k), element(base, 2 * i + 1, dim, position, of_k)));
-    } else {
-      word = bitcast<u32>(element(base, i, dim, position, of_k));
+  let end = select(words, params.q_size, to == NO_ROW);
+  let start = row * (params.q_size + params.k_size + params.v_size);
+  let q_dim = dim_of(params.q_size);
+
+  // A workgroup apart, so that lanes read and write side by side; all reads before the first write.
+  let first = g % groups * 4 * WORKGROUP_SIZE + at.lane;
+  var four = vec4u();
+  for (var j = 0u; j < 4; j++) {
+    let w = first + j * WORKGROUP_SIZE;
+    if (w < params.q_size) {
+      let i = w % q_dim;
+      four[j] = bitcast<u32>(element(start + w - i, i, q_dim, position, true));
+    } else if (w < end) {
+      four[j] = kv_word(start + params.q_size, w - params.q_size, position);
     }
-    let there = (to * heads_of(size) + kv_head) * words + i;
-    if (of_k) { k[there] = word; } else { v[there] = word; }
+  }
+  for (var j = 0u; j < 4; j++) {
+    let w = first + j * WORKGROUP_SIZE;
+    let of_kv = w - params.q_size;
+    if (w < params.q_size) {
+      q[row * params.q_size + w] = bitcast<f32>(four[j]);
+    } else if (w < end) {
+      if (of_kv < k_words) { k[to * k_words + of_kv] = four[j]; } else { v[to * v_words + of_kv - k_words] = four[j]; }
+    }
   }
 }
