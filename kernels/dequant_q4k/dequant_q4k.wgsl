@@ -53,32 +53,28 @@ fn main(group: Group, at: Lane) {
     team_first += subgroup(at) * team;
   }
   let own = scale_of(team_first + lane);
-  if (!USE_SUBGROUPS) { scales[lane] = own; }
-
-  // All loads before the first store.
-  var words = array<vec2u, 8>();
-  for (var k = 0u; k < lanes / runs; k++) {
-    let unit = k * team + lane;
-    let run = team_first + unit / lanes * runs;
-    let word = run % 8 / 2 * 8 + unit % lanes * size / 4;
-    let place = min(run / 8, params.num_blocks - 1) * 9 + 1 + word / 4;
-    words[k].x = quantized[place][word % 4];
-    if (F16_OUT) { words[k].y = quantized[place][word % 4 + 1]; }
+  if (!USE_SUBGROUPS) {
+    scales[lane] = own;
+    workgroupBarrier();
   }
-  if (!USE_SUBGROUPS) { workgroupBarrier(); }
   for (var k = 0u; k < lanes / runs; k++) {
     let unit = k * team + lane;
+    let place = unit / lanes * runs;  // of the run in the team's
+    let run = team_first + place;
+    let word = run % 8 / 2 * 8 + unit % lanes * size / 4;
+    let at_q = min(run / 8, params.num_blocks - 1) * 9 + 1 + word / 4;
+    let low = quantized[at_q][word % 4];
+    var high = 0u;
+    if (F16_OUT) { high = quantized[at_q][word % 4 + 1]; }
     for (var i = 0u; i < runs; i++) {
-      let place = unit / lanes * runs + i;  // of the run in the team's
       var scale = vec2f();
-      if (USE_SUBGROUPS) { scale = subgroup_shuffle_vec2f(own, place); } else { scale = scales[place]; }
-      let run = team_first + place;
-      let shift = run % 2 * 4;
-      let e = scale.x * nibbles_of(words[k].x >> shift) - scale.y;
-      let to = params.output_offset / size + run * lanes + unit % lanes;
+      if (USE_SUBGROUPS) { scale = subgroup_shuffle_vec2f(own, place + i); } else { scale = scales[place + i]; }
+      let shift = (run + i) % 2 * 4;
+      let e = scale.x * nibbles_of(low >> shift) - scale.y;
+      let to = params.output_offset / size + (run + i) * lanes + unit % lanes;
       if (run / 8 < params.num_blocks) {
         if (F16_OUT) {
-          let f = scale.x * nibbles_of(words[k].y >> shift) - scale.y;
+          let f = scale.x * nibbles_of(high >> shift) - scale.y;
           y[to] = vec4u(pack_halves(to_half(bitcast<vec4u>(e))), pack_halves(to_half(bitcast<vec4u>(f))));
         } else {
           y[to] = bitcast<vec4u>(e);

@@ -1,8 +1,8 @@
 // dequant_q6k.wgsl: y = d * scale * (q - 32) for Q6_K blocks as they lie in a file.
 //
 // A block is 256 elements in 210 bytes: the low four bits of q [128], its high two [64], int8 scales [16], d f16.
-// A workgroup makes an eighth as many blocks as it has lanes; a lane decodes two scales for all and makes 32 elements,
-// four or eight of each of four runs of 32 at a time: those whose high bits lie in the same bytes.
+// A workgroup makes an eighth as many blocks as it has lanes; half of them decode four scales each for all; a lane
+// makes 32 elements, four or eight of each of four runs of 32 at a time: those whose high bits lie in the same bytes.
 // Exact in f32; f16 is rounded to nearest, ties to even, at most 65504.
 // Grid: num_blocks * 8 / WORKGROUP_SIZE, folded into (x, y) beyond 65535. d is finite, output_offset a multiple of 8.
 // Replaces main of the old dequant_q6k.wgsl.
@@ -24,14 +24,16 @@ struct Params {
 @group(0) @binding(1) var<storage, read> quantized: array<u32>;   // [num_blocks, 210] bytes
 @group(0) @binding(2) var<storage, read_write> y: array<vec4u>;  // [output_offset + num_blocks * 256] f16 or f32
 
-var<workgroup> scales: array<f32, 2 * WORKGROUP_SIZE>;  // of 16 elements each
+var<workgroup> scales: array<vec4f, WORKGROUP_SIZE / 2>;  // per half of a block, then half of its runs: of the four runs
 
-// Scale i, counted over all blocks; one of the last block beyond them.
-fn scale_of(i: u32) -> f32 {
-  let start = min(i / 16, params.num_blocks - 1) * 210;
-  let byte = start + 192 + i % 16;
-  let signed = bitcast<i32>(quantized[byte >> 2] << (24 - (byte & 3) * 8)) >> 24;
-  return half_to_f32(half_at(start + 208)) * f32(signed);
+// Scales i, counted over all blocks, of 16 elements of each of four runs; of the last block beyond them.
+fn scales_of(i: u32) -> vec4f {
+  let start = min(i / 4, params.num_blocks - 1) * 210;
+  let bytes = start + 192 + i % 4 / 2 * 8;
+  let shift = i % 2 * 8;
+  let a = unpack4xI8(word_at(bytes) >> shift);
+  let b = unpack4xI8(word_at(bytes + 4) >> shift);
+  return half_to_f32(half_at(start + 208)) * vec4f(vec4i(a.x, a.z, b.x, b.z));
 }
 
 // Where a lane's four elements of each of four runs of 32 lie.
@@ -59,9 +61,9 @@ fn decode4(words: vec3u, at: Place) -> array<vec4f, 4> {
   let q = vec4u(words.xy, words.xy >> vec2u(4)) & vec4u(0x0f0f0f0f);
   let h = ((vec4u(words.z) >> vec4u(0, 2, 4, 6)) & vec4u(0x03030303)) << vec4u(4);
   let w = q | h;
-  let s = at.half * 8 + at.first / 16;
-  return array<vec4f, 4>(scales[s] * (floats_of_u8(w.x) - 32), scales[s + 2] * (floats_of_u8(w.y) - 32),
-                         scales[s + 4] * (floats_of_u8(w.z) - 32), scales[s + 6] * (floats_of_u8(w.w) - 32));
+  let s = scales[at.half * 2 + at.first / 16];
+  return array<vec4f, 4>(s.x * (floats_of_u8(w.x) - 32), s.y * (floats_of_u8(w.y) - 32),
+                         s.z * (floats_of_u8(w.z) - 32), s.w * (floats_of_u8(w.w) - 32));
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -69,13 +71,13 @@ fn main(group: Group, at: Lane) {
   let group_first = (group.id.y * group.count.x + group.id.x) * (WORKGROUP_SIZE / 4);  // half
   if (group_first / 2 >= params.num_blocks) { return; }  // uniform: a whole workgroup leaves together
 
-  for (var i = at.lane; i < 2 * WORKGROUP_SIZE; i += WORKGROUP_SIZE) { scales[i] = scale_of(group_first * 8 + i); }
+  if (at.lane < WORKGROUP_SIZE / 2) { scales[at.lane] = scales_of(group_first * 2 + at.lane); }
+  workgroupBarrier();
+
   let a = place_of(0, at.lane);
   let b = place_of(1, at.lane);
   let a_words = load(group_first + a.half, a.first);
   let b_words = load(group_first + b.half, b.first);
-  workgroupBarrier();
-
   let e = decode4(a_words, a);
   let f = decode4(b_words, b);
   let a_to = params.output_offset + (group_first + a.half) * 128 + a.first;

@@ -30,30 +30,20 @@ fn main(group: Group, at: Lane) {
   let lanes = 32 / size;               // side by side in a block
   let group_first = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE;
   if (group_first >= params.num_blocks) { return; }  // uniform: a whole workgroup leaves together
-  let last = params.num_blocks - 1;
 
-  scales[at.lane] = half_to_f32(half_at(min(group_first + at.lane, last) * 34));
-  // All loads before the first store.
-  var words = array<vec2u, 8>();
-  for (var k = 0u; k < lanes; k++) {
-    let unit = k * WORKGROUP_SIZE + at.lane;
-    let byte = min(group_first + unit / lanes, last) * 34 + 2 + unit % lanes * size;
-    words[k].x = word_at(byte);
-    if (F16_OUT) { words[k].y = word_at(byte + 4); }
-  }
+  scales[at.lane] = half_to_f32(half_at(min(group_first + at.lane, params.num_blocks - 1) * 34));
   workgroupBarrier();
-  for (var k = 0u; k < lanes; k++) {
-    let unit = k * WORKGROUP_SIZE + at.lane;
+  let units = min(params.num_blocks - group_first, WORKGROUP_SIZE) * lanes;
+  for (var unit = at.lane; unit < units; unit += WORKGROUP_SIZE) {
     let d = scales[unit / lanes];
-    let low = d * floats_of_i8(words[k].x);
+    let byte = (group_first + unit / lanes) * 34 + 2 + unit % lanes * size;
+    let low = d * floats_of_i8(word_at(byte));
     let to = params.output_offset / size + group_first * lanes + unit;
-    if (group_first + unit / lanes < params.num_blocks) {
-      if (F16_OUT) {
-        let high = d * floats_of_i8(words[k].y);
-        y[to] = vec4u(pack_halves(to_half(bitcast<vec4u>(low))), pack_halves(to_half(bitcast<vec4u>(high))));
-      } else {
-        y[to] = bitcast<vec4u>(low);
-      }
+    if (F16_OUT) {
+      let high = d * floats_of_i8(word_at(byte + 4));
+      y[to] = vec4u(pack_halves(to_half(bitcast<vec4u>(low))), pack_halves(to_half(bitcast<vec4u>(high))));
+    } else {
+      y[to] = bitcast<vec4u>(low);
     }
   }
 }
