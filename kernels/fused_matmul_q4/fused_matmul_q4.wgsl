@@ -1,7 +1,7 @@
 // fused_matmul_q4.wgsl: C = alpha * A B^T for a B of Q4_K blocks as they lie in a file, decoded on the way.
 //
 // A team of lanes owns a column of C, that is a row of B: a workgroup, or with MULTICOL eight lanes of it. A lane takes
-// 16 bytes of quants at a time. Sums in f32. K is a multiple of 256.
+// 8 bytes of quants at a time. Sums in f32. K is a multiple of 256.
 // Grid: (columns / teams of a workgroup, folded into (x, y) beyond 65535, rows of A, with BATCHED in fours).
 // Replaces main, main_multicol and main_batched of the old fused_matmul_q4.wgsl.
 
@@ -29,27 +29,24 @@ struct Params {
 
 var<workgroup> team_sums: array<vec4f, WORKGROUP_SIZE>;
 
-// Sixteen weights of one run, 4 a vec4, and as many of the next, 32 columns on: the nibbles of 16 bytes.
-struct Part { q: array<vec4f, 8>, scale: vec4f }  // {scale, minimum} of either run
+// Eight weights of one run, 4 a vec4, and as many of the next, 32 columns on: the nibbles of 8 bytes. No more, so that
+// lanes read a side by side.
+struct Part { q: array<vec4f, 4>, scale: vec4f }  // {scale, minimum} of either run
 
 fn load_part(block: u32, j: u32) -> Part {
   let head = b[block * 9];
-  let w = b[block * 9 + 1 + j];
-  let run = j / 2 * 2;
-  return Part(array<vec4f, 8>(nibbles_of(w.x), nibbles_of(w.y), nibbles_of(w.z), nibbles_of(w.w),
-                              nibbles_of(w.x >> 4), nibbles_of(w.y >> 4), nibbles_of(w.z >> 4), nibbles_of(w.w >> 4)),
-              vec4f(q4k_scale(head, run), q4k_scale(head, run + 1)));
+  let both = b[block * 9 + 1 + j / 2];
+  let w = select(both.xy, both.zw, j % 2 == 1);
+  return Part(array<vec4f, 4>(nibbles_of(w.x), nibbles_of(w.y), nibbles_of(w.x >> 4), nibbles_of(w.y >> 4)),
+              q4k_scales(head, j / 4 * 2));
 }
 
-// The part times 32 elements of a, from vec4 `at` on.
+// The part times 16 elements of a, from vec4 `at` on.
 fn part_dot(part: Part, at: u32) -> f32 {
-  var sum = vec4f();
-  for (var i = 0u; i < 4; i++) {
-    let low = a[at + i];
-    let high = a[at + 8 + i];
-    sum += vec4f(dot(part.q[i], low), dot(vec4f(-1), low), dot(part.q[4 + i], high), dot(vec4f(-1), high));
-  }
-  return dot(part.scale, sum);
+  let low = array<vec4f, 2>(a[at], a[at + 1]);
+  let high = array<vec4f, 2>(a[at + 8], a[at + 9]);
+  return dot(part.scale, vec4f(dot(part.q[0], low[0]) + dot(part.q[1], low[1]), dot(vec4f(-1), low[0] + low[1]),
+                               dot(part.q[2], high[0]) + dot(part.q[3], high[1]), dot(vec4f(-1), high[0] + high[1])));
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -65,9 +62,9 @@ fn main(group: Group, at: Lane) {
 
   var sums = vec4f();
   if (col < params.N) {
-    for (var unit = lane; unit < params.num_blocks_per_row * 8; unit += lanes) {
-      let part = load_part(col * params.num_blocks_per_row + unit / 8, unit % 8);
-      let start = unit / 2 * 16 + unit % 2 * 4;
+    for (var unit = lane; unit < params.num_blocks_per_row * 16; unit += lanes) {
+      let part = load_part(col * params.num_blocks_per_row + unit / 16, unit % 16);
+      let start = unit / 4 * 16 + unit % 4 * 2;
       sums.x += part_dot(part, row * row_units + start);
       if (BATCHED) {  // rows beyond the last repeat it, for nothing
         sums.y += part_dot(part, min(row + 1, last) * row_units + start);
