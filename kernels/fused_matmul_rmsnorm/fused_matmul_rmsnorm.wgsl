@@ -35,6 +35,11 @@ const TILE = 32u;  // columns at a time
 var<workgroup> products: array<f32, select(select(2048, 1, SMALL_N), 1, MEDIUM_N || PHASE1_ONLY)>;  // [N]
 var<workgroup> parts: array<f32, select(WORKGROUP_SIZE, 1, SMALL_N)>;  // [WORKGROUP_SIZE / TILE, TILE]
 
+fn four_products(i: u32, step: u32, at: u32, stride: u32) -> vec4f {
+  return vec4f(x[i], x[i + step], x[i + 2 * step], x[i + 3 * step]) *
+         vec4f(weight[at], weight[at + stride], weight[at + 2 * stride], weight[at + 3 * stride]);
+}
+
 // Terms first, first + step, … of the product's column col.
 fn dot_of(row: u32, col: u32, first: u32, step: u32) -> f32 {
   var at = first * params.N + col;
@@ -43,9 +48,19 @@ fn dot_of(row: u32, col: u32, first: u32, step: u32) -> f32 {
     at = col * params.K + first;
     stride = step;
   }
-  var sum = 0.0;
-  for (var k = first; k < params.K; k += step) {
-    sum += x[row * params.K + k] * weight[at];
+  let x_first = row * params.K;
+  var k = first;
+  // Sixteen terms at a time: loads enough in flight, few as the workgroups are.
+  var sums = vec4f();
+  for (; k + 15 * step < params.K; k += 16 * step) {
+    let i = x_first + k;
+    sums += (four_products(i, step, at, stride) + four_products(i + 4 * step, step, at + 4 * stride, stride)) +
+            (four_products(i + 8 * step, step, at + 8 * stride, stride) + four_products(i + 12 * step, step, at + 12 * stride, stride));
+    at += 16 * stride;
+  }
+  var sum = dot(sums, vec4f(1));
+  for (; k < params.K; k += step) {
+    sum += x[x_first + k] * weight[at];
     at += stride;
   }
   return sum;
