@@ -102,11 +102,22 @@ KERNEL_TEST(split_qkv) {
             .cache = {.k = lab.output({1, 2}, gpu::Type::f16),
                       .v = lab.output({1, 2}, gpu::Type::f16),
                       .layout = KvLayout::plain}});
-  lab.check(split_qkv(lab.caps(), {.qkv = lab.random({22'000, 3}),
-                                   .q = lab.output({22'000, 1}),
-                                   .cache = {.k = lab.output({22'000, 1}),
-                                             .v = lab.output({22'000, 1}),
+  lab.check(split_qkv(lab.caps(), {.qkv = lab.random({66'000, 3}),
+                                   .q = lab.output({66'000, 1}),
+                                   .cache = {.k = lab.output({66'000, 1}),
+                                             .v = lab.output({66'000, 1}),
                                              .layout = KvLayout::plain}}));
+
+  // Rows of more than one workgroup, with sizes unlike each other.
+  const SplitQkv wide{.qkv = lab.random({200, 1500}),
+                      .q = lab.output({200, 700}),
+                      .cache = {.k = lab.output({200, 300}),
+                                .v = lab.output({200, 500}),
+                                .layout = KvLayout::plain},
+                      .head_dim = 100,
+                      .k_size = 300};
+  run(lab, wide);
+  lab.check(split_qkv(lab.caps(), wide));
 
   lab.refuses("do not fit a ring of 4", [&] {
     split_qkv(lab.caps(), {.qkv = lab.random({5, 3}),
