@@ -52,7 +52,7 @@ gpu::Work rope_precomputed(const gpu::Caps&, const RopePrecomputed& a,
                                        .from_slots = bool(step.slots),
                                        .prefill = step.prefill,
                                        .slot = step.slot};
-  const uint64_t lanes = uint64_t(rows) * heads * pairs;
+  const uint64_t lanes = uint64_t(rows) * ((heads + 3) / 4) * pairs;  // of four heads
   return gpu::Dispatch{.kernel = &rope_precomputed_kernel,
                        .constants = gpu::constants(over),
                        .bindings = {a.cos, a.sin, step.slots, a.x},

@@ -1,6 +1,7 @@
 // rope_precomputed.wgsl: rotates pairs of each head's first dimensions, in place, by the tables of rope_init.
 //
-// One pair a lane, any sizes. Grid: rows * heads * pairs / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// A lane rotates one pair of up to four heads. Grid: rows * heads / 4 * pairs / WORKGROUP_SIZE, folded into (x, y)
+// beyond 65535. Any sizes.
 // A position past the tables takes their last row: the host keeps sequences within them.
 // Replaces main of the old rope.wgsl.
 
@@ -38,17 +39,35 @@ fn position_of(row: u32) -> u32 {
 fn main(group: Group, at: Lane) {
   let i = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE + at.lane;
   let pairs = params.rotary_dim / 2;
-  if (i >= params.rows * params.heads * pairs) { return; }
+  let teams = (params.heads + 3) / 4;
+  if (i >= params.rows * teams * pairs) { return; }
   let pair = i % pairs;
-  let head = i / pairs;  // of all rows
-  let entry = min(position_of(head / params.heads), params.max_seq - 1) * pairs + pair;
+  let row = i / pairs / teams;
+  let head = i / pairs % teams * 4;
+  let count = min(4, params.heads - head);
+  let entry = min(position_of(row), params.max_seq - 1) * pairs + pair;
   let c = cosines[entry];
   let s = sines[entry];
 
-  let first = head * params.head_dim + select(pair, 2 * pair, params.interleaved != 0);
-  let second = first + select(pairs, 1, params.interleaved != 0);
-  let a = x[first];
-  let b = x[second];
-  x[first] = a * c - b * s;
-  x[second] = b * c + a * s;
+  let first = (row * params.heads + head) * params.head_dim + select(pair, 2 * pair, params.interleaved != 0);
+  let apart = select(pairs, 1, params.interleaved != 0);
+  // All reads before the first write.
+  var a = vec4f();
+  var b = vec4f();
+  for (var k = 0u; k < 4; k++) {
+    let at_a = first + k * params.head_dim;
+    if (k < count) {
+      a[k] = x[at_a];
+      b[k] = x[at_a + apart];
+    }
+  }
+  let turned_a = a * c - b * s;
+  let turned_b = b * c + a * s;
+  for (var k = 0u; k < 4; k++) {
+    let at_a = first + k * params.head_dim;
+    if (k < count) {
+      x[at_a] = turned_a[k];
+      x[at_a + apart] = turned_b[k];
+    }
+  }
 }
