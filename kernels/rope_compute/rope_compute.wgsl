@@ -109,11 +109,18 @@ fn main(group: Group, at: Lane) {
   let turns = turns_at(params.start_pos + row, frequency_of(pair));
   let point = params.attention_factor * cos_sin(turns);
   let apart = select(pairs, 1, params.interleaved != 0);
-  for (var head = first; head < min(first + HEADS, heads); head++) {
-    let at_a = (row * heads + head) * params.head_dim + select(pair, 2 * pair, params.interleaved != 0);
-    let a = x[at_a];
-    let b = x[at_a + apart];
-    x[at_a] = a * point.x - b * point.y;
-    x[at_a + apart] = b * point.x + a * point.y;
+  // All reads before the first write.
+  let start = (row * heads + first) * params.head_dim + select(pair, 2 * pair, params.interleaved != 0);
+  var e = array<vec2f, HEADS>();
+  for (var k = 0u; k < HEADS; k++) {
+    let at_a = start + k * params.head_dim;
+    if (first + k < heads) { e[k] = vec2f(x[at_a], x[at_a + apart]); }
+  }
+  for (var k = 0u; k < HEADS; k++) {
+    let at_a = start + k * params.head_dim;
+    if (first + k < heads) {
+      x[at_a] = e[k].x * point.x - e[k].y * point.y;
+      x[at_a + apart] = e[k].y * point.x + e[k].x * point.y;
+    }
   }
 }
