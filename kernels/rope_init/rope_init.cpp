@@ -116,12 +116,13 @@ gpu::Work rope_init(const gpu::Caps&, const RopeInit& a, RopeInit::Overrides ove
   require(uint64_t(a.start) + max_seq <= UINT32_MAX,
           "rope_init: {} rows from position {} pass 2^32 - 1", max_seq, a.start);
 
+  const uint64_t lanes = (uint64_t(max_seq) + 3) / 4 * pairs;
   return gpu::Dispatch{
       .kernel = &rope_init_kernel,
       .constants = gpu::constants(over),
       .bindings = {a.freqs, a.cos, a.sin},
       .params = gpu::bytes(RopeInit::Params{max_seq, pairs, a.start, a.attention_factor}),
-      .grid = gpu::fold((size + over.workgroup_size - 1) / over.workgroup_size)};
+      .grid = gpu::fold((lanes + over.workgroup_size - 1) / over.workgroup_size)};
 }
 
 }  // namespace ms

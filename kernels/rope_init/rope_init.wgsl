@@ -1,7 +1,7 @@
 // rope_init.wgsl: the tables of rotary embedding: cos and sin of position * frequency, times a factor.
 //
-// One pair at one position a lane. Angles are exact integers, so a table is right to 3e-7 at any position.
-// Grid: max_seq * pairs / WORKGROUP_SIZE, folded into (x, y) beyond 65535. Any sizes.
+// One pair at four positions a lane. Angles are exact integers, so a table is right to 3e-7 at any position.
+// Grid: max_seq / 4 * pairs / WORKGROUP_SIZE, folded into (x, y) beyond 65535. Any sizes.
 // Replaces precompute_freqs of the old rope.wgsl.
 
 #import lane
@@ -24,9 +24,13 @@ struct Params {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
   let i = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE + at.lane;
-  if (i >= params.max_seq * params.pairs) { return; }
-  let turns = turns_at(params.start + i / params.pairs, freqs[i % params.pairs]);
-  let point = params.attention_factor * cos_sin(turns);
-  cosines[i] = point.x;
-  sines[i] = point.y;
+  let first = i / params.pairs * 4;
+  if (first >= params.max_seq) { return; }
+  let pair = i % params.pairs;
+  let frequency = freqs[pair];
+  for (var row = first; row < min(first + 4, params.max_seq); row++) {
+    let point = params.attention_factor * cos_sin(turns_at(params.start + row, frequency));
+    cosines[row * params.pairs + pair] = point.x;
+    sines[row * params.pairs + pair] = point.y;
+  }
 }

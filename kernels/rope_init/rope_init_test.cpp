@@ -154,8 +154,9 @@ KERNEL_TEST(rope_init) {
   lab.check(rope_init(lab.caps(), table(upload(lab, whole), 1, p)), {1e-9, 0});
 
   // Beyond 65,535 workgroups of 64.
-  lab.check(rope_init(lab.caps(), table(upload(lab, rope_frequencies({}, 64, 1e4)), 131'073),
-                      {.workgroup_size = 64}),
+  std::vector<uint32_t> many(2 * (64 * 65'536 + 1));
+  for (size_t i = 0; i < many.size(); ++i) many[i] = uint32_t(i) * 0x9e3779b9u;
+  lab.check(rope_init(lab.caps(), table(upload(lab, many), 1, 3), {.workgroup_size = 64}),
             {3e-7, 0});
 
   const RopeInit good = table(upload(lab, rope_frequencies({}, 8, 1e4)), 3);
