@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -608,17 +609,36 @@ void Device::finish() {
   impl_->check();
 }
 
+namespace {
+
+// Keeps the GPU busy until a run no longer gets faster: an idle one has slowed its clock down, to a
+// sixth on an H100, and takes a second or so to come back.
+void warm_up(Device& device, const Recording& recording) {
+  using Clock = std::chrono::steady_clock;
+  const auto seconds = [](auto since) {
+    return std::chrono::duration<double>(Clock::now() - since).count();
+  };
+  const auto start = Clock::now();
+  double best = INFINITY;
+  int runs = 1;
+  for (int stale = 0; (stale < 5 || seconds(start) < 0.4) && seconds(start) < 4;) {
+    const auto round = Clock::now();
+    for (int i = 0; i < runs; ++i) device.submit(recording);
+    device.finish();
+    const double each = seconds(round) / runs;
+    if (seconds(round) < 0.02 && runs < 4096) runs *= 2;
+    stale = each < 0.98 * best ? 0 : stale + 1;
+    best = std::min(best, each);
+  }
+}
+
+}  // namespace
+
 std::vector<double> Device::time(const Recording& recording, uint32_t repeats) {
   impl_->check();
   if (!impl_->caps.timestamps) fail("{} has no timestamp queries", impl_->caps.name);
   require(repeats > 0, "a median of {} repeats", repeats);
-  // An idle GPU has slowed its clock down, to a sixth on an H100, and takes a while to come back.
-  const auto start = std::chrono::steady_clock::now();
-  while (!impl_->caps.cpu &&
-         std::chrono::steady_clock::now() - start < std::chrono::milliseconds(100)) {
-    for (int i = 0; i < 8; ++i) submit(recording);
-    finish();
-  }
+  if (!impl_->caps.cpu) warm_up(*this, recording);
   const uint32_t n = uint32_t(recording.steps_.size());
   constexpr uint32_t batch = 2048;  // passes whose two timestamps fit one query set of 4096
   std::vector<std::vector<double>> samples(n);
