@@ -380,6 +380,9 @@ std::unique_ptr<Device> Device::open(const DeviceOptions& options) {
   impl->adapter.reset(chosen);
   impl->caps = restrict_to(caps_of(chosen), options.tier);
   impl->caps.robust = !options.fast;
+  if (options.max_binding_bytes)
+    impl->caps.max_binding_bytes =
+        std::min(impl->caps.max_binding_bytes, options.max_binding_bytes);
 
 #ifdef __GLIBC__
   // lavapipe allocates the frames of every workgroup anew; beyond glibc's threshold of 128 KiB each

@@ -46,6 +46,7 @@ struct DeviceOptions {
   std::filesystem::path cache = {};          // folder of compiled pipelines; empty: none are kept
   std::span<const WgslSource> sources = {};  // of every kernel
   bool overrides_as_constants = false;       // in the modules' texts: to compare with overrides
+  uint64_t max_binding_bytes = 0;  // a lower limit, as a smaller device has it; 0: the device's own
 };
 
 // The calls that a decode step must not make, counted.
