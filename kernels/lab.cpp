@@ -179,6 +179,44 @@ void Lab::check(const gpu::Work& work, Tolerance tolerance) {
          caps().name, to_string(caps().variant), caps().robust ? "" : ", no robustness", text);
 }
 
+std::vector<std::byte> Lab::results(const gpu::Work& work) {
+  const gpu::Dispatch& first = work.dispatches.front();
+  std::map<gpu::Buffer*, std::vector<std::byte>> before;
+  for (size_t i = 0; i < first.bindings.size(); ++i)
+    if (const gpu::View& view = first.bindings[i]; view && first.kernel->bindings[i] == gpu::out)
+      before[view.buffer] = device.read(*view.buffer, 0, view.buffer->bytes);
+  device.submit(device.record(work));
+  std::vector<std::byte> all;
+  for (const auto& [buffer, bytes] : before) {
+    const auto written = device.read(*buffer, 0, buffer->bytes);
+    all.insert(all.end(), written.begin(), written.end());
+    device.write(*buffer, 0, bytes);
+  }
+  return all;
+}
+
+gpu::Caps Lab::with_bindings_of(uint64_t bytes) const {
+  gpu::Caps small = caps_;
+  small.max_binding_bytes = bytes;
+  return small;
+}
+
+void Lab::check_parts(const gpu::Work& whole, const gpu::Work& parts, const gpu::Caps& caps,
+                      size_t count, Tolerance tolerance) {
+  const std::string_view kernel = whole.dispatches.front().kernel->name;
+  if (whole.dispatches.size() != 1 || parts.dispatches.size() != count)
+    fail("{} in {} and {} dispatches, not in 1 and {}", kernel, whole.dispatches.size(),
+         parts.dispatches.size(), count);
+  for (const gpu::Dispatch& d : parts.dispatches)
+    for (const gpu::View& view : d.bindings)
+      if (view.bytes() > caps.max_binding_bytes || view.offset % 256 != 0)
+        fail("{}: {} from byte {} of bindings of {}", to_string(d), view, view.offset,
+             caps.max_binding_bytes);
+  check(parts, tolerance);
+  if (runs() && results(parts) != results(whole))
+    fail("{} parts of {} do not write what the whole does", count, to_string(whole.dispatches[0]));
+}
+
 void Lab::refuses(std::string_view what, const std::function<void()>& make) {
   ++checks;
   try {

@@ -58,6 +58,13 @@ class Lab {
   // before.
   void check(const gpu::Work& work, Tolerance tolerance = {});
 
+  // The caps, with bindings of at most so many bytes.
+  gpu::Caps with_bindings_of(uint64_t bytes) const;
+  // check() of a weight's work in `count` parts, whose bindings these caps allow; and that they
+  // write, bit for bit, what the whole does.
+  void check_parts(const gpu::Work& whole, const gpu::Work& parts, const gpu::Caps& caps,
+                   size_t count, Tolerance tolerance = {});
+
   // check() for every valid combination of the kernel's overrides. make(over) may refuse one for
   // its arguments by std::invalid_argument; each must run for some arguments of the room's cases.
   template <class Overrides>
@@ -91,6 +98,8 @@ class Lab {
   size_t checks = 0;  // done so far
 
  private:
+  // What the work leaves in the memory that its first dispatch writes, which is as before then.
+  std::vector<std::byte> results(const gpu::Work& work);
   gpu::View place(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes,
                   std::string label);
 

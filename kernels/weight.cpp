@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <numeric>
 
 #include "base/half.hpp"
 
@@ -86,6 +87,62 @@ uint64_t quant_words(WeightType type, uint64_t rows, uint64_t cols, uint32_t row
 }
 uint64_t scale_words(WeightType type, uint64_t rows, uint64_t cols, uint32_t row_tile) {
   return tiled_rows(rows, row_tile) * padded_blocks(cols) * layout(type).half_scales / 2;
+}
+
+std::vector<WeightPart> split_rows(std::string_view kernel, const gpu::Caps& caps, const Weight& w,
+                                   uint32_t num_experts, uint32_t multiple) {
+  constexpr uint64_t alignment = 256;  // of a binding's start
+  const uint64_t rows = w.rows / num_experts;
+  const auto elements = [&](uint64_t n, bool scales) {
+    if (w.plain()) return scales ? 0 : n * w.cols;
+    return scales ? scale_words(w.type, n, w.cols, w.row_tile)
+                  : quant_words(w.type, n, w.cols, w.row_tile);
+  };
+  const auto bytes = [&](uint64_t n) {  // of the larger binding, which ends at a multiple of 16
+    const uint64_t size = std::max(elements(n, false) * bytes_of(w.quants.type),
+                                   elements(n, true) * bytes_of(w.scales.type));
+    return (size + 15) / 16 * 16;
+  };
+  if (bytes(w.rows) <= caps.max_binding_bytes) return {{w, 0, num_experts, 0, uint32_t(rows)}};
+
+  // Parts are multiples of so many rows.
+  uint64_t unit = std::lcm<uint64_t>(w.row_tile, multiple);
+  for (const bool scales : {false, true}) {
+    const uint64_t tile_bytes =
+        elements(w.row_tile, scales) * bytes_of(scales ? w.scales.type : w.quants.type);
+    unit = std::lcm(unit, alignment / std::gcd(alignment, tile_bytes) * w.row_tile);
+  }
+  std::vector<WeightPart> parts;
+  const auto slice = [&](uint64_t first, uint64_t n) {
+    Weight part = w;
+    part.rows = uint32_t(n);
+    part.quants = w.quants.slice(elements(first, false), {elements(n, false)});
+    if (w.scales) part.scales = w.scales.slice(elements(first, true), {elements(n, true)});
+    return part;
+  };
+  const auto most = [&](uint64_t step) {  // rows, in steps, that fit
+    return caps.max_binding_bytes / bytes(step) * step;
+  };
+  if (const uint64_t whole = std::lcm(unit, rows); num_experts > 1 && most(whole)) {
+    for (uint64_t first = 0; first < w.rows; first += most(whole)) {
+      const uint64_t n = std::min(most(whole), w.rows - first);
+      parts.push_back(
+          {slice(first, n), uint32_t(first / rows), uint32_t(n / rows), 0, uint32_t(rows)});
+    }
+    return parts;
+  }
+  require(most(unit) && (num_experts == 1 || rows % unit == 0),
+          "{}: a weight {} [{}, {}] takes {} bytes; one binding of {} holds {}, too few for a part "
+          "of {} rows",
+          kernel, to_string(w.type), w.rows, w.cols, bytes(w.rows), caps.name,
+          caps.max_binding_bytes, num_experts == 1 ? unit : std::lcm(unit, rows));
+  for (uint64_t expert = 0; expert < num_experts; ++expert)
+    for (uint64_t first = 0; first < rows; first += most(unit)) {
+      const uint64_t n = std::min(most(unit), rows - first);
+      parts.push_back(
+          {slice(expert * rows + first, n), uint32_t(expert), 1, uint32_t(first), uint32_t(n)});
+    }
+  return parts;
 }
 
 void pack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const std::byte> data,

@@ -56,6 +56,8 @@ struct Weight {
 
   uint32_t row_blocks() const { return (cols + 63) / 64 * 2; }
   explicit operator bool() const { return rows != 0; }
+  // A float matrix as it is, its rows after each other without padding: told by its quants' type.
+  bool plain() const { return quants && quants.type != gpu::Type::u32; }
 };
 
 // The tile that suits a device: software reads memory lane by lane, and keeps to few streams so.
@@ -64,6 +66,21 @@ uint32_t choose_row_tile(const gpu::Caps& caps);
 // Words of the packed form of `rows` rows, the last tile filled up.
 uint64_t quant_words(WeightType type, uint64_t rows, uint64_t cols, uint32_t row_tile = 1);
 uint64_t scale_words(WeightType type, uint64_t rows, uint64_t cols, uint32_t row_tile = 1);
+
+// The part of a weight that one dispatch reads: of `experts` matrices, one behind the other, rows
+// first_row to first_row + rows. Of several matrices all rows.
+struct WeightPart {
+  Weight weight;  // of experts * rows rows
+  uint32_t first_expert = 0, experts = 1;
+  uint32_t first_row = 0, rows = 0;
+};
+
+// A weight of num_experts matrices in parts whose bindings the device allows, most often one: of
+// whole matrices if one fits. Rows are cut at multiples of `multiple`, and where bindings may
+// start. Throws std::invalid_argument, in the name of `kernel`, when the least part does not fit.
+std::vector<WeightPart> split_rows(std::string_view kernel, const gpu::Caps& caps,
+                                   const Weight& weight, uint32_t num_experts = 1,
+                                   uint32_t multiple = 1);
 
 // Packs row `row` of a tensor, given as a file has it, into the tensor's words, zeros before. Rows
 // of different tiles may be packed at once.

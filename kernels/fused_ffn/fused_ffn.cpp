@@ -39,16 +39,20 @@ gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a, FusedFfn::Override
   require(over.norm_input == bool(a.norm), "fused_ffn: NORM_INPUT and norm go together");
   const uint32_t N = rows / 2;
   require(a.y.size() == uint64_t(M) * N, "fused_ffn: y is {}, results are [{}, {}]", a.y, M, N);
-  return gpu::Dispatch{
-      .kernel = &fused_ffn_kernel,
-      .constants = gpu::constants(over),
-      .bindings = {a.x, a.weight.quants, a.weight.scales, a.norm, a.y, a.experts},
-      .params =
-          gpu::bytes(FusedFfn::Params{M, K, N, a.alpha, uint32_t(a.activation), a.clamp_max, a.eps,
-                                      a.weight.row_blocks(), x_stride, bool(a.experts)}),
-      .grid = {gemv_groups(caps, 2 * N, over.multi_output && over.use_subgroups,
-                           over.multi_output && (!over.use_subgroups || over.team == 1), over),
-               M, 1}};
+  gpu::Work work;
+  for (const WeightPart& part : split_rows("fused_ffn", caps, a.weight, a.num_experts, 2))
+    work += gpu::Dispatch{
+        .kernel = &fused_ffn_kernel,
+        .constants = gpu::constants(over),
+        .bindings = {a.x, part.weight.quants, part.weight.scales, a.norm, a.y, a.experts},
+        .params = gpu::bytes(FusedFfn::Params{M, K, part.rows / 2, a.alpha, uint32_t(a.activation),
+                                              a.clamp_max, a.eps, a.weight.row_blocks(), x_stride,
+                                              N, part.first_row / 2, a.experts ? part.experts : 0,
+                                              part.first_expert}),
+        .grid = {gemv_groups(caps, part.rows, over.multi_output && over.use_subgroups,
+                             over.multi_output && (!over.use_subgroups || over.team == 1), over),
+                 M, 1}};
+  return work;
 }
 
 }  // namespace ms

@@ -60,7 +60,7 @@ struct FusedFfn {
     float alpha;
     uint32_t activation;
     float clamp_max, eps;
-    uint32_t row_blocks, x_stride, has_experts;
+    uint32_t row_blocks, x_stride, y_stride, y_offset, num_experts, first_expert;
   };
 };
 

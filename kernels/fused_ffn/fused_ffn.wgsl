@@ -27,14 +27,17 @@ override ROW_TILE: u32 = 1;               // of W: kernels/weight.hpp
 struct Params {
   M: u32,                  // rows of x
   hidden_size: u32,        // columns of the weights
-  intermediate_size: u32,  // N: outputs a row
+  intermediate_size: u32,  // N: outputs a row, of the weights that one binding holds
   alpha: f32,
   activation: u32,         // 0 SiLU, 1 GELU (tanh form)
   clamp_max: f32,          // 0: none; else gate <= clamp_max, |up| <= clamp_max
   eps: f32,                // of the norm
   row_blocks: u32,         // blocks a row of the weights
   x_stride: u32,           // elements from row to row of x, a multiple of 4
-  has_experts: u32,        // 1: row m of x meets expert experts[m]
+  y_stride: u32,           // elements from row to row of y
+  y_offset: u32,           // where a row's first result goes
+  num_experts: u32,        // 0: one tensor; else that of experts first_expert on: row m of x meets experts[m]'s,
+  first_expert: u32,       // and y's row stays as it is where that is not among them
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -42,8 +45,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> quants: array<vec4u>;  // gate and up rows in turn, packed
 @group(0) @binding(3) var<storage, read> scales: array<u32>;    // the same
 @group(0) @binding(4) var<storage, read> norm: array<f32>;      // [hidden_size], with NORM_INPUT
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;   // [M, intermediate_size]
-@group(0) @binding(6) var<storage, read> experts: array<u32>;   // [M], with has_experts
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;   // [M, y_stride]
+@group(0) @binding(6) var<storage, read> experts: array<u32>;   // [M], with num_experts
 
 fn norm4(col: u32, last: u32) -> vec4f {
   return vec4f(norm[col], norm[min(col + 1, last)], norm[min(col + 2, last)], norm[min(col + 3, last)]);
@@ -66,7 +69,11 @@ fn main(group: Group, at: Lane) {
   let rows = team_count(at) * ROWS;
   let all = 2 * params.intermediate_size;
   var first = 0u;  // row of the weights
-  if (params.has_experts != 0) { first = experts[m] * all; }
+  if (params.num_experts != 0) {
+    let expert = experts[m] - params.first_expert;  // of those before it wraps
+    if (expert >= params.num_experts) { return; }
+    first = expert * all;
+  }
   for (var base = group.id.x * rows; base < all; base += group.count.x * rows) {
     let row = base + team.index * ROWS;
     let sums = gemv(vector, scale, first + row, first + all, team, at);
@@ -78,7 +85,7 @@ fn main(group: Group, at: Lane) {
           gate = min(gate, params.clamp_max);
           up = clamp(up, -params.clamp_max, params.clamp_max);
         }
-        y[m * params.intermediate_size + (row + r) / 2] = params.alpha * activate(gate) * up;
+        y[m * params.y_stride + params.y_offset + (row + r) / 2] = params.alpha * activate(gate) * up;
       }
     }
   }

@@ -16,7 +16,11 @@ void fused_ffn_ref(const gpu::HostDispatch& d) {
   for (uint32_t m = 0; m < p.M; ++m) {
     const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), norm, p.hidden_size,
                                over.norm_input, p.eps, over.int8_activations);
-    const uint64_t first = p.has_experts ? 2ull * experts[m] * p.intermediate_size : 0;
+    uint64_t first = 0;
+    if (p.num_experts) {
+      if (experts[m] - p.first_expert >= p.num_experts) continue;
+      first = 2ull * (experts[m] - p.first_expert) * p.intermediate_size;
+    }
     const auto row = [&](uint64_t n) {
       unpack_row(type, first + n, p.hidden_size, quants, scales, w, over.row_tile);
       double sum = 0;
@@ -33,7 +37,7 @@ void fused_ffn_ref(const gpu::HostDispatch& d) {
               ? gate / (1 + std::exp(-gate))
               : 0.5 * gate *
                     (1 + std::tanh(0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)));
-      y[size_t(m) * p.intermediate_size + n] = float(p.alpha * act * up);
+      y[size_t(m) * p.y_stride + p.y_offset + n] = float(p.alpha * act * up);
     }
   }
 }

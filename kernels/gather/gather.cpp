@@ -17,7 +17,7 @@ gpu::Work gather(const gpu::Caps& caps, const Gather& a) {
   return gather(caps, a, over);
 }
 
-gpu::Work gather(const gpu::Caps&, const Gather& a, Gather::Overrides over) {
+gpu::Work gather(const gpu::Caps& caps, const Gather& a, Gather::Overrides over) {
   const uint32_t tokens = a.y.rows(), hidden = a.y.cols();
   const uint32_t vocab = a.transpose ? a.table.cols : a.table.rows;
   const WeightType type = over.f16_embeddings ? WeightType::f16 : WeightType(over.weight_type);
@@ -34,13 +34,22 @@ gpu::Work gather(const gpu::Caps&, const Gather& a, Gather::Overrides over) {
           a.index_offset, a.index_stride);
   const uint64_t lanes = (a.y.size() + 3) / 4;
   require(a.y.size() <= UINT32_MAX, "gather: y is {}, more than 2^32 - 1 elements", a.y);
-  return gpu::Dispatch{
-      .kernel = &gather_kernel,
-      .constants = gpu::constants(over),
-      .bindings = {a.indices, a.table.quants, a.table.scales, a.y},
-      .params = gpu::bytes(Gather::Params{tokens, hidden, vocab, a.transpose, a.index_offset,
-                                          a.index_stride, a.table.row_blocks()}),
-      .grid = gpu::fold((lanes + over.workgroup_size - 1) / over.workgroup_size)};
+  gpu::Work work;
+  const auto parts = split_rows("gather", caps, a.table);
+  require(!a.transpose || parts.size() == 1,
+          "gather: the table is [{}, {}], more than one binding of {} holds, {} bytes: with "
+          "transpose it must fit",
+          a.table.rows, a.table.cols, caps.name, caps.max_binding_bytes);
+  for (const WeightPart& part : parts)
+    work +=
+        gpu::Dispatch{.kernel = &gather_kernel,
+                      .constants = gpu::constants(over),
+                      .bindings = {a.indices, part.weight.quants, part.weight.scales, a.y},
+                      .params = gpu::bytes(Gather::Params{
+                          tokens, hidden, vocab, a.transpose, a.index_offset, a.index_stride,
+                          a.table.row_blocks(), part.first_row, a.transpose ? vocab : part.rows}),
+                      .grid = gpu::fold((lanes + over.workgroup_size - 1) / over.workgroup_size)};
+  return work;
 }
 
 }  // namespace ms

@@ -34,7 +34,8 @@ struct Gather {
     }
   };
   struct Params {
-    uint32_t num_tokens, hidden_size, vocab_size, transpose, index_offset, index_stride, row_blocks;
+    uint32_t num_tokens, hidden_size, vocab_size, transpose, index_offset, index_stride, row_blocks,
+        first_id, num_ids;
   };
 };
 

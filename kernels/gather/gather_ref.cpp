@@ -13,11 +13,14 @@ void gather_ref(const gpu::HostDispatch& d) {
   std::vector<float> row(cols);
   for (size_t t = 0; t < p.num_tokens; ++t) {
     const uint32_t id = indices[p.index_offset + t * p.index_stride];
+    const bool there = id >= p.first_id && id - p.first_id < p.num_ids;
+    if (!there && (p.first_id != 0 || id < p.vocab_size)) continue;  // another table's
     for (uint32_t h = 0; h < p.hidden_size; ++h) {
       float value = 0;
-      if (id < p.vocab_size) {
+      if (there) {
         if (p.transpose || h == 0)
-          unpack_row(type, p.transpose ? h : id, cols, quants, scales, row, over.row_tile);
+          unpack_row(type, p.transpose ? h : id - p.first_id, cols, quants, scales, row,
+                     over.row_tile);
         value = row[p.transpose ? id : h];
       }
       y[t * p.hidden_size + h] = value;

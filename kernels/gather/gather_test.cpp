@@ -41,6 +41,43 @@ KERNEL_TEST(gather) {
   for (uint32_t i = 33; i < 36; ++i)
     if (after[i] != float(i)) fail("gather: element {} beyond y became {}", i, after[i]);
 
+  // A table beyond one binding, which holds 64 of its rows: ids on both sides of every bound, and
+  // two beyond the last.
+  for (WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0,
+                          WeightType::q4_0, WeightType::q4_1, WeightType::q4_k, WeightType::q6_k})
+    for (uint32_t tile : {1u, 8u})
+      for (uint32_t vocab : {65u, 128u, 191u}) {
+        Gather args{.indices = lab.words({8},
+                                         [&](size_t i) {
+                                           return std::array{0u,        63u,        64u,
+                                                             vocab - 1, vocab - 66, vocab / 2,
+                                                             vocab,     ~0u}[i];
+                                         }),
+                    .table = lab.weight(type, vocab, 256, tile),
+                    .y = lab.output({8, 256})};
+        const auto caps = lab.with_bindings_of(4 * quant_words(type, 64, 256));
+        Gather::Overrides over{.weight_type = uint32_t(type), .row_tile = tile};
+        for (bool use_vec4 : {false, true}) {
+          over.use_vec4 = use_vec4;
+          lab.check_parts(gather(lab.caps(), args, over), gather(caps, args, over), caps,
+                          (vocab + 63) / 64);
+        }
+      }
+  const auto small = lab.with_bindings_of(1024);
+  const Gather wide{.indices = lab.words({1}, [](size_t) { return 0u; }),
+                    .table = lab.weight(WeightType::f32, 64, 64),
+                    .y = lab.output({1, 64}),
+                    .transpose = true};
+  lab.refuses("holds, 1024 bytes", [&] { gather(small, wide); });
+
+  // A large vocabulary, its first and last ids.
+  lab.check(gather(lab.caps(),
+                   {.indices = lab.words({4},
+                                         [](size_t i) {
+                                           return std::array{0u, 262'143u, 131'072u, 262'144u}[i];
+                                         }),
+                    .table = lab.weight(WeightType::q4_0, 262'144, 32),
+                    .y = lab.output({4, 32})}));
   // Beyond 65,535 workgroups.
   const Gather many{.indices = lab.words({270'000}, [](size_t i) { return uint32_t(i % 5); }),
                     .table = lab.weight(WeightType::q8_0, 5, 64),

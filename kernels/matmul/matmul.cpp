@@ -8,16 +8,6 @@ using gpu::in, gpu::out;
 void matmul_ref(const gpu::HostDispatch& d);
 const gpu::Kernel matmul_kernel = gpu::kernel<Matmul>("matmul", {in, in, in, out}, matmul_ref);
 
-namespace {
-
-// Packed rows have a whole number of pairs of blocks; a plain matrix is told by its quants' element
-// type.
-bool is_plain(const Weight& b) {
-  return b.quants.type == gpu::Type::f16 || b.quants.type == gpu::Type::f32;
-}
-
-}  // namespace
-
 Weight plain_b(const gpu::View& matrix) {
   require(matrix.type != gpu::Type::u32, "plain_b: the matrix is {}, want f32 or f16", matrix);
   return {.type = matrix.type == gpu::Type::f16 ? WeightType::f16 : WeightType::f32,
@@ -38,7 +28,7 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
   return matmul(caps, a, over);
 }
 
-gpu::Work matmul(const gpu::Caps&, const Matmul& a, Matmul::Overrides over) {
+gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over) {
   const uint32_t M = a.a.rows(), K = a.a.cols();
   const uint32_t N = a.transpose_b ? a.b.rows : a.b.cols;
   const WeightType type =
@@ -54,7 +44,7 @@ gpu::Work matmul(const gpu::Caps&, const Matmul& a, Matmul::Overrides over) {
           "matmul: A is {}, C is {}; both are f16 with F16_MODE and f32 without", a.a, a.c);
   require(over.row_tile == a.b.row_tile, "matmul: ROW_TILE {}, B's is {}", over.row_tile,
           a.b.row_tile);
-  require(a.b.row_tile == 1 || (!is_plain(a.b) && a.transpose_b),
+  require(a.b.row_tile == 1 || (!a.b.plain() && a.transpose_b),
           "matmul: B with a ROW_TILE is packed, [N, K]");
   require(!over.use_vec4 || K % 4 == 0, "matmul: USE_VEC4 takes K in fours, A is {}", a.a);
   require(a.c.rows() == M && a.c_offset + N <= a.c.cols(),
@@ -62,16 +52,26 @@ gpu::Work matmul(const gpu::Caps&, const Matmul& a, Matmul::Overrides over) {
   require(!over.f16_mode || (a.c.cols() % 2 == 0 && a.c_offset % 2 == 0),
           "matmul: C is {} from column {}: f16 rows and offsets are even, a lane writes pairs", a.c,
           a.c_offset);
-  const uint32_t b_stride = is_plain(a.b) ? a.b.cols : a.b.row_blocks() * 32;
+  const uint32_t b_stride = a.b.plain() ? a.b.cols : a.b.row_blocks() * 32;
   const uint32_t wide = over.row_lanes ? over.lane_n * over.workgroup_size : 64,
                  high = over.row_lanes ? over.tile_m : 64;
-  return gpu::Dispatch{
-      .kernel = &matmul_kernel,
-      .constants = gpu::constants(over),
-      .bindings = {a.a, a.b.quants, a.b.scales, a.c},
-      .params = gpu::bytes(Matmul::Params{M, N, K, a.alpha, a.transpose_b, a.b.row_blocks(),
-                                          b_stride, K, a.c.cols(), a.c_offset}),
-      .grid = {(N + wide - 1) / wide, (M + high - 1) / high, 1}};
+  const auto parts = split_rows("matmul", caps, a.b, 1, 2);  // pairs: of a word of f16
+  require(a.transpose_b || parts.size() == 1,
+          "matmul: B is [{}, {}], more than one binding of {} holds, {} bytes: not transposed it "
+          "must fit",
+          a.b.rows, a.b.cols, caps.name, caps.max_binding_bytes);
+  gpu::Work work;
+  for (const WeightPart& part : parts) {
+    const uint32_t n = a.transpose_b ? part.rows : N;
+    work += gpu::Dispatch{
+        .kernel = &matmul_kernel,
+        .constants = gpu::constants(over),
+        .bindings = {a.a, part.weight.quants, part.weight.scales, a.c},
+        .params = gpu::bytes(Matmul::Params{M, n, K, a.alpha, a.transpose_b, a.b.row_blocks(),
+                                            b_stride, K, a.c.cols(), a.c_offset + part.first_row}),
+        .grid = {(n + wide - 1) / wide, (M + high - 1) / high, 1}};
+  }
+  return work;
 }
 
 }  // namespace ms

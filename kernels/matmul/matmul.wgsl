@@ -21,7 +21,7 @@ override WORKGROUP_SIZE: u32 = 256;       // 256 without ROW_LANES
 
 struct Params {
   M: u32,
-  N: u32,
+  N: u32,           // columns of C: of B what one binding holds
   K: u32,
   alpha: f32,
   transpose_b: u32,  // 1: B is [N, K]; 0: [K, N], of a float type

@@ -59,6 +59,42 @@ KERNEL_TEST(matmul) {
             args.c.type == gpu::Type::f16 ? f16_storage : Tolerance{.abs = sum, .rel = 2e-5});
     }
   }
+  // B beyond one binding, which holds 64 rows; packed and plain, f32 and f16 throughout.
+  for (uint32_t N : {65u, 128u, 191u}) {
+    const uint32_t K = 256;
+    const gpu::View a32 = lab.random({7, K}), a16 = lab.random_f16({7, K});
+    const gpu::View c32 = lab.output({7, N + 4}),
+                    c16 = lab.output({7, (N + 5) / 2 * 2}, gpu::Type::f16);
+    const auto check = [&](const Matmul& args, uint64_t bytes) {
+      const auto caps = lab.with_bindings_of(bytes);
+      lab.check_parts(matmul(lab.caps(), args), matmul(caps, args), caps, (N + 63) / 64,
+                      args.c.type == gpu::Type::f16
+                          ? f16_storage
+                          : Tolerance{.abs = 2e-6 * std::sqrt(K), .rel = 2e-5});
+    };
+    for (WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0,
+                            WeightType::q4_0, WeightType::q4_1, WeightType::q4_k, WeightType::q6_k})
+      for (uint32_t tile : {1u, 8u}) {
+        const Weight b = lab.weight(type, N, K, tile);
+        const uint64_t bytes = 4 * quant_words(type, 64, K);
+        check({.a = a32, .b = b, .c = c32, .c_offset = 3}, bytes);
+        if (type == WeightType::f16) check({.a = a16, .b = b, .c = c16, .c_offset = 2}, bytes);
+      }
+    // Rows of 66 bytes: parts are of 128 rows, since of fewer the next would start within 256
+    // bytes.
+    if (N < 129) continue;
+    const gpu::View odd = lab.random({7, 33});
+    const auto caps = lab.with_bindings_of(2 * 33 * 128);
+    const Matmul plain{.a = odd, .b = plain_b(lab.random_f16({N, 33})), .c = c32};
+    lab.check_parts(matmul(lab.caps(), plain), matmul(caps, plain), caps, 2);
+  }
+  const auto small = lab.with_bindings_of(4096);
+  lab.refuses("not transposed it must fit", [&] {
+    matmul(small, {.a = lab.random({1, 64}),
+                   .b = plain_b(lab.random({64, 32})),
+                   .c = lab.output({1, 32}),
+                   .transpose_b = false});
+  });
   // Sums beyond f16 are clamped, not infinite: 8 * 65504 * 2.
   const std::vector<uint16_t> most(8, 0x7bff), two(16, 0x4000);
   const Matmul large{

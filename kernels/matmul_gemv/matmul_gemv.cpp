@@ -117,13 +117,17 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a, MatmulGemv::Ov
   require(over.norm_input == bool(a.norm), "matmul_gemv: NORM_INPUT and norm go together");
   require(a.y.rows() == M && a.y_offset + N <= a.y.cols(),
           "matmul_gemv: y is {}, results are [{}, {}] from column {}", a.y, M, N, a.y_offset);
-  return gpu::Dispatch{
-      .kernel = &matmul_gemv_kernel,
-      .constants = gpu::constants(over),
-      .bindings = {a.x, a.weight.quants, a.weight.scales, a.norm, a.y, a.experts},
-      .params = gpu::bytes(MatmulGemv::Params{M, N, K, a.alpha, a.eps, a.weight.row_blocks(),
-                                              x_stride, a.y.cols(), a.y_offset, bool(a.experts)}),
-      .grid = {gemv_groups(caps, N, over.use_subgroups, over.multicol, over), M, 1}};
+  gpu::Work work;
+  for (const WeightPart& part : split_rows("matmul_gemv", caps, a.weight, a.num_experts))
+    work += gpu::Dispatch{
+        .kernel = &matmul_gemv_kernel,
+        .constants = gpu::constants(over),
+        .bindings = {a.x, part.weight.quants, part.weight.scales, a.norm, a.y, a.experts},
+        .params = gpu::bytes(MatmulGemv::Params{
+            M, part.rows, K, a.alpha, a.eps, a.weight.row_blocks(), x_stride, a.y.cols(),
+            a.y_offset + part.first_row, a.experts ? part.experts : 0, part.first_expert}),
+        .grid = {gemv_groups(caps, part.rows, over.use_subgroups, over.multicol, over), M, 1}};
+  return work;
 }
 
 }  // namespace ms

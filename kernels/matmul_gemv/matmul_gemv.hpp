@@ -71,7 +71,7 @@ struct MatmulGemv {
   struct Params {
     uint32_t M, N, K;
     float alpha, eps;
-    uint32_t row_blocks, x_stride, y_stride, y_offset, has_experts;
+    uint32_t row_blocks, x_stride, y_stride, y_offset, num_experts, first_expert;
   };
 };
 

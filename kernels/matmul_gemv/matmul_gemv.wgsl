@@ -26,7 +26,7 @@ override ROW_TILE: u32 = 1;               // of W: kernels/weight.hpp
 
 struct Params {
   M: u32,           // rows of x
-  N: u32,           // rows of W, or of an expert's
+  N: u32,           // rows of W, or of an expert's: of W what one binding holds
   K: u32,           // columns of W
   alpha: f32,
   eps: f32,         // of the norm
@@ -34,7 +34,8 @@ struct Params {
   x_stride: u32,    // elements from row to row of x, a multiple of 4
   y_stride: u32,    // elements from row to row of y
   y_offset: u32,    // where a row's first result goes
-  has_experts: u32, // 1: row m of x meets expert experts[m]
+  num_experts: u32, // 0: W is one matrix; else that of experts first_expert on: row m of x meets experts[m]'s,
+  first_expert: u32,  // and y's row stays as it is where that is not among them
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -43,7 +44,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> scales: array<u32>;     // W, packed
 @group(0) @binding(4) var<storage, read> norm: array<f32>;       // [K], with NORM_INPUT
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;    // [M, y_stride]
-@group(0) @binding(6) var<storage, read> experts: array<u32>;    // [M], with has_experts
+@group(0) @binding(6) var<storage, read> experts: array<u32>;    // [M], with num_experts
 
 fn norm4(col: u32, last: u32) -> vec4f {
   return vec4f(norm[col], norm[min(col + 1, last)], norm[min(col + 2, last)], norm[min(col + 3, last)]);
@@ -56,7 +57,11 @@ fn main(group: Group, at: Lane) {
   var m = 0u;
   if (BATCHED) { m = group.id.y; }
   var first = 0u;  // row of W
-  if (params.has_experts != 0) { first = experts[m] * params.N; }
+  if (params.num_experts != 0) {
+    let expert = experts[m] - params.first_expert;  // of those before it wraps
+    if (expert >= params.num_experts) { return; }
+    first = expert * params.N;
+  }
   let vector = Vector(params.K, params.row_blocks, m * params.x_stride, params.eps);
   let team = team_of(at);
   let scale = vector_scale(vector, at);

@@ -34,7 +34,11 @@ void matmul_gemv_ref(const gpu::HostDispatch& d) {
   for (uint32_t m = 0; m < p.M; ++m) {
     const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), norm, p.K, over.norm_input, p.eps,
                                over.int8_activations);
-    const uint64_t first = p.has_experts ? uint64_t(experts[m]) * p.N : 0;
+    uint64_t first = 0;
+    if (p.num_experts) {
+      if (experts[m] - p.first_expert >= p.num_experts) continue;
+      first = uint64_t(experts[m] - p.first_expert) * p.N;
+    }
     for (uint32_t n = 0; n < p.N; ++n) {
       unpack_row(WeightType(over.weight_type), first + n, p.K, quants, scales, w, over.row_tile);
       double sum = 0;

@@ -33,13 +33,16 @@ gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& 
           "matmul_gemv_residual: residual is {}, results are [{}, {}]", a.residual, M, N);
   require(a.y.size() == uint64_t(M) * N, "matmul_gemv_residual: y is {}, results are [{}, {}]", a.y,
           M, N);
-  return gpu::Dispatch{
-      .kernel = &matmul_gemv_residual_kernel,
-      .constants = gpu::constants(over),
-      .bindings = {a.x, a.weight.quants, a.weight.scales, a.residual, a.y},
-      .params =
-          gpu::bytes(MatmulGemvResidual::Params{M, N, K, a.alpha, a.weight.row_blocks(), x_stride}),
-      .grid = {gemv_groups(caps, N, over.use_subgroups, over.multicol, over), M, 1}};
+  gpu::Work work;
+  for (const WeightPart& part : split_rows("matmul_gemv_residual", caps, a.weight))
+    work += gpu::Dispatch{
+        .kernel = &matmul_gemv_residual_kernel,
+        .constants = gpu::constants(over),
+        .bindings = {a.x, part.weight.quants, part.weight.scales, a.residual, a.y},
+        .params = gpu::bytes(MatmulGemvResidual::Params{
+            M, part.rows, K, a.alpha, a.weight.row_blocks(), x_stride, N, part.first_row}),
+        .grid = {gemv_groups(caps, part.rows, over.use_subgroups, over.multicol, over), M, 1}};
+  return work;
 }
 
 }  // namespace ms

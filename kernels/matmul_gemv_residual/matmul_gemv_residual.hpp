@@ -40,7 +40,7 @@ struct MatmulGemvResidual {
   struct Params {
     uint32_t M, N, K;
     float alpha;
-    uint32_t row_blocks, x_stride;
+    uint32_t row_blocks, x_stride, y_stride, y_offset;
   };
 };
 

@@ -21,19 +21,21 @@ override ROW_TILE: u32 = 1;               // of W: kernels/weight.hpp
 
 struct Params {
   M: u32,           // rows of x
-  N: u32,           // rows of W
+  N: u32,           // rows of W: what one binding holds
   K: u32,           // columns of W
   alpha: f32,
   row_blocks: u32,  // blocks a row of W
   x_stride: u32,    // elements from row to row of x, a multiple of 4
+  y_stride: u32,    // elements from row to row of y and residual
+  y_offset: u32,    // where a row's first result goes
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4f>;        // [M, x_stride] f32
 @group(0) @binding(2) var<storage, read> quants: array<vec4u>;   // W, packed
 @group(0) @binding(3) var<storage, read> scales: array<u32>;     // W, packed
-@group(0) @binding(4) var<storage, read> residual: array<f32>;   // [M, N]
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;    // [M, N]
+@group(0) @binding(4) var<storage, read> residual: array<f32>;   // [M, y_stride]
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;    // [M, y_stride]
 
 const NORM_INPUT = false;
 fn norm4(col: u32, last: u32) -> vec4f { return vec4f(1); }
@@ -51,7 +53,7 @@ fn main(group: Group, at: Lane) {
     let sums = gemv(vector, 1, row, params.N, team, at);
     if (team.lane == 0) {
       for (var r = 0u; r < ROWS && row + r < params.N; r++) {
-        let i = m * params.N + row + r;
+        let i = m * params.y_stride + params.y_offset + row + r;
         y[i] = params.alpha * sums[r] + residual[i];
       }
     }

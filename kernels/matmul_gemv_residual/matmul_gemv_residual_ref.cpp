@@ -16,7 +16,8 @@ void matmul_gemv_residual_ref(const gpu::HostDispatch& d) {
       unpack_row(WeightType(over.weight_type), n, p.K, quants, scales, w, over.row_tile);
       double sum = 0;
       for (uint32_t k = 0; k < p.K; ++k) sum += w[k] * v[k];
-      y[size_t(m) * p.N + n] = float(p.alpha * sum + residual[size_t(m) * p.N + n]);
+      const size_t i = size_t(m) * p.y_stride + p.y_offset + n;
+      y[i] = float(p.alpha * sum + residual[i]);
     }
   }
 }
