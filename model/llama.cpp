@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 namespace ms {
 
@@ -258,20 +259,29 @@ Llama::Llama(gpu::Device& device, const Config& config, const Catalog& catalog,
   if (!options_.context) options_.context = std::min(c.context, default_context);
   const uint32_t token_rows = std::max(1u, c.experts_used);  // of the feed-forward networks
   options_.batch = std::clamp(options_.batch, options_.slots, 65535u / token_rows);
-  // What grows with the context, a position: keys or values of a layer, and a RoPE table.
+  // What grows with the context, a position: keys or values of a layer, and a RoPE table. And with
+  // the batch, a token: the widest activations. Each is one binding, unlike weights (split_rows).
+  const gpu::Type kv = options_.f32_kv ? gpu::Type::f32 : gpu::Type::f16;
+  const uint32_t kv_dim = options_.f32_kv ? c.head_dim : (c.head_dim + 1) / 2 * 2;
   const uint64_t position =
-      4ull * std::max<uint64_t>(uint64_t(options_.slots) * c.kv_size(), c.rotary_dim / 2);
+      std::max<uint64_t>(uint64_t(options_.slots) * c.kv_heads * kv_dim * bytes_of(kv),
+                         4ull * std::max(c.rotary_dim / 2, options_.slots));
+  const uint64_t token = 4 * std::max<uint64_t>({uint64_t(token_rows) * std::max(2 * c.ffn, c.dim),
+                                                 c.q_size() + 2ull * c.kv_size(), c.experts});
   const uint64_t room = std::min(device.caps().max_binding_bytes, device.caps().max_buffer_bytes);
-  if (options_.context > room / position)
-    fail("a context of {} tokens takes more memory than one binding of {} holds: at most {} (-c)",
-         options_.context, device.caps().name, room / position);
+  for (const auto& [what, count, bytes, option] :
+       {std::tuple("context", options_.context, position, "-c"),
+        {"batch", options_.batch, token, "-b"}})
+    if (count > room / bytes)
+      fail(
+          "a {} of {} tokens takes {} bytes a token in one binding; of {} it holds {}: at most {} "
+          "tokens ({})",
+          what, count, bytes, device.caps().name, room, room / bytes, option);
   load(catalog, progress);
   load_rope(catalog);
   device_.submit(device_.record(tables()));
 
   const uint32_t n = options_.slots, batch = options_.batch;
-  const gpu::Type kv = options_.f32_kv ? gpu::Type::f32 : gpu::Type::f16;
-  const uint32_t kv_dim = options_.f32_kv ? c.head_dim : (c.head_dim + 1) / 2 * 2;
   for (Layer& l : layers_)
     l.cache = {.k = tensor({uint64_t(n) * options_.context, c.kv_heads, kv_dim}, "keys", kv),
                .v = tensor({uint64_t(n) * options_.context, c.kv_heads, kv_dim}, "values", kv),
@@ -302,7 +312,8 @@ Llama::Llama(gpu::Device& device, const Config& config, const Catalog& catalog,
     token_rows_ = tensor({batch, c.experts_used}, "rows of tokens", gpu::Type::u32);
   }
   // Logits of a whole batch are large: as many rows as half a binding of the smallest device holds.
-  logit_rows_ = uint32_t(std::clamp<uint64_t>((64ull << 20) / (4ull * c.vocab), 1, batch));
+  const uint64_t half = std::min<uint64_t>(64ull << 20, room / 2);
+  logit_rows_ = uint32_t(std::clamp<uint64_t>(half / (4ull * c.vocab), 1, batch));
   batch_logits_ = tensor({logit_rows_, c.vocab}, "logits of rows");
 
   const std::vector<Slot> idle(n);

@@ -115,10 +115,6 @@ WeightLoader::WeightLoader(gpu::Device& device, const Catalog& catalog,
 }
 
 gpu::Buffer& WeightLoader::place(uint64_t bytes, const TensorInfo& tensor) {
-  const uint64_t most = device_.caps().max_binding_bytes;
-  if (bytes > most)
-    fail("{}: tensor {} takes {} bytes; one binding of {} holds {}", catalog_.source, tensor.name,
-         bytes, device_.caps().name, most);
   memory_.push_back(device_.buffer(bytes, std::string(tensor.name)));
   packed_bytes_ += bytes;
   return *memory_.back();
