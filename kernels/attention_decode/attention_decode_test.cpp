@@ -112,13 +112,29 @@ KERNEL_TEST(attention_decode) {
   bad.cache.block_table = lab.words({1, 2}, [](size_t) { return 9; });
   lab.check(attention_decode(lab.caps(), bad));
 
-  // Long, whole and split; what the wrapper chooses.
+  // Every ratio of heads that is in use, and odd head_dims, as the wrapper chooses.
+  for (uint32_t ratio = 1; ratio <= 16; ++ratio) {
+    const uint32_t dim = std::array{33u, 96u, 127u, 255u, 256u}[ratio % 5];
+    for (bool f16 : {false, true})
+      lab.check(attention_decode(lab.caps(), {.q = lab.random({1, 2 * ratio, dim}, -2, 2),
+                                              .cache = cache_of(lab, 70, 2, dim, f16),
+                                              .out = lab.output({1, 2 * ratio, dim}),
+                                              .kv_len = 70}),
+                {.abs = 2e-6, .rel = 5e-5});
+  }
+
+  // Long, whole and split; what the wrapper chooses, with a window too.
   const AttentionDecode far{.q = lab.random({1, 2, 4}),
                             .cache = cache_of(lab, 131'072, 1, 4, true),
                             .out = lab.output({1, 2, 4}),
                             .kv_len = 131'072,
                             .splits = 96};
   lab.check(attention_decode(lab.caps(), far));
+  for (uint32_t window : {1000u, 100'000u}) {
+    AttentionDecode near = far;
+    near.sliding_window = window;
+    lab.check(attention_decode(lab.caps(), near));
+  }
   for (bool split : {false, true})
     lab.check(attention_decode(
         lab.caps(), far,

@@ -108,6 +108,26 @@ KERNEL_TEST(attention_prefill) {
                                              .kv_len = 13}),
               {.abs = 2e-6, .rel = 5e-5});
   }
+  // Every ratio of heads that is in use, and odd head_dims, as the wrapper chooses.
+  for (uint32_t ratio = 1; ratio <= 16; ++ratio) {
+    const uint32_t dim = std::array{33u, 96u, 127u, 255u, 256u}[ratio % 5];
+    for (bool f16 : {false, true})
+      lab.check(attention_prefill(lab.caps(), {.q = lab.random({3, 2 * ratio, dim}, -2, 2),
+                                               .cache = cache(lab, f16, 40, 2, dim),
+                                               .out = lab.output({3, 2 * ratio, dim}),
+                                               .step = {.start_pos = 37},
+                                               .kv_len = 40}),
+                {.abs = 2e-6, .rel = 5e-5});
+  }
+  // Many keys, all of them or a window's.
+  for (uint32_t window : {0u, 1000u})
+    lab.check(attention_prefill(lab.caps(), {.q = lab.random({2, 1, 8}),
+                                             .cache = cache(lab, true, 131'072, 1, 8),
+                                             .out = lab.output({2, 1, 8}),
+                                             .step = {.start_pos = 131'070},
+                                             .kv_len = 131'072,
+                                             .sliding_window = window}),
+              {.abs = 2e-6, .rel = 5e-5});
   lab.refuses("head_dim 300", [&] {
     attention_prefill(lab.caps(),
                       {.q = lab.random({1, 1, 300}),

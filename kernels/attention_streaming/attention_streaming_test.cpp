@@ -137,13 +137,27 @@ KERNEL_TEST(attention_streaming) {
                                              .kv_len = 3}),
             tolerance);
 
-  // Many keys; more than 65,535 workgroups.
-  lab.check(attention_streaming(lab.caps(), {.q = lab.random({1, 2, 4}),
-                                             .cache = cache_of(lab, true, 20'000, 1, 4),
-                                             .out = lab.output({1, 2, 4}),
-                                             .step = {.start_pos = 19'999},
-                                             .kv_len = 20'000}),
-            tolerance);
+  // Every ratio of heads that is in use, and odd head_dims, as the wrapper chooses.
+  for (uint32_t ratio = 1; ratio <= 16; ++ratio) {
+    const uint32_t dim = std::array{33u, 96u, 127u, 255u, 256u}[ratio % 5];
+    for (bool f16 : {false, true})
+      lab.check(attention_streaming(lab.caps(), {.q = lab.random({2, 2 * ratio, dim}, -2, 2),
+                                                 .cache = cache_of(lab, f16, 40, 2, dim),
+                                                 .out = lab.output({2, 2 * ratio, dim}),
+                                                 .step = {.start_pos = 38},
+                                                 .kv_len = 40}),
+                tolerance);
+  }
+
+  // Many keys, all of them or a window's; more than 65,535 workgroups.
+  for (uint32_t window : {0u, 1000u})
+    lab.check(attention_streaming(lab.caps(), {.q = lab.random({1, 1, 4}),
+                                               .cache = cache_of(lab, true, 131'072, 1, 4),
+                                               .out = lab.output({1, 1, 4}),
+                                               .step = {.start_pos = 131'071},
+                                               .kv_len = 131'072,
+                                               .sliding_window = window}),
+              tolerance);
   lab.check(attention_streaming(lab.caps(), {.q = lab.random({16'385, 4, 2}),
                                              .cache = cache_of(lab, false, 3, 2, 2),
                                              .out = lab.output({16'385, 4, 2}),

@@ -48,6 +48,10 @@ KERNEL_TEST(sample_argmax) {
     lab.check(sample_argmax(lab.caps(), args), exact);
   }
 
+  const SampleArgmax wide{.logits = lab.random({2, 262'144}, -20, 20),
+                          .sampled = lab.output({2}, gpu::Type::u32)};
+  lab.check(sample_argmax(lab.caps(), wide), exact);
+
   // What never wins, zeros of both signs, infinities, and rows of nothing else.
   const std::vector<std::vector<float>> rows = {
       {nan, -nan, lowest, nan},       {nan, nan, nan, nan},        {-inf, -inf, -inf, -inf},

@@ -302,7 +302,7 @@ KERNEL_TEST(sample_topk) {
     check_draw(lab, vocab, bell);
     check_lists(lab, vocab, bell);
   }
-  for (uint32_t vocab : {300u, 49'152u, 151'936u}) check_draw(lab, vocab, spread, false);
+  for (uint32_t vocab : {300u, 49'152u, 151'936u, 262'144u}) check_draw(lab, vocab, spread, false);
   check_lists(lab, 151'936, bell);
   check_odd_logits(lab);
   check_changes(lab);

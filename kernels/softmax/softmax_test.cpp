@@ -38,6 +38,9 @@ KERNEL_TEST(softmax) {
            .y = lab.output({3, 300}),
            .temperature = temperature});
 
+  lab.check(
+      softmax(lab.caps(), {.x = lab.random({2, 262'144}, -20, 20), .y = lab.output({2, 262'144})}));
+
   // Per row of 100 (or of 700: several elements a lane): all masked in three ways; all but one
   // masked; masked but for the end; all equal; two that tie; an outlier either way; all huge;
   // falling and rising; the whole range of f32.
