@@ -5,6 +5,7 @@ usage: browser_test DIR VERSION      DIR is what tools/make-dist made; exit code
 import functools
 import http.server
 import json
+import math
 import os
 import re
 import shutil
@@ -133,7 +134,7 @@ class Browser(unittest.TestCase):
 
     def test_a_write_beyond_the_shape_is_reported(self):
         def shorten(text):
-            data = json.loads(text)
+            data = [case for case in json.loads(text) if math.prod(case["bindings"]["y"]["shape"]) > 1]
             for case in data:  # rows of the kernel are as many as before
                 case["bindings"]["y"]["shape"] = [1]
                 case["bindings"]["y"]["after"] = case["bindings"]["y"]["before"]
