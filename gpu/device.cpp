@@ -624,7 +624,7 @@ void warm_up(Device& device, const Recording& recording) {
   const auto start = Clock::now();
   double best = INFINITY;
   int runs = 1;
-  for (int stale = 0; (stale < 5 || seconds(start) < 0.4) && seconds(start) < 4;) {
+  for (int stale = 0; (stale < 5 || seconds(start) < 0.8) && seconds(start) < 4;) {
     const auto round = Clock::now();
     for (int i = 0; i < runs; ++i) device.submit(recording);
     device.finish();
