@@ -75,50 +75,48 @@ KERNEL_TEST(matmul_gemv) {
                                        {.abs = 2e-6 * std::sqrt(K), .rel = 2e-5});
     }
   // Weights beyond one binding, which holds 64 rows.
-  for (WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0,
-                          WeightType::q4_0, WeightType::q4_1, WeightType::q4_k, WeightType::q6_k})
-    for (uint32_t tile : {1u, 8u})
-      for (uint32_t N : {65u, 128u, 191u}) {
-        const uint32_t K = 256;
-        const MatmulGemv args{.x = lab.random({3, K}),
-                              .weight = lab.weight(type, N, K, tile),
-                              .norm = lab.random({K}),
-                              .y = lab.output({3, N + 3}),
-                              .y_offset = 2};
-        const auto caps = lab.with_bindings_of(4 * quant_words(type, 64, K));
-        lab.check_parts(matmul_gemv(lab.caps(), args), matmul_gemv(caps, args), caps, (N + 63) / 64,
-                        {.abs = 2e-6 * std::sqrt(K), .rel = 2e-5});
-      }
-  // Experts beyond one binding: parts of two experts each, or of some rows of one.
-  for (WeightType type : {WeightType::f16, WeightType::q8_0, WeightType::q4_k})
-    for (uint32_t tile : {1u, 8u}) {
-      const uint32_t num_experts = 5, K = 256;
-      const auto args = [&](uint32_t N) {
-        return MatmulGemv{.x = lab.random({4, K}),
-                          .weight = lab.weight(type, num_experts * N, K, tile),
-                          .y = lab.output({4, N + 3}),
-                          .y_offset = 1,
-                          .experts = lab.words({4},
-                                               [](size_t i) {
-                                                 return std::array{4u, 0u, 3u, 0u}[i];
-                                               }),
-                          .num_experts = num_experts};
-      };
-      struct Parts {
-        uint32_t N, rows_fit, count;
-      };
-      for (Parts p : {Parts{40, 80, 3}, {48, 96, 3}, {48, 32, 10}}) {
-        const MatmulGemv a = args(p.N);
-        const auto caps = lab.with_bindings_of(4 * quant_words(type, p.rows_fit, K));
-        lab.check_parts(matmul_gemv(lab.caps(), a), matmul_gemv(caps, a), caps, p.count,
-                        {.abs = 2e-6 * std::sqrt(K), .rel = 2e-5});
-      }
-      // Experts of 41 rows, of which 40 fit: those after the first do not start where a part may.
-      if (type != WeightType::f16 || tile > 1)
-        lab.refuses("one binding of", [&] {
-          matmul_gemv(lab.with_bindings_of(4 * quant_words(type, 40, K)), args(41));
-        });
+  for (WeightType type : {WeightType::f16, WeightType::q8_0, WeightType::q4_k, WeightType::q6_k})
+    for (uint32_t N : {65u, 128u, 191u}) {
+      const uint32_t tile = is_float(type) || type == WeightType::q4_k ? 1 : 8, K = 256;
+      const MatmulGemv args{.x = lab.random({3, K}),
+                            .weight = lab.weight(type, N, K, tile),
+                            .norm = lab.random({K}),
+                            .y = lab.output({3, N + 3}),
+                            .y_offset = 2};
+      const auto caps = lab.with_bindings_of(4 * quant_words(type, 64, K));
+      lab.check_parts(matmul_gemv(lab.caps(), args), matmul_gemv(caps, args), caps, (N + 63) / 64,
+                      {.abs = 2e-6 * std::sqrt(K), .rel = 2e-5});
     }
+  // Experts beyond one binding: parts of two experts each, or of some rows of one.
+  for (WeightType type : {WeightType::f16, WeightType::q8_0, WeightType::q4_k}) {
+    const uint32_t tile = is_float(type) || type == WeightType::q4_k ? 1 : 8, num_experts = 5,
+                   K = 256;
+    const auto args = [&](uint32_t N) {
+      return MatmulGemv{.x = lab.random({4, K}),
+                        .weight = lab.weight(type, num_experts * N, K, tile),
+                        .y = lab.output({4, N + 3}),
+                        .y_offset = 1,
+                        .experts = lab.words({4},
+                                             [](size_t i) {
+                                               return std::array{4u, 0u, 3u, 0u}[i];
+                                             }),
+                        .num_experts = num_experts};
+    };
+    struct Parts {
+      uint32_t N, rows_fit, count;
+    };
+    for (Parts p : {Parts{40, 80, 3}, {48, 96, 3}, {48, 32, 10}}) {
+      const MatmulGemv a = args(p.N);
+      const auto caps = lab.with_bindings_of(4 * quant_words(type, p.rows_fit, K));
+      lab.check_parts(matmul_gemv(lab.caps(), a), matmul_gemv(caps, a), caps, p.count,
+                      {.abs = 2e-6 * std::sqrt(K), .rel = 2e-5});
+    }
+    // Experts of 41 rows, of which 40 fit: those after the first do not start where a part may.
+    if (type != WeightType::f16 || tile > 1)
+      lab.refuses("one binding of", [&] {
+        matmul_gemv(lab.with_bindings_of(4 * quant_words(type, 40, K)), args(41));
+      });
+  }
   const MatmulGemv mixture{.x = lab.random({2, 64}),
                            .weight = lab.weight(WeightType::f32, 6, 64),
                            .y = lab.output({2, 2}),
