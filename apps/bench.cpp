@@ -277,6 +277,7 @@ void print_dispatches(Engine& engine, const Test& test, const gpu::Recording& re
   gpu::Device& device = engine.device();
   const uint32_t context = engine.model().context(),
                  filled = test.depth + std::max(test.prompt, 1u);
+  device.warm_up(recording);  // which fills the context
   engine.write_slot({.position = test.depth, .limit = context, .stopped = Stopped::running});
   const std::vector<double> us = device.time(recording, repeats);
   engine.write_slot({.position = test.depth, .limit = context, .stopped = Stopped::running});

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "kernels/kernels.hpp"
 #include "kernels/sources.hpp"
 
 namespace ms {
@@ -48,6 +49,12 @@ std::filesystem::path pipeline_cache() {
     cache = home / ".cache";
   }
   return cache / "mainspring" / "pipelines";
+}
+
+void require_kernels(const std::vector<std::string>& names) {
+  for (const std::string& name : names)
+    require(std::ranges::find(all_kernels(), name, &gpu::Kernel::name) != all_kernels().end(),
+            "there is no kernel \"{}\"; mainspring kernels lists them", name);
 }
 
 std::string styled(Style style, std::string_view text) {

@@ -46,6 +46,9 @@ gpu::DeviceOptions device_options(const GlobalOptions& options);
 // kept.
 std::filesystem::path pipeline_cache();
 
+// Throws std::invalid_argument unless each name is a kernel's.
+void require_kernels(const std::vector<std::string>& names);
+
 // Text for stdout, emphasised if that is a terminal and NO_COLOR is not set.
 enum class Style { title, good, bad };
 std::string styled(Style style, std::string_view text);

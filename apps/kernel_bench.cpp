@@ -377,6 +377,7 @@ class Shapes {
 // Microseconds of the work: the median of runs.
 double time_work(gpu::Device& device, const gpu::Work& work) {
   const gpu::Recording recording = device.record(work);
+  device.warm_up(recording);
   double us = 0;
   for (double each : device.time(recording, 15)) us += each;
   return us;
@@ -384,25 +385,16 @@ double time_work(gpu::Device& device, const gpu::Work& work) {
 
 // Throws Error when a row of the kernel does not match its twin.
 void check_rows(gpu::Device& device, std::string_view kernel) {
-  for (const Migrated& row : migration()) {
-    if (row.kernel != kernel) continue;
-    Lab lab(device);
-    std::vector<MigrationCase> cases;
-    try {
-      cases = migration_cases(lab, row);
-    } catch (const std::invalid_argument&) {  // for want of a feature
-      continue;
-    }
-    for (const MigrationCase& c : cases) lab.check(c.work, c.tolerance);
-  }
+  for (const Migrated& row : migration())
+    if (row.kernel == kernel)
+      run_cases(device, row, false,
+                [](Lab& lab, const MigrationCase& c) { lab.check(c.work, c.tolerance); });
 }
 
 }  // namespace
 
 void bench_kernels(const GlobalOptions& options, const std::vector<std::string>& names, bool json) {
-  for (const std::string& name : names)
-    require(std::ranges::find(all_kernels(), name, &gpu::Kernel::name) != all_kernels().end(),
-            "there is no kernel \"{}\"; mainspring kernels lists them", name);
+  require_kernels(names);
   const auto device = gpu::Device::open(device_options(options));
   const gpu::Caps& caps = device->caps();
   if (!caps.timestamps) fail("{} has no timestamps", caps.name);

@@ -31,6 +31,22 @@ std::string name_of(const Migrated& row) { return fmt::format("{} {}", row.file,
 // A GPU is timed at a model's shapes; a CPU would take minutes for them.
 bool large(const gpu::Device& device) { return !device.caps().cpu; }
 
+// Microseconds of a row, of its last case; nothing where there is no time, or its memory is beyond
+// the device's limits.
+std::string time_row(gpu::Device& device, const Migrated& row) {
+  std::string time;
+  if (!device.caps().timestamps) return time;
+  try {
+    run_cases(device, row, large(device), [&](Lab&, const MigrationCase& c) {
+      const gpu::Recording recording = device.record(c.work);
+      device.warm_up(recording);
+      time = fmt::format("{:.1f}", sum(device.time(recording, 5)));
+    });
+  } catch (const std::invalid_argument&) {
+  }
+  return time;
+}
+
 }  // namespace
 
 void show_migration(const GlobalOptions& options) {
@@ -44,25 +60,19 @@ void show_migration(const GlobalOptions& options) {
   for (size_t i = 0; i < migration().size(); ++i) {
     const Migrated& row = migration()[i];
     progress(i, migration().size());
-    std::string result = "no kernel", time;
-    if (row.kernel != "(deleted)") try {
-        Lab lab(*device);
-        for (const MigrationCase& c : migration_cases(lab, row)) {
-          check_selected(row, c.work);
-          lab.check(c.work, c.tolerance);
-        }
-        ++passed, result = "ok";
-        if (device->caps().timestamps)
-          for (const MigrationCase& c : migration_cases(lab, row, large(*device)))
-            time = fmt::format("{:.1f}", sum(device->time(device->record(c.work), 5)));
-      } catch (const std::invalid_argument&) {
-        ++refused, result = "needs a feature";
-      } catch (const std::exception& error) {
-        ++failed, result = "FAILED";
-        errors += fmt::format("\n{}: {}", name_of(row), error.what());
-      }
-    else
-      ++passed;
+    std::string result = row.kernel == "(deleted)" ? "no kernel" : "ok", time;
+    try {
+      const bool here = run_cases(*device, row, false, [&](Lab& lab, const MigrationCase& c) {
+        check_selected(row, c.work);
+        lab.check(c.work, c.tolerance);
+      });
+      ++(here ? passed : refused);
+      if (!here) result = "needs a feature";
+      if (here) time = time_row(*device, row);
+    } catch (const std::exception& error) {
+      ++failed, result = "FAILED";
+      errors += fmt::format("\n{}: {}", name_of(row), error.what());
+    }
     rows.push_back(
         {std::string(row.file), std::string(row.entry), std::string(row.kernel),
          settings(row.overrides), settings(row.params), result, time,
@@ -101,9 +111,7 @@ void show_before(const GlobalOptions& options, const std::filesystem::path& fold
 }
 
 void show_regress(const GlobalOptions& options, const std::vector<std::string>& names) {
-  for (const std::string& name : names)
-    require(std::ranges::find(migration(), name, &Migrated::kernel) != migration().end(),
-            "there is no kernel \"{}\"; mainspring kernels lists them", name);
+  require_kernels(names);
   // Two devices: the cache of one has every override in the modules' texts.
   gpu::DeviceOptions constants = device_options(options);
   constants.overrides_as_constants = true;
@@ -125,6 +133,7 @@ void show_regress(const GlobalOptions& options, const std::vector<std::string>& 
       for (size_t j = 0; j < cases[0].size(); ++j) {
         gpu::Recording recordings[2];
         for (int form : {0, 1}) recordings[form] = devices[form]->record(cases[form][j].work);
+        for (int form : {0, 1}) devices[form]->warm_up(recordings[form]);
         double best[2] = {INFINITY, INFINITY};
         for (int round = 0; round < 5; ++round)
           for (int form : {0, 1})

@@ -612,11 +612,8 @@ void Device::finish() {
   impl_->check();
 }
 
-namespace {
-
-// Keeps the GPU busy until a run no longer gets faster: an idle one has slowed its clock down, to a
-// sixth on an H100, and takes a second or so to come back.
-void warm_up(Device& device, const Recording& recording) {
+void Device::warm_up(const Recording& recording) {
+  if (impl_->caps.cpu) return;
   using Clock = std::chrono::steady_clock;
   const auto seconds = [](auto since) {
     return std::chrono::duration<double>(Clock::now() - since).count();
@@ -626,8 +623,8 @@ void warm_up(Device& device, const Recording& recording) {
   int runs = 1;
   for (int stale = 0; (stale < 5 || seconds(start) < 0.8) && seconds(start) < 4;) {
     const auto round = Clock::now();
-    for (int i = 0; i < runs; ++i) device.submit(recording);
-    device.finish();
+    for (int i = 0; i < runs; ++i) submit(recording);
+    finish();
     const double each = seconds(round) / runs;
     if (seconds(round) < 0.02 && runs < 4096) runs *= 2;
     stale = each < 0.98 * best ? 0 : stale + 1;
@@ -635,13 +632,10 @@ void warm_up(Device& device, const Recording& recording) {
   }
 }
 
-}  // namespace
-
 std::vector<double> Device::time(const Recording& recording, uint32_t repeats) {
   impl_->check();
   if (!impl_->caps.timestamps) fail("{} has no timestamp queries", impl_->caps.name);
   require(repeats > 0, "a median of {} repeats", repeats);
-  if (!impl_->caps.cpu) warm_up(*this, recording);
   const uint32_t n = uint32_t(recording.steps_.size());
   constexpr uint32_t batch = 2048;  // passes whose two timestamps fit one query set of 4096
   std::vector<std::vector<double>> samples(n);

@@ -111,8 +111,11 @@ class Device {
   // Waits for everything submitted.
   void finish();
 
+  // Keeps a GPU busy with the recording until a run gets no faster, 0.8 s to 4 s: an idle one has
+  // slowed its clock down. Once before what is timed.
+  void warm_up(const Recording& recording);
   // Runs the recording `repeats` times, each dispatch in a pass of its own; median microseconds
-  // each. A GPU is kept busy with it first, until its clock is up. Throws Error on a device without
+  // each. Throws Error on a device without
   // timestamps.
   std::vector<double> time(const Recording& recording, uint32_t repeats);
   // Runs the dispatch's CPU twin on copies of its buffers and writes the results back.

@@ -23,6 +23,15 @@ using gpu::View;
 // The values that a row's parameters have in one case; what a row calls by a letter is not there.
 using Params = std::map<std::string_view, double>;
 
+// What a row says a setting is; nothing for a letter or a choice.
+std::optional<double> number(std::string_view text) {
+  if (text == "true" || text == "false") return text == "true";
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
 // Everything a maker of cases needs to know of its row.
 struct Row {
   Lab& lab;
@@ -48,7 +57,7 @@ struct Row {
     for (const auto& [name, value] : row.overrides) {
       const auto constant = std::ranges::find(constants, name, &gpu::Constant::name);
       require(constant != constants.end(), "{} has no override {}", row.kernel, name);
-      constant->value = value == "true" ? 1 : value == "false" ? 0 : std::stod(std::string(value));
+      constant->value = number(value).value();
     }
     return gpu::overrides<typename Args::Overrides>(constants);
   }
@@ -977,9 +986,7 @@ std::vector<MigrationCase> migration_cases(Lab& lab, const Migrated& row, bool l
         const std::string_view value = rest.substr(0, rest.find('|'));
         rest.remove_prefix(std::min(value.size() + 1, rest.size()));
         next.emplace_back(params, setting);
-        double number = 0;
-        if (std::from_chars(value.data(), value.data() + value.size(), number).ec == std::errc())
-          next.back().first[name] = number;
+        if (const auto given = number(value)) next.back().first[name] = *given;
         if (value.size() != text.size())
           next.back().second += fmt::format("{}{}={}", setting.empty() ? "" : " ", name, value);
       }
@@ -994,16 +1001,22 @@ std::vector<MigrationCase> migration_cases(Lab& lab, const Migrated& row, bool l
   return cases;
 }
 
+bool run_cases(gpu::Device& device, const Migrated& row, bool large,
+               const std::function<void(Lab&, const MigrationCase&)>& run) {
+  Lab lab(device);
+  std::vector<MigrationCase> cases;
+  try {
+    cases = migration_cases(lab, row, large);
+  } catch (const std::invalid_argument&) {
+    return false;
+  }
+  for (const MigrationCase& c : cases) run(lab, c);
+  return true;
+}
+
 void check_selected(const Migrated& row, const gpu::Work& work) {
   const Room room =
       read_room(std::ranges::find(wgsl_sources(), row.kernel, &WgslSource::name)->text);
-  const auto number = [](std::string_view text) -> std::optional<double> {
-    double value = 0;
-    if (text == "true" || text == "false") return text == "true";
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-    return value;
-  };
   const auto overridden = [&](const gpu::Dispatch& d, const auto& setting) {
     return std::ranges::any_of(d.constants, [&](const gpu::Constant& c) {
       return c.name == setting.first && c.value == number(setting.second);

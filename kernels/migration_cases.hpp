@@ -46,6 +46,10 @@ struct MigrationCase {
 // std::invalid_argument where the device lacks a feature that the row's overrides ask for.
 std::vector<MigrationCase> migration_cases(Lab& lab, const Migrated& row, bool large = false);
 
+// Calls run(lab, c) for each case of a row; false where none can be made, for want of a feature.
+bool run_cases(gpu::Device& device, const Migrated& row, bool large,
+               const std::function<void(Lab&, const MigrationCase&)>& run);
+
 // Throws Error unless one dispatch of the work is of the row's kernel and has its overrides' and
 // parameters' values.
 void check_selected(const Migrated& row, const gpu::Work& work);
