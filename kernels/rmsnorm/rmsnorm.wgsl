@@ -68,16 +68,6 @@ fn normed(v: vec4f, scale: f32, base: u32, start: u32, lane: u32) -> vec4f {
   return out;
 }
 
-fn store(v: vec4f, base: u32, start: u32, lane: u32) {
-  if (start >= params.cols) { return; }
-  let col = columns(start + lane);
-  if (col.x < params.cols) { y[base + col.x] = v.x; }
-  if (SMALL_SIZE) { return; }
-  if (col.y < params.cols) { y[base + col.y] = v.y; }
-  if (col.z < params.cols) { y[base + col.z] = v.z; }
-  if (col.w < params.cols) { y[base + col.w] = v.w; }
-}
-
 fn store_prenorm(v: vec4f, base: u32, start: u32, lane: u32) {
   if (start >= params.cols) { return; }
   let col = columns(start + lane);

@@ -1,6 +1,6 @@
 // columns.wgsl: four columns a lane of a row, a workgroup apart, so that lanes read and write side by side.
 //
-// Needs: override WORKGROUP_SIZE; params.cols, not 0.
+// Needs: override WORKGROUP_SIZE; override SMALL_SIZE, or a const: one column a lane; params.cols, not 0; y: array<f32>.
 fn columns(first: u32) -> vec4u { return first + vec4u(0, WORKGROUP_SIZE, 2 * WORKGROUP_SIZE, 3 * WORKGROUP_SIZE); }
 
 // To load without branches, so that the device keeps them in flight together: in place of columns beyond the row one
@@ -8,4 +8,15 @@ fn columns(first: u32) -> vec4u { return first + vec4u(0, WORKGROUP_SIZE, 2 * WO
 fn bounded_columns(start: u32, lane: u32) -> vec4u {
   let col = columns(start + lane);
   return select(vec4u(min(lane, params.cols - 1)), col, col < vec4u(params.cols));
+}
+
+// Four columns of a lane to a row of y, those that there are.
+fn store(v: vec4f, base: u32, start: u32, lane: u32) {
+  if (start >= params.cols) { return; }
+  let col = columns(start + lane);
+  if (col.x < params.cols) { y[base + col.x] = v.x; }
+  if (SMALL_SIZE) { return; }
+  if (col.y < params.cols) { y[base + col.y] = v.y; }
+  if (col.z < params.cols) { y[base + col.z] = v.z; }
+  if (col.w < params.cols) { y[base + col.w] = v.w; }
 }

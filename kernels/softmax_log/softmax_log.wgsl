@@ -25,32 +25,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // [rows, cols]
 
 const LOG_ZERO = -3.4e38;
-
-fn load(base: u32, start: u32, lane: u32) -> vec4f {
-  if (start >= params.cols) { return vec4f(LOWEST); }
-  let i = base + bounded_columns(start, lane);
-  if (params.inplace != 0) { return vec4f(y[i.x], y[i.y], y[i.z], y[i.w]); }
-  return vec4f(x[i.x], x[i.y], x[i.z], x[i.w]);
-}
-
-// What lies beyond the row weighs nothing.
-fn inside(v: vec4f, first: u32) -> vec4f { return select(vec4f(LOWEST), v, columns(first) < vec4u(params.cols)); }
-
-// Four times four columns of a lane: loads enough in flight, before the first is used.
-fn load_each(base: u32, start: u32, lane: u32) -> array<vec4f, 4> {
-  let a = load(base, start, lane);
-  let b = load(base, start + 4 * WORKGROUP_SIZE, lane);
-  let c = load(base, start + 8 * WORKGROUP_SIZE, lane);
-  let d = load(base, start + 12 * WORKGROUP_SIZE, lane);
-  let first = start + lane;
-  return array<vec4f, 4>(inside(a, first), inside(b, first + 4 * WORKGROUP_SIZE),
-                         inside(c, first + 8 * WORKGROUP_SIZE), inside(d, first + 12 * WORKGROUP_SIZE));
-}
-
-fn highest(v: array<vec4f, 4>) -> f32 {
-  let m = max(max(v[0], v[1]), max(v[2], v[3]));
-  return max(max(m.x, m.y), max(m.z, m.w));
-}
+const SMALL_SIZE = false;  // columns.wgsl
 
 fn part(v: vec4f, top: f32, start: u32) -> vec4f {
   if (start >= params.cols) { return vec4f(); }
@@ -62,15 +37,6 @@ fn log_p(v: vec4f, top: f32, log_sum: f32) -> vec4f {
   let t = 0.5 * params.temperature;
   let shifted = max(0.5 * v - 0.5 * top, vec4f(LOG_ZERO * min(t, 1.0))) / t;
   return select(vec4f(LOG_ZERO), max(shifted - log_sum, vec4f(LOG_ZERO)), v > vec4f(MASKED));
-}
-
-fn store(v: vec4f, base: u32, start: u32, lane: u32) {
-  if (start >= params.cols) { return; }
-  let col = columns(start + lane);
-  if (col.x < params.cols) { y[base + col.x] = v.x; }
-  if (col.y < params.cols) { y[base + col.y] = v.y; }
-  if (col.z < params.cols) { y[base + col.z] = v.z; }
-  if (col.w < params.cols) { y[base + col.w] = v.w; }
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
