@@ -1,71 +1,20 @@
-// dequant_q8_0_test.cpp: the cases of dequant_q8_0. Nothing is rounded but f16, to nearest: every
-// bit is right.
+// dequant_q8_0_test.cpp: the cases of dequant_q8_0. Nothing is rounded but f16.
 #include "kernels/dequant_q8_0/dequant_q8_0.hpp"
 
-#include "kernels/lab.hpp"
+#include "kernels/dequant_test.hpp"
 
 namespace ms {
 
 KERNEL_TEST(dequant_q8_0) {
-  const auto y_of = [&](uint64_t elements, bool f16) {
-    return lab.output({elements}, f16 ? gpu::Type::f16 : gpu::Type::f32);
-  };
-  // Around a workgroup of either size; the first blocks' scales are zeros, subnormals, 65504.
-  for (uint32_t num_blocks : {0u, 1u, 7u, 8u, 63u, 64u, 65u, 257u})
-    for (uint32_t output_offset : {0u, 24u}) {
-      const gpu::View quantized = lab.blocks(TensorType::q8_0, num_blocks);
-      const uint64_t elements = output_offset + num_blocks * 32 + 8;  // 8 are left alone
-      const gpu::View f32 = y_of(elements, false), f16 = y_of(elements, true);
-      lab.every<DequantQ80::Overrides>(
-          dequant_q8_0_kernel,
-          [&](auto over) {
-            return dequant_q8_0(lab.caps(),
-                                {.quantized = quantized,
-                                 .y = over.f16_out ? f16 : f32,
-                                 .num_blocks = num_blocks,
-                                 .output_offset = output_offset},
-                                over);
-          },
-          exact);
-    }
-
-  // Beyond 65,535 workgroups, of 2 lanes.
-  {
-    const uint32_t num_blocks = 65'536 * 2 + 1;
-    const DequantQ80 args{.quantized = lab.blocks(TensorType::q8_0, num_blocks),
-                          .y = y_of(uint64_t(num_blocks) * 32, true),
-                          .num_blocks = num_blocks};
-    lab.check(dequant_q8_0(lab.caps(), args, {.workgroup_size = 2, .f16_out = true}), exact);
-    lab.check(dequant_q8_0(lab.caps(), args), exact);
-  }
-
-  // Memory beside the elements stays as it is.
-  {
-    const gpu::View y = lab.values({16 + 32}, [](size_t i) { return float(i); });
-    lab.device.submit(
-        lab.device.record(dequant_q8_0(lab.caps(), {.quantized = lab.blocks(TensorType::q8_0, 1),
-                                                    .y = y,
-                                                    .num_blocks = 1,
-                                                    .output_offset = 8})));
-    const auto after = lab.read(y);
-    for (uint32_t i = 0; i < y.size(); ++i)
-      if ((i < 8 || i >= 8 + 32) && after[i] != float(i))
-        fail("dequant_q8_0: element {} beside y became {}", i, after[i]);
-  }
-
-  const gpu::View quantized = lab.blocks(TensorType::q8_0, 3), y = y_of(3 * 32, true);
-  lab.refuses("4 blocks are", [&] {
-    dequant_q8_0(lab.caps(), {.quantized = quantized, .y = y_of(4 * 32, true), .num_blocks = 4});
-  });
-  lab.refuses("end at 104", [&] {
-    dequant_q8_0(lab.caps(), {.quantized = quantized, .y = y, .num_blocks = 3, .output_offset = 8});
-  });
-  lab.refuses("no multiple of 8", [&] {
-    dequant_q8_0(lab.caps(), {.quantized = quantized, .y = y, .num_blocks = 2, .output_offset = 4});
-  });
-  lab.refuses("F16_OUT is false", [&] {
-    dequant_q8_0(lab.caps(), {.quantized = quantized, .y = y, .num_blocks = 3}, {.f16_out = false});
-  });
+  const auto dequant = [](const auto&... args) { return dequant_q8_0(args...); };
+  check_dequant_cases<DequantQ80>(lab,
+                                  {.kernel = dequant_q8_0_kernel,
+                                   .type = TensorType::q8_0,
+                                   .block_counts = {0, 1, 7, 8, 63, 64, 65, 257},
+                                   .many_blocks = 65'536 * 2 + 1,
+                                   .few_lanes = 2,
+                                   .beyond = "end at 104"},
+                                  dequant);
 }
 
 }  // namespace ms
