@@ -11,6 +11,7 @@
 #import blocks
 #import int8
 #import gemv
+#import activation
 
 override WORKGROUP_SIZE: u32 = 256;       // power of two
 override MULTI_OUTPUT: bool = false;      // several outputs a workgroup: a team is a subgroup or TEAM lanes, not all lanes
@@ -55,8 +56,8 @@ fn weight_type() -> u32 { return select(WEIGHT_TYPE, F16, F16_WEIGHTS); }
 fn team_lanes() -> u32 { return select(WORKGROUP_SIZE, select(TEAM, 0, USE_SUBGROUPS & (TEAM != 1)), MULTI_OUTPUT); }
 
 fn activate(v: f32) -> f32 {
-  if (params.activation == 0) { return v / (1 + exp(-v)); }
-  return 0.5 * v * (1 + tanh(clamp(0.7978845608028654 * (v + 0.044715 * v * v * v), -15, 15)));
+  if (params.activation == 0) { return silu(vec4f(v)).x; }
+  return gelu(vec4f(v)).x;
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
