@@ -154,6 +154,70 @@ fn add_inplace(@builtin(global_invocation_id) gid: vec3<u32>) {
   EXPECT_EQ(of(results, "residual.wgsl", "add_vec4").before, Before::no_entry);
 }
 
+// Tables that the file's other entries write, and f16 weights two a word, as old files have them.
+TEST_F(BeforeTest, what_other_entries_use_and_packed_halves_are_bound_as_the_file_means_them) {
+  write("rope.wgsl", R"(
+override WORKGROUP_SIZE: u32 = 256u;
+struct Uniforms {
+  seq_len: u32, num_heads: u32, head_dim: u32, start_pos: u32,
+  rope_base: f32, rope_scale: f32, _pad0: u32, _pad1: u32,
+}
+@group(0) @binding(0) var<uniform> u: Uniforms;
+@group(0) @binding(1) var<storage, read_write> input: array<f32>;
+@group(0) @binding(2) var<storage, read_write> freqs_cos: array<f32>;
+@group(0) @binding(3) var<storage, read_write> freqs_sin: array<f32>;
+@compute @workgroup_size(WORKGROUP_SIZE, 1, 1)
+fn rope_compute_freqs(@builtin(global_invocation_id) gid: vec3<u32>) {
+  let pairs = u.head_dim / 2u;
+  if (gid.x >= u.seq_len * u.num_heads * pairs) { return; }
+  let head = gid.x / pairs;
+  let pair = gid.x % pairs;
+  let position = f32(u.start_pos + head / u.num_heads) / u.rope_scale;
+  let angle = position / pow(u.rope_base, f32(2u * pair) / f32(u.head_dim));
+  let at = head * u.head_dim + pair;
+  let x = input[at];
+  let y = input[at + pairs];
+  input[at] = x * cos(angle) - y * sin(angle);
+  input[at + pairs] = x * sin(angle) + y * cos(angle);
+}
+@compute @workgroup_size(WORKGROUP_SIZE, 1, 1)
+fn precompute_freqs(@builtin(global_invocation_id) gid: vec3<u32>) {
+  freqs_cos[gid.x] = 1.0;
+  freqs_sin[gid.x] = 0.0;
+}
+)");
+  write("fused_ffn.wgsl", R"(
+override WORKGROUP_SIZE: u32 = 256u;
+struct Uniforms {
+  M: u32, hidden_size: u32, intermediate_size: u32, alpha: f32,
+  activation: u32, clamp_max: f32, _pad0: u32, _pad1: u32,
+}
+@group(0) @binding(0) var<uniform> u: Uniforms;
+@group(0) @binding(1) var<storage, read> input: array<f32>;
+@group(0) @binding(2) var<storage, read> W_gate: array<f32>;
+@group(0) @binding(3) var<storage, read> W_up: array<f32>;
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;
+@compute @workgroup_size(WORKGROUP_SIZE, 1, 1)
+fn main_f16(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  if (lane != 0u) { return; }
+  var gate = 0.0;
+  var up = 0.0;
+  for (var k = 0u; k < u.hidden_size; k += 2u) {
+    let word = (wg.x * u.hidden_size + k) / 2u;
+    let x = vec2f(input[k], input[k + 1u]);
+    gate += dot(x, unpack2x16float(bitcast<u32>(W_gate[word])));
+    up += dot(x, unpack2x16float(bitcast<u32>(W_up[word])));
+  }
+  output[wg.x] = gate / (1.0 + exp(-gate)) * up * u.alpha;
+}
+)");
+  const auto results = compare();
+  EXPECT_EQ(of(results, "rope.wgsl", "rope_compute_freqs").before, Before::equal)
+      << of(results, "rope.wgsl", "rope_compute_freqs").detail;
+  EXPECT_EQ(of(results, "fused_ffn.wgsl", "main_f16").before, Before::equal)
+      << of(results, "fused_ffn.wgsl", "main_f16").detail;
+}
+
 TEST_F(BeforeTest, a_folder_without_old_files_is_an_error) {
   EXPECT_THROW(compare(), Error);
   EXPECT_THROW(compare_before("no/such/folder", {.sources = wgsl_sources()}), Error);

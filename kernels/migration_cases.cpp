@@ -300,7 +300,8 @@ MigrationCase rope_compute_case(const Row& r) {
   MigrationCase c{.setting = {}, .work = rope_compute(r.caps(), args, r.over<RopeCompute>())};
   c.tolerance = {1e-6 * (rows + start), 0};  // as rope_init's
   c.bindings = {in_place(r.lab, {"input"}, args.x),
-                {{"freqs_cos", "freqs_sin"}, r.lab.output({1})}};
+                {{"freqs_cos"}, r.lab.output({1})},
+                {{"freqs_sin"}, r.lab.output({1})}};
   c.fields = {{{"seq_len"}, double(rows)}, {{"num_heads"}, double(heads)},
               {{"head_dim"}, double(dim)}, {{"start_pos"}, double(start)},
               {{"rope_base"}, args.base},  {{"rope_scale"}, args.scaling.factor}};
@@ -558,10 +559,14 @@ MigrationCase fused_ffn_case(const Row& r) {
   const uint32_t M = over.batched ? 3 : 1, I = r.size(70, 14336), H = r.size(128, 4096);
   // Gate and up rows by turns; the old entries have them apart.
   const Weight both = float_weight(r.lab, 2 * I, H, over.f16_weights);
-  const auto values = r.lab.read(matrix(both));
+  const View rows = matrix(both);
+  const auto bytes = r.lab.device.read(*rows.buffer, rows.offset, rows.bytes());
   const auto half = [&](uint32_t which) {
-    return r.lab.values({I, H},
-                        [&](size_t i) { return values[(2 * (i / H) + which) * H + i % H]; });
+    const size_t row = bytes.size() / (2 * I);
+    std::vector<std::byte> own(I * row);
+    for (size_t i = 0; i < I; ++i)
+      std::copy_n(bytes.data() + (2 * i + which) * row, row, own.data() + i * row);
+    return r.lab.upload({I, H}, rows.type, own);
   };
   const FusedFfn args{
       .x = r.lab.random({M, H}), .weight = both, .y = r.lab.output({M, I}), .alpha = 0.5f};
