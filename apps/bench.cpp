@@ -138,7 +138,7 @@ double run_once(Engine& engine, const Test& test) {
 
 // Weights that a token reads, and the keys and values of the positions before it on average.
 uint64_t bytes_per_token(Engine& engine, const Test& test) {
-  const Llama& model = engine.model();
+  const Decoder& model = engine.model();
   const Config& c = model.config();
   const uint64_t position = 2ull * c.layers * c.kv_size() * (model.options().f32_kv ? 4 : 2);
   return model.bytes_per_token() + position * (test.depth + test.generate / 2);

@@ -79,65 +79,75 @@ void export_all(const GlobalOptions& options, const std::string& folder) {
   export_kernels(folder, device_options(options), std::ref(progress));
 }
 
-// Why no work of a model runs a kernel.
+// Why no work of these models runs a kernel.
 std::string_view unused_reason(std::string_view kernel) {
-  constexpr std::string_view no_experts = "this model is no mixture of experts",
+  constexpr std::string_view no_experts = "none of these is a mixture of experts",
                              packed = "weights stay packed: what multiplies by them decodes them";
   static const std::map<std::string_view, std::string_view> reasons = {
       {"attention_streaming", "attention_prefill and attention_decode fit every device so far"},
       {"bf16_to_f16", packed},
       {"bf16_to_f32", packed},
-      {"bias_add", "this model has no biases"},
+      {"bias_add", "none of these has biases"},
       {"cast_f32_to_f16", "split_qkv stores keys and values as f16 itself"},
       {"dequant_mxfp4", packed},
       {"dequant_q4k", packed},
       {"dequant_q6k", packed},
       {"dequant_q8_0", packed},
       {"fused_matmul_q4", "weights are repacked at load, for matmul_gemv"},
-      {"fused_matmul_rmsnorm", "no product of a Llama is normalised; its input is, by NORM_INPUT"},
+      {"fused_matmul_rmsnorm", "no product is normalised; inputs are, by NORM_INPUT"},
       {"fused_swiglu", "fused_ffn and silu gate with rows that are not biased"},
-      {"gelu", "this model's activation is SiLU"},
+      {"gelu", "the activation here is SiLU"},
       {"moe_gather", no_experts},
-      {"relu", "this model's activation is SiLU"},
+      {"relu", "the activation here is SiLU"},
       {"rope_compute", "split_qkv rotates by tables"},
       {"rope_precomputed", "split_qkv rotates q and k on their way to the cache"},
-      {"scale", "this model scales no activations"},
+      {"scale", "none of these scales its embedding"},
       {"scatter_add", no_experts},
       {"softmax", "attention and sampling have theirs inside"},
       {"softmax_log", "tokens are sampled without log-probabilities"},
       {"topk", no_experts},
   };
   const auto found = reasons.find(kernel);
-  return found == reasons.end() ? "this model's graph does not need it" : found->second;
+  return found == reasons.end() ? "no graph of these needs it" : found->second;
 }
 
-// The kernels of a model's recorded work, and in how many dispatches of each part.
-void list_used(const GlobalOptions& options, const std::string& file) {
-  ModelArguments model;
-  model.model = file;
-  Engine engine(engine_options(options, model, 0));
-  const Llama& llama = engine.model();
-  const std::pair<const char*, gpu::Work> parts[] = {{"load", llama.tables()},
-                                                     {"prefill", llama.prefill(2, 0, true)},
-                                                     {"step", llama.decode()},
-                                                     {"greedy", llama.sample(true)},
-                                                     {"sampled", llama.sample(false)}};
-  for (const gpu::Kernel* kernel : all_kernels()) {
-    std::string used;
-    for (const auto& [name, work] : parts)
-      if (const auto count = std::ranges::count(work.dispatches, kernel, &gpu::Dispatch::kernel))
-        used += fmt::format("{}{} {}", used.empty() ? "" : ", ", name, count);
-    fmt::print("{:22}{}\n", kernel->name,
-               used.empty() ? fmt::format("-: {}", unused_reason(kernel->name)) : used);
+// The kernels of the models' recorded work, and in how many dispatches of each part.
+void list_used(const GlobalOptions& options, const std::vector<std::string>& files) {
+  std::map<const gpu::Kernel*, std::string> used;
+  for (const std::string& file : files) {
+    ModelArguments arguments;
+    arguments.model = file;
+    Engine engine(engine_options(options, arguments, 0));
+    const Decoder& model = engine.model();
+    const std::pair<const char*, gpu::Work> parts[] = {{"load", model.tables()},
+                                                       {"prefill", model.prefill(2, 0, true)},
+                                                       {"step", model.decode()},
+                                                       {"greedy", model.sample(true)},
+                                                       {"sampled", model.sample(false)}};
+    for (const gpu::Kernel* kernel : all_kernels()) {
+      std::string counts;
+      for (const auto& [name, work] : parts)
+        if (const auto count = std::ranges::count(work.dispatches, kernel, &gpu::Dispatch::kernel))
+          counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", name, count);
+      if (counts.empty()) continue;
+      if (files.size() > 1)
+        counts = fmt::format("{}: {}", std::filesystem::path(file).stem().string(), counts);
+      used[kernel] += (used[kernel].empty() ? "" : "; ") + counts;
+    }
   }
+  for (const gpu::Kernel* kernel : all_kernels())
+    fmt::print(
+        "{:22}{}\n", kernel->name,
+        used.contains(kernel) ? used[kernel] : fmt::format("-: {}", unused_reason(kernel->name)));
+  fmt::print("\n{} of {} kernels\n", used.size(), all_kernels().size());
 }
 
 }  // namespace
 
 void add_kernels(CLI::App& app, const GlobalOptions& options) {
   struct Arguments {
-    std::vector<std::string> names;
-    std::string used, before, folder;
+    std::vector<std::string> names, used;
+    std::string before, folder;
     bool docs = false, migration = false;
   };
   CLI::App& command = *app.add_subcommand(
@@ -150,8 +160,10 @@ void add_kernels(CLI::App& app, const GlobalOptions& options) {
           ->expected(0, -1)
           ->type_name("[NAME…]");
   CLI::Option* const used =
-      command.add_option("--used", arguments->used, "List which of them this model's work runs")
-          ->type_name("MODEL");
+      command
+          .add_option("--used", arguments->used, "List which of them the work of these models runs")
+          ->expected(1, -1)
+          ->type_name("MODEL…");
   CLI::Option* const before =
       command
           .add_option("--before", arguments->before,

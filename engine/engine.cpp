@@ -69,7 +69,7 @@ Engine::Engine(const EngineOptions& options, bool) : progress_(options.progress)
 
 Engine::Engine(const EngineOptions& options) : Engine(options, true) {
   const Gguf file = Gguf::open(options.model);
-  const Config config = llama_config(file);
+  const Config config = config_of(file);
   // "none" and "no_vocab" are GGUF's words for a model that takes token ids only.
   const auto vocabulary = file.find_string("tokenizer.ggml.model").value_or("none");
   if (vocabulary != "none" && vocabulary != "no_vocab") tokenizer_ = Tokenizer::from_gguf(file);
@@ -87,7 +87,7 @@ Engine::Engine(const EngineOptions& options, const Config& config, TensorType ty
 
 void Engine::load(const Config& config, const Catalog& catalog, const ModelOptions& options) {
   model_ =
-      std::make_unique<Llama>(*device_, config, catalog, options, [&](uint64_t done, uint64_t all) {
+      std::make_unique<Decoder>(*device_, config, catalog, options, [&](uint64_t done, uint64_t all) {
         if (progress_) progress_("weights", done, all);
       });
 }

@@ -15,7 +15,7 @@
 
 #include "gpu/device.hpp"
 #include "mainspring.hpp"
-#include "model/llama.hpp"
+#include "model/decoder.hpp"
 #include "text/chat_template.hpp"
 #include "text/tokenizer.hpp"
 
@@ -38,7 +38,7 @@ class Engine {
   Engine(const EngineOptions& options, const Config& config, TensorType type, bool tied);
 
   gpu::Device& device() { return *device_; }
-  Llama& model() { return *model_; }
+  Decoder& model() { return *model_; }
   const Tokenizer& tokenizer() const;  // throws Error without one
   const ChatTemplate* chat_template() const { return template_ ? &*template_ : nullptr; }
 
@@ -79,7 +79,7 @@ class Engine {
   std::unique_ptr<gpu::Device> device_;
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> template_;
-  std::unique_ptr<Llama> model_;
+  std::unique_ptr<Decoder> model_;
   std::map<std::pair<uint32_t, bool>, gpu::Recording>
       prefills_;                                     // by rows and whether logits are wanted
   std::optional<gpu::Recording> steps_[2], decode_;  // steps_[greedy]

@@ -1,4 +1,4 @@
-// config.hpp: the hyperparameters of a model, read from a file's metadata and checked.
+// config.hpp: the hyperparameters of a decoder, read from a file's metadata and checked.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -9,7 +9,11 @@
 
 namespace ms {
 
+struct Architecture;
+extern const Architecture llama;
+
 struct Config {
+  const Architecture* architecture = &llama;
   std::string name;  // for people
   uint32_t vocab = 0;
   uint32_t dim = 0;  // of the residual stream
@@ -25,14 +29,27 @@ struct Config {
   float norm_eps = 1e-5f;
   double rope_base = 10000;
   RopeScaling rope_scaling = {};
+  bool interleaved_rope = true;  // pairs (2i, 2i + 1); else (i, i + rotary_dim / 2)
+  bool qkv_bias = false;         // there must be biases of q, k and v
+  float embedding_scale = 1;
+  float residual_scale = 1;   // of what a layer's halves add to the residual stream
+  float attention_scale = 0;  // 0: 1 / sqrt(head_dim)
+  float logit_scale = 1;
 
   uint32_t q_size() const { return heads * head_dim; }
   uint32_t kv_size() const { return kv_heads * head_dim; }
 };
 
-// Of an architecture "llama" file. Throws Error: another architecture, a missing key, a value that
-// no model has.
-Config llama_config(const Gguf& file);
+// Of a GGUF file, by its architecture. Throws Error: an architecture that is not supported, a
+// missing key, a value that no model has.
+Config config_of(const Gguf& file);
+
+// For architectures. The numbers that every decoder has, under the name of the file's architecture.
+Config decoder_config(const Gguf& file);
+// "llama.context_length" of "context_length", for a file of that architecture.
+std::string key(const Gguf& file, std::string_view name);
+// The count under a key; an Error outside [1, most].
+uint32_t count(const Gguf& file, std::string_view name, uint64_t most);
 
 // A well-known shape by name: "llama-8b" (Llama 3.1), "llama-1b" (Llama 3.2), "mixtral-8x7b".
 // Throws std::invalid_argument that lists them.

@@ -123,6 +123,7 @@ gpu::Buffer& WeightLoader::place(uint64_t bytes, const TensorInfo& tensor) {
 Weight WeightLoader::pack(
     const TensorInfo& like, uint64_t rows,
     const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source) {
+  used_.insert(like.name);
   const auto type = weight_type(like.type);
   if (!type)
     fail("{}: tensor {} is of type {}, which has no kernels yet", catalog_.source, like.name,
@@ -176,6 +177,7 @@ Weight WeightLoader::pack(
 Weight WeightLoader::stack(const std::vector<const TensorInfo*>& matrices) {
   uint64_t rows = 0;
   for (const TensorInfo* t : matrices) {
+    used_.insert(t->name);
     require(t->type == matrices.front()->type && t->cols() == matrices.front()->cols(),
             "stack: tensors of different types or widths");
     rows += t->rows();
@@ -192,21 +194,87 @@ Weight WeightLoader::stack(const std::vector<const TensorInfo*>& matrices) {
 Weight WeightLoader::interleave(const TensorInfo& even, const TensorInfo& odd) {
   require(even.type == odd.type && even.shape == odd.shape,
           "interleave: tensors of different types or shapes");
+  used_.insert(odd.name);
   return pack(even, 2 * even.rows(),
               [&](uint64_t row) { return std::pair(row % 2 ? &odd : &even, row / 2); });
 }
 
-gpu::View WeightLoader::vector(const TensorInfo& tensor) {
-  const uint64_t n = tensor.elements();
-  if (!can_decode(tensor.type))
-    fail("{}: tensor {} is of type {}, which is not supported", catalog_.source, tensor.name,
-         info(tensor.type).name);
-  std::vector<float> values(n, 1.0f);
-  if (!tensor.data.empty()) decode(tensor.type, tensor.data, values);
-  gpu::Buffer& buffer = place(n * 4, tensor);
+gpu::View WeightLoader::vector(const std::vector<const TensorInfo*>& vectors) {
+  std::vector<float> values;
+  for (const TensorInfo* t : vectors) {
+    used_.insert(t->name);
+    if (!can_decode(t->type))
+      fail("{}: tensor {} is of type {}, which is not supported", catalog_.source, t->name,
+           info(t->type).name);
+    const size_t first = values.size();
+    values.resize(first + t->elements(), 1.0f);
+    if (!t->data.empty()) decode(t->type, t->data, std::span(values).subspan(first));
+    done_ += tensor_bytes(*t);
+  }
+  gpu::Buffer& buffer = place(values.size() * 4, *vectors.front());
   device_.write(buffer, 0, std::as_bytes(std::span(values)));
-  done_ += tensor_bytes(tensor);
-  return {.buffer = &buffer, .shape = {n}};
+  return {.buffer = &buffer, .shape = {values.size()}};
+}
+
+void WeightLoader::require_all_used() const {
+  for (const auto& [name, t] : catalog_.tensors) {
+    const bool repeats = name.starts_with("rope_freqs") || name.find("rot_embd") != name.npos;
+    if (!used_.contains(name) && !repeats)
+      fail(
+          "{}: tensor {} is none that this architecture has here; without it the model would "
+          "answer, but not as it was made to",
+          catalog_.source, name);
+  }
+}
+
+const TensorInfo* LayerLoader::get(std::string_view name, std::vector<uint64_t> shape) {
+  return &catalog_.get(fmt::format("blk.{}.{}", layer_, name), std::move(shape));
+}
+
+gpu::View LayerLoader::vector(std::string_view name, uint64_t size) {
+  return loader_.vector({get(name, {size})});
+}
+
+Weight LayerLoader::matrix(std::string_view name, std::vector<uint64_t> shape) {
+  return loader_.stack({get(name, std::move(shape))});
+}
+
+Linear LayerLoader::qkv() {
+  const uint64_t q = config_.q_size(), kv = config_.kv_size(), dim = config_.dim;
+  Linear all;
+  uint32_t row = 0;
+  std::vector<const TensorInfo*> run;  // of one type
+  const auto flush = [&] {
+    all.parts.push_back({loader_.stack(run), row});
+    row += all.parts.back().weight.rows;
+    run.clear();
+  };
+  for (const TensorInfo* t : {get("attn_q.weight", {q, dim}), get("attn_k.weight", {kv, dim}),
+                              get("attn_v.weight", {kv, dim})}) {
+    if (!run.empty() && run.back()->type != t->type) flush();
+    run.push_back(t);
+  }
+  flush();
+  if (config_.qkv_bias || catalog_.find(fmt::format("blk.{}.attn_q.bias", layer_)))
+    all.bias = loader_.vector(
+        {get("attn_q.bias", {q}), get("attn_k.bias", {kv}), get("attn_v.bias", {kv})});
+  return all;
+}
+
+GatedFfn LayerLoader::gated_ffn() {
+  const auto get_ffn = [&](std::string_view name, uint64_t rows, uint64_t cols) {
+    return config_.experts ? get(fmt::format("{}_exps.weight", name), {config_.experts, rows, cols})
+                           : get(fmt::format("{}.weight", name), {rows, cols});
+  };
+  const TensorInfo* gate = get_ffn("ffn_gate", config_.ffn, config_.dim);
+  const TensorInfo* up = get_ffn("ffn_up", config_.ffn, config_.dim);
+  GatedFfn ffn{.gate_up = {}, .interleaved = gate->type == up->type, .down = {}};
+  if (ffn.interleaved)
+    ffn.gate_up.parts = {{loader_.interleave(*gate, *up), 0}};
+  else
+    ffn.gate_up.parts = {{loader_.stack({gate}), 0}, {loader_.stack({up}), config_.ffn}};
+  ffn.down = loader_.stack({get_ffn("ffn_down", config_.dim, config_.ffn)});
+  return ffn;
 }
 
 }  // namespace ms

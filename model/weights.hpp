@@ -5,14 +5,15 @@
 #pragma once
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "base/thread_pool.hpp"
 #include "formats/gguf.hpp"
 #include "gpu/device.hpp"
-#include "kernels/weight.hpp"
 #include "model/config.hpp"
+#include "model/graph.hpp"
 
 namespace ms {
 
@@ -41,8 +42,11 @@ class WeightLoader {
   Weight stack(const std::vector<const TensorInfo*>& matrices);
   // Two of the same shape, their rows in turn.
   Weight interleave(const TensorInfo& even, const TensorInfo& odd);
-  // A vector as f32.
-  gpu::View vector(const TensorInfo& tensor);
+  // One or more vectors, one behind the other, as f32.
+  gpu::View vector(const std::vector<const TensorInfo*>& vectors);
+  // Throws Error for a tensor that none of the above was given: a graph without it would compute
+  // something else than the model. But not for what only repeats numbers that the config has.
+  void require_all_used() const;
 
   std::vector<gpu::BufferPtr> take() { return std::move(memory_); }  // owns what the views name
   uint64_t packed_bytes() const { return packed_bytes_; }
@@ -58,8 +62,34 @@ class WeightLoader {
   std::function<void(uint64_t, uint64_t)> progress_;
   ThreadPool pool_;
   std::vector<gpu::BufferPtr> memory_;
+  std::set<std::string_view> used_;
   std::vector<uint32_t> quants_, scales_;  // staging
   uint64_t done_ = 0, all_ = 0, packed_bytes_ = 0;
+};
+
+// For architectures: the tensors of layer i, "blk.i.NAME". Throws Error for one that is missing or
+// of another shape.
+class LayerLoader {
+ public:
+  LayerLoader(WeightLoader& loader, const Catalog& catalog, const Config& config, uint32_t layer)
+      : loader_(loader), catalog_(catalog), config_(config), layer_(layer) {}
+
+  const Config& config() const { return config_; }
+  gpu::View vector(std::string_view name, uint64_t size);
+  Weight matrix(std::string_view name, std::vector<uint64_t> shape);
+  // attn_q, attn_k and attn_v in one matrix as far as their types allow, and their biases where
+  // there are or must be any.
+  Linear qkv();
+  // ffn_gate, ffn_up and ffn_down; with experts ffn_gate_exps and so on.
+  GatedFfn gated_ffn();
+
+ private:
+  const TensorInfo* get(std::string_view name, std::vector<uint64_t> shape);
+
+  WeightLoader& loader_;
+  const Catalog& catalog_;
+  const Config& config_;
+  uint32_t layer_;
 };
 
 }  // namespace ms

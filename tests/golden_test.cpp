@@ -47,7 +47,8 @@ std::vector<Case> cases() {
       {.name = "tales-31m-q4_k_m", .model = "tales-31m/tales-31m-q4_k_m.gguf"}};
   for (const std::string type : {"f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_k_m", "q6_k"})
     goldens.push_back({.name = "tiny-" + type, .model = "tiny-" + type + ".gguf"});
-  goldens.push_back({.name = "tiny-moe", .model = "tiny-moe.gguf", .ours = true});
+  for (const std::string name : {"tiny-moe", "tiny-granite", "tiny-qwen2"})
+    goldens.push_back({.name = name, .model = name + ".gguf", .ours = true});
   goldens.push_back(
       {.name = "smollm2-135m", .model = "smollm2-135m", .greedy = true, .real = true});
   goldens.push_back(

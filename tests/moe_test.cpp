@@ -4,48 +4,33 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "base/test_errors.hpp"
 #include "base/test_files.hpp"
 #include "engine/engine.hpp"
+#include "tests/changed_file.hpp"
 
 namespace ms {
 namespace {
 
 const std::string tiny = MS_SOURCE_DIR "/tests/golden/tiny-moe.gguf";  // 2 of 8 experts
 
-// The tiny model with a number of its metadata, or a name, changed.
-std::string with_number(std::string_view key, uint32_t value) {
-  std::string file = read_file(tiny);
-  const size_t at = file.find(key);
-  if (at == file.npos) fail("{} has no {}", tiny, key);
-  // Behind the key are its type, u32, and the value.
-  std::memcpy(file.data() + at + key.size() + 4, &value, 4);
-  return file;
-}
-std::string without(std::string_view name) {
-  std::string file = read_file(tiny);
-  const size_t at = file.find(name);
-  if (at == file.npos) fail("{} has no {}", tiny, name);
-  file[at + name.size() - 1] ^= 1;
-  return file;
-}
-
 TEST(Mixture, a_file_that_contradicts_itself_is_an_error_that_says_where) {
   const std::string used = "llama.expert_used_count", count = "llama.expert_count";
   for (const auto& [file, what] :
-       {std::pair(with_number(used, 9), "llama.expert_used_count is 9, of 8 experts"),
-        {with_number(used, 0), "llama.expert_used_count is 0"},
-        {without(used), "llama.expert_used_count"},
-        {with_number(count, 257), "llama.expert_count is 257; a model has 1 to 256"},
-        {with_number(count, 4),
+       {std::pair(with_number(tiny, used, 9), "llama.expert_used_count is 9, of 8 experts"),
+        {with_number(tiny, used, 0), "llama.expert_used_count is 0"},
+        {without(tiny, used), "llama.expert_used_count"},
+        {with_number(tiny, count, 257), "llama.expert_count is 257; a model has 1 to 256"},
+        {with_number(tiny, count, 4),
          "blk.0.ffn_gate_inp.weight is [8, 64], the model's numbers say [4, 64]"},
-        {with_number("llama.feed_forward_length", 32),
+        {with_number(tiny, "llama.feed_forward_length", 32),
          "blk.0.ffn_gate_exps.weight is [8, 64, 64], the model's numbers say [8, 32, 64]"},
-        {with_number(count, 0), "there is no tensor blk.0.ffn_gate.weight"},
-        {without("blk.1.ffn_down_exps.weight"), "there is no tensor blk.1.ffn_down_exps.weight"},
-        {without("blk.0.ffn_gate_inp.weight"), "there is no tensor blk.0.ffn_gate_inp.weight"}}) {
+        {with_number(tiny, count, 0), "there is no tensor blk.0.ffn_gate.weight"},
+        {without(tiny, "blk.1.ffn_down_exps.weight"),
+         "there is no tensor blk.1.ffn_down_exps.weight"},
+        {without(tiny, "blk.0.ffn_gate_inp.weight"),
+         "there is no tensor blk.0.ffn_gate_inp.weight"}}) {
     const TemporaryFile broken(file);
     const std::string message =
         message_of<Error>([&] { Engine(EngineOptions{.model = broken.path()}); });

@@ -1,0 +1,11 @@
+// architecture.cpp: the list of architectures.
+#include "model/architecture.hpp"
+
+namespace ms {
+
+std::span<const Architecture* const> architectures() {
+  static constexpr const Architecture* all[] = {&llama, &granite, &qwen2};
+  return all;
+}
+
+}  // namespace ms

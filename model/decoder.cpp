@@ -1,0 +1,193 @@
+// decoder.cpp: loading a model, and its passes: a token a slot, and many tokens of one slot.
+#include "model/decoder.hpp"
+
+#include <algorithm>
+#include <tuple>
+
+namespace ms {
+
+namespace {
+
+constexpr uint32_t default_context = 4096;
+
+}  // namespace
+
+gpu::Work Decoder::decode() const {
+  Pass pass(device_.caps(), config_, activations_, options_.slots,
+            {.int8_activations = options_.int8_activations,
+             .step = {.slots = slots_},
+             .tokens = slots_,
+             .token_stride = sizeof(Slot) / 4,
+             .logits = logits_});
+  config_.architecture->graph(weights_, config_, pass);
+  return pass.take();
+}
+
+gpu::Work Decoder::prefill(uint32_t rows, uint32_t slot, bool want_logits) const {
+  require(rows >= 1 && rows <= options_.batch, "prefill: {} rows, the batch holds {}", rows,
+          options_.batch);
+  require(!want_logits || rows <= logit_rows_, "prefill: logits of {} rows, there is room for {}",
+          rows, logit_rows_);
+  Pass pass(device_.caps(), config_, activations_, rows,
+            {.int8_activations = options_.int8_activations,
+             .step = {.slots = slots_, .prefill = true, .slot = slot},
+             .tokens = tokens_,
+             .logits = want_logits ? logits_of_rows(rows) : gpu::View{}});
+  config_.architecture->graph(weights_, config_, pass);
+  return pass.take();
+}
+
+gpu::Work Decoder::sample(bool greedy) const {
+  const gpu::Caps& caps = device_.caps();
+  gpu::Work work =
+      greedy ? sample_argmax(caps, {.slots = slots_, .logits = logits_, .sampled = sampled_})
+             : sample_topk(
+                   caps,
+                   {.slots = slots_, .logits = logits_, .sampled = sampled_, .history = history_});
+  work += check_stop(caps, {.sampled = sampled_, .slots = slots_, .history = history_});
+  return work;
+}
+
+gpu::View Decoder::logits_of_rows(uint32_t rows) const {
+  return batch_logits_.slice(0, {rows, config_.vocab});
+}
+
+Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catalog,
+                 const ModelOptions& options,
+                 const std::function<void(uint64_t, uint64_t)>& progress)
+    : device_(device), config_(config), options_(options) {
+  const Config& c = config_;
+  if (!options_.context) options_.context = std::min(c.context, default_context);
+  const uint32_t token_rows = std::max(1u, c.experts_used);  // of the feed-forward networks
+  options_.batch = std::clamp(options_.batch, options_.slots, 65535u / token_rows);
+  // What grows with the context, a position: keys or values of a layer, and a RoPE table. And with
+  // the batch, a token: the widest activations. Each is one binding, unlike weights (split_rows).
+  const gpu::Type kv = options_.f32_kv ? gpu::Type::f32 : gpu::Type::f16;
+  const uint32_t kv_dim = options_.f32_kv ? c.head_dim : (c.head_dim + 1) / 2 * 2;
+  const uint64_t position =
+      std::max<uint64_t>(uint64_t(options_.slots) * c.kv_heads * kv_dim * bytes_of(kv),
+                         4ull * std::max(c.rotary_dim / 2, options_.slots));
+  const uint64_t token = 4 * std::max<uint64_t>({uint64_t(token_rows) * std::max(2 * c.ffn, c.dim),
+                                                 c.q_size() + 2ull * c.kv_size(), c.experts});
+  const uint64_t room = std::min(device.caps().max_binding_bytes, device.caps().max_buffer_bytes);
+  for (const auto& [what, count, bytes, option] :
+       {std::tuple("context", options_.context, position, "-c"),
+        {"batch", options_.batch, token, "-b"}})
+    if (count > room / bytes)
+      fail(
+          "a {} of {} tokens takes {} bytes a token in one binding; of {} it holds {}: at most {} "
+          "tokens ({})",
+          what, count, bytes, device.caps().name, room, room / bytes, option);
+  load(catalog, progress);
+  load_rope(catalog);
+  device_.submit(device_.record(tables()));
+
+  const uint32_t n = options_.slots, batch = options_.batch;
+  for (Layer& l : weights_.layers)
+    l.cache = {.k = tensor({uint64_t(n) * options_.context, c.kv_heads, kv_dim}, "keys", kv),
+               .v = tensor({uint64_t(n) * options_.context, c.kv_heads, kv_dim}, "values", kv),
+               .capacity = options_.context};
+  slots_ = tensor({n, sizeof(Slot) / 4}, "slots", gpu::Type::u32);
+  history_ = tensor({n, options_.context}, "history", gpu::Type::u32);
+  tokens_ = tensor({batch}, "tokens", gpu::Type::u32);
+  sampled_ = tensor({n}, "sampled", gpu::Type::u32);
+  logits_ = tensor({n, c.vocab}, "logits");
+  Activations& a = activations_;
+  a.hidden = tensor({batch, c.dim}, "hidden");
+  a.hidden2 = tensor({batch, c.dim}, "hidden 2");
+  a.normed = tensor({batch, c.dim}, "normed");
+  a.qkv = tensor({batch, c.q_size() + 2 * c.kv_size()}, "qkv");
+  a.q = tensor({batch, c.q_size()}, "q");
+  a.attended = tensor({batch, c.q_size()}, "attended");
+  const uint64_t rows = uint64_t(batch) * token_rows;
+  a.gate_up = tensor({rows, 2 * c.ffn}, "gate and up");
+  a.ffn = tensor({rows, c.ffn}, "ffn");
+  if (c.experts) {
+    a.router_logits = tensor({batch, c.experts}, "router logits");
+    a.expert_ids = tensor({batch, c.experts_used}, "expert ids", gpu::Type::u32);
+    a.expert_weights = tensor({batch, c.experts_used}, "expert weights");
+    a.expert_in = tensor({rows, c.dim}, "experts' inputs");
+    a.expert_out = tensor({rows, c.dim}, "experts' outputs");
+    a.expert_counts = tensor({c.experts}, "expert counts", gpu::Type::u32);
+    a.row_tokens = tensor({rows, 2}, "tokens of rows", gpu::Type::u32);
+    a.row_experts = tensor({rows, 1}, "experts of rows", gpu::Type::u32);
+    a.token_rows = tensor({batch, c.experts_used}, "rows of tokens", gpu::Type::u32);
+  }
+  // Logits of a whole batch are large: as many rows as half a binding of the smallest device holds.
+  const uint64_t half = std::min<uint64_t>(64ull << 20, room / 2);
+  logit_rows_ = uint32_t(std::clamp<uint64_t>(half / (4ull * c.vocab), 1, batch));
+  batch_logits_ = tensor({logit_rows_, c.vocab}, "logits of rows");
+
+  const std::vector<Slot> idle(n);
+  device_.write(*slots_.buffer, 0, std::as_bytes(std::span(idle)));
+}
+
+gpu::View Decoder::tensor(gpu::Shape shape, std::string label, gpu::Type type) {
+  memory_.push_back(device_.buffer(shape.size() * bytes_of(type), std::move(label)));
+  return gpu::view(memory_.back(), shape, type);
+}
+
+void Decoder::load(const Catalog& catalog,
+                   const std::function<void(uint64_t, uint64_t)>& progress) {
+  const Config& c = config_;
+  DecoderWeights& w = weights_;
+  WeightLoader loader(device_, catalog, progress);
+  const bool tied = !catalog.find("output.weight");
+  w.embedding = loader.stack({&catalog.get("token_embd.weight", {c.vocab, c.dim})});
+  w.output.parts = {
+      {tied ? w.embedding : loader.stack({&catalog.get("output.weight", {c.vocab, c.dim})})}};
+  w.output_norm = loader.vector({&catalog.get("output_norm.weight", {c.dim})});
+  for (uint32_t i = 0; i < c.layers; ++i) {
+    LayerLoader layer(loader, catalog, c, i);
+    w.layers.push_back(c.architecture->layer(layer));
+  }
+  loader.require_all_used();
+  memory_ = loader.take();
+
+  // A step reads every weight but the embedding, of which it reads a row a slot, unless that is the
+  // output too, and but the experts that are not chosen.
+  const auto bytes = [](const Weight& weight) {
+    return weight.quants.bytes() + (weight.scales ? weight.scales.bytes() : 0);
+  };
+  bytes_per_token_ = loader.packed_bytes() - (tied ? 0 : bytes(w.embedding));
+  for (const Layer& l : w.layers) {
+    if (!l.router) continue;
+    uint64_t experts = bytes(l.ffn.down);
+    for (const Linear::Part& part : l.ffn.gate_up.parts) experts += bytes(part.weight);
+    bytes_per_token_ -= experts / c.experts * (c.experts - c.experts_used);
+  }
+}
+
+void Decoder::load_rope(const Catalog& catalog) {
+  const Config& c = config_;
+  const uint32_t pairs = c.rotary_dim / 2;
+  RopeScaling scaling = c.rope_scaling;
+  std::vector<float> factors(pairs);
+  if (const TensorInfo* t = catalog.find("rope_freqs.weight")) {
+    if (!can_decode(catalog.get("rope_freqs.weight", {pairs}).type))
+      fail("{}: tensor {} is of type {}, which is not supported", catalog.source, t->name,
+           info(t->type).name);
+    ms::decode(t->type, t->data, factors);
+    scaling.factors = factors;
+  }
+  std::vector<uint32_t> words;
+  try {
+    words = rope_frequencies(scaling, c.rotary_dim, c.rope_base);
+  } catch (const std::invalid_argument& error) {
+    fail("{}: {}", catalog.source, error.what());  // the file's numbers
+  }
+  freqs_ = tensor({pairs, 2}, "RoPE frequencies", gpu::Type::u32);
+  device_.write(*freqs_.buffer, 0, std::as_bytes(std::span(words)));
+  weights_.rope.cos = tensor({options_.context, pairs}, "RoPE cos");
+  weights_.rope.sin = tensor({options_.context, pairs}, "RoPE sin");
+  attention_factor_ = float(rope_attention_factor(scaling));
+}
+
+gpu::Work Decoder::tables() const {
+  return rope_init(device_.caps(), {.freqs = freqs_,
+                                    .cos = weights_.rope.cos,
+                                    .sin = weights_.rope.sin,
+                                    .attention_factor = attention_factor_});
+}
+
+}  // namespace ms

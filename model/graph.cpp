@@ -1,0 +1,193 @@
+// graph.cpp: the steps of a pass, each in the form for few rows (a GEMV that reads every weight
+// once, with what stands before and after it inside) and for many.
+#include "model/graph.hpp"
+
+namespace ms {
+
+namespace {
+
+// The first `rows` rows of a tensor of more.
+gpu::View head(const gpu::View& view, uint32_t rows) { return view.slice(0, {rows, view.cols()}); }
+
+gpu::View by_head(const gpu::View& view, const Config& c) {
+  return view.as({view.rows(), c.heads, c.head_dim});
+}
+
+}  // namespace
+
+Pass::Pass(const gpu::Caps& caps, const Config& config, const Activations& memory, uint32_t rows,
+           const Options& options)
+    : caps_(caps),
+      config_(config),
+      memory_(memory),
+      rows_(rows),
+      options_(options),
+      h_(head(memory.hidden, rows)),
+      h2_(head(memory.hidden2, rows)),
+      normed_(head(memory.normed, rows)),
+      qkv_(head(memory.qkv, rows)),
+      q_(head(memory.q, rows)),
+      attended_(head(memory.attended, rows)),
+      gate_up_(head(memory.gate_up, rows)),
+      ffn_(head(memory.ffn, rows)) {}
+
+void Pass::linear(const gpu::View& norm, const Linear& weight, const gpu::View& y, float alpha) {
+  if (!step())
+    work_ += rmsnorm(caps_, {.x = h_, .weight = norm, .y = normed_, .eps = config_.norm_eps});
+  for (const auto& [part, first_row] : weight.parts)
+    work_ += step() ? matmul_gemv(caps_, {.x = h_,
+                                          .weight = part,
+                                          .norm = norm,
+                                          .y = y,
+                                          .y_offset = first_row,
+                                          .alpha = alpha,
+                                          .eps = config_.norm_eps,
+                                          .int8_activations = options_.int8_activations})
+                    : matmul(caps_, {.a = normed_,
+                                     .b = part,
+                                     .c = y,
+                                     .c_offset = first_row,
+                                     .alpha = alpha,
+                                     .int8_activations = options_.int8_activations});
+  if (weight.bias) work_ += bias_add(caps_, {.bias = weight.bias, .data = y});
+}
+
+void Pass::add(const gpu::View& x, const Weight& weight, float alpha) {
+  if (step()) {
+    work_ += matmul_gemv_residual(caps_, {.x = x,
+                                          .weight = weight,
+                                          .residual = h_,
+                                          .y = h2_,
+                                          .alpha = alpha,
+                                          .int8_activations = options_.int8_activations});
+  } else {
+    work_ += matmul(caps_, {.a = x,
+                            .b = weight,
+                            .c = normed_,
+                            .alpha = alpha,
+                            .int8_activations = options_.int8_activations});
+    work_ += residual(caps_, {.a = h_, .b = normed_, .y = h2_});
+  }
+  std::swap(h_, h2_);
+}
+
+void Pass::embed(const Weight& table, float scale) {
+  work_ += gather(
+      caps_,
+      {.indices = options_.tokens, .table = table, .y = h_, .index_stride = options_.token_stride});
+  if (scale != 1) work_ += ms::scale(caps_, {.y = h_, .scale = scale});
+}
+
+void Pass::qkv(const gpu::View& norm, const Linear& weight) { linear(norm, weight, qkv_); }
+
+void Pass::rope(const KvCache& cache, const RopeTables& tables, bool interleaved) {
+  work_ += split_qkv(caps_, {.qkv = qkv_,
+                             .q = q_,
+                             .cache = cache,
+                             .step = options_.step,
+                             .head_dim = config_.head_dim,
+                             .cos = tables.cos,
+                             .sin = tables.sin,
+                             .interleaved = interleaved});
+}
+
+void Pass::attention(const KvCache& cache, float scale, const Weight& output, float alpha) {
+  const gpu::View q = by_head(q_, config_), out = by_head(attended_, config_);
+  work_ +=
+      step()
+          ? attention_decode(
+                caps_, {.q = q, .cache = cache, .out = out, .step = options_.step, .scale = scale})
+          : attention_prefill(
+                caps_, {.q = q, .cache = cache, .out = out, .step = options_.step, .scale = scale});
+  add(attended_, output, alpha);
+}
+
+void Pass::feed_forward(const gpu::View& norm, const GatedFfn& ffn, float alpha) {
+  // ffn = SiLU(gate) * up [rows, ffn]
+  if (step() && ffn.interleaved) {
+    work_ += fused_ffn(caps_, {.x = h_,
+                               .weight = ffn.gate_up.parts.front().weight,
+                               .norm = norm,
+                               .y = ffn_,
+                               .eps = config_.norm_eps,
+                               .int8_activations = options_.int8_activations});
+  } else {
+    linear(norm, ffn.gate_up, gate_up_);
+    work_ +=
+        silu(caps_, {.input = gate_up_,
+                     .y = ffn_,
+                     .layout = ffn.interleaved ? GateLayout::interleaved : GateLayout::row_split});
+  }
+  add(ffn_, ffn.down, alpha);
+}
+
+void Pass::mixture(const gpu::View& norm, const Weight& router, const GatedFfn& ffn) {
+  const Config& c = config_;
+  const bool int8 = options_.int8_activations;
+  const uint32_t tokens = rows_, rows = tokens * c.experts_used;
+  const gpu::View logits = head(memory_.router_logits, tokens),
+                  ids = head(memory_.expert_ids, tokens),
+                  weights = head(memory_.expert_weights, tokens), x = head(memory_.expert_in, rows),
+                  experts = head(memory_.row_experts, rows),
+                  token_rows = head(memory_.token_rows, tokens),
+                  gate_up = head(memory_.gate_up, rows), activated = head(memory_.ffn, rows),
+                  out = head(memory_.expert_out, rows);
+
+  // router logits [tokens, experts]: not of rounded activations, which would tip close choices
+  work_ +=
+      matmul_gemv(caps_, {.x = h_, .weight = router, .norm = norm, .y = logits, .eps = c.norm_eps});
+  // the experts of each token, and their weights, which add up to 1 [tokens, experts_used]
+  work_ += topk(
+      caps_, {.x = logits, .indices = ids, .weights = weights, .softmax = true, .normalize = true});
+  // x [rows, dim]: a row for each token and expert, by expert. The choice never leaves the GPU.
+  work_ += moe_gather(caps_, {.hidden = h_,
+                              .expert_indices = ids,
+                              .gathered = x,
+                              .token_counts = memory_.expert_counts,
+                              .token_map = head(memory_.row_tokens, rows),
+                              .token_offsets = token_rows,
+                              .row_experts = experts});
+  // activated = SiLU(gate) * up [rows, ffn]. Each row reads its expert's weights, also in a
+  // prefill, which costs rows / experts times the reads of a matmul over each expert's rows, most
+  // of them cached.
+  if (ffn.interleaved) {
+    work_ += fused_ffn(caps_, {.x = x,
+                               .weight = ffn.gate_up.parts.front().weight,
+                               .norm = norm,
+                               .y = activated,
+                               .eps = c.norm_eps,
+                               .int8_activations = int8,
+                               .experts = experts,
+                               .num_experts = c.experts});
+  } else {
+    for (const auto& [part, column] : ffn.gate_up.parts)
+      work_ += matmul_gemv(caps_, {.x = x,
+                                   .weight = part,
+                                   .norm = norm,
+                                   .y = gate_up,
+                                   .y_offset = column,
+                                   .eps = c.norm_eps,
+                                   .int8_activations = int8,
+                                   .experts = experts,
+                                   .num_experts = c.experts});
+    work_ += silu(caps_, {.input = gate_up, .y = activated, .layout = GateLayout::row_split});
+  }
+  // out = down projection [rows, dim]; h += its rows, weighted [tokens, dim]
+  work_ += matmul_gemv(caps_, {.x = activated,
+                               .weight = ffn.down,
+                               .y = out,
+                               .int8_activations = int8,
+                               .experts = experts,
+                               .num_experts = c.experts});
+  work_ += scatter_add(caps_, {.expert_outputs = out,
+                               .weights = weights,
+                               .output = h_,
+                               .token_offsets = token_rows,
+                               .accumulate = true});
+}
+
+void Pass::logits(const gpu::View& norm, const Linear& output, float alpha) {
+  linear(norm, output, options_.logits, alpha);
+}
+
+}  // namespace ms

@@ -1,0 +1,119 @@
+// graph.hpp: what the layers of decoder models are made of: their weights, and the steps of a pass
+// through them as work on the GPU.
+#pragma once
+#include <vector>
+
+#include "kernels/kernels.hpp"
+#include "model/config.hpp"
+
+namespace ms {
+
+// A matrix in parts, consecutive rows of one type each, and what is added to its product.
+struct Linear {
+  struct Part {
+    Weight weight;
+    uint32_t first_row = 0;
+  };
+  std::vector<Part> parts;
+  gpu::View bias = {};  // [rows] f32, or absent
+};
+
+// down(act(gate(x)) * up(x)); or as many of them as there are experts, each one's rows behind the
+// other's.
+struct GatedFfn {
+  Linear gate_up;    // [2 ffn, dim]: rows of gate and up in turn; or of two types, one after the
+  bool interleaved;  // other
+  Weight down;       // [dim, ffn]
+};
+
+struct Layer {
+  gpu::View attn_norm;  // [dim] f32
+  Linear qkv;           // [q_size + 2 kv_size, dim]
+  Weight attn_output;   // [dim, q_size]
+  gpu::View ffn_norm;   // [dim] f32
+  Weight router = {};   // [experts, dim]; or absent, as the experts of ffn
+  GatedFfn ffn;
+  KvCache cache = {};
+};
+
+struct RopeTables {
+  gpu::View cos, sin;  // [context, rotary_dim / 2] f32
+};
+
+struct DecoderWeights {
+  Weight embedding;  // [vocab, dim]
+  std::vector<Layer> layers;
+  gpu::View output_norm;  // [dim] f32
+  Linear output;          // [vocab, dim]; the embedding when tied
+  RopeTables rope;
+};
+
+// Memory of what is between layers, for as many rows as a batch has.
+struct Activations {
+  // Inputs and outputs of a dispatch are never of one buffer.
+  gpu::View hidden, hidden2, normed;  // [batch, dim] f32
+  gpu::View qkv, q, attended;         // [batch, …] f32
+  gpu::View gate_up, ffn;             // [rows, 2 ffn], [rows, ffn] f32
+  // Of a mixture of experts, of which a row is a token at one of its experts.
+  gpu::View router_logits;               // [batch, experts] f32
+  gpu::View expert_ids, expert_weights;  // [batch, experts_used] u32, f32
+  gpu::View expert_in, expert_out;       // [rows, dim] f32, sorted by expert
+  gpu::View expert_counts;               // [experts] u32
+  gpu::View row_tokens;                  // [rows, 2] u32
+  gpu::View row_experts;                 // [rows, 1] u32
+  gpu::View token_rows;                  // [batch, experts_used] u32
+};
+
+// One pass: a decode step, in which row r is the token of slot r, or a prefill, all of whose rows
+// are of one slot. An architecture's graph calls the functions below in turn; each adds its work,
+// of the kernels that suit the kind of pass. h, [rows, dim], is the residual stream.
+class Pass {
+ public:
+  struct Options {
+    bool int8_activations = false;
+    StepRows step;
+    gpu::View tokens;           // u32: the token of row r is word r * token_stride
+    uint32_t token_stride = 1;  // words
+    gpu::View logits = {};      // [rows, vocab] f32; absent: a prefill that is to fill the cache
+  };
+  Pass(const gpu::Caps& caps, const Config& config, const Activations& memory, uint32_t rows,
+       const Options& options);
+
+  // h = the tokens' rows of the table, times scale.
+  void embed(const Weight& table, float scale);
+  // [q | k | v] = W norm(h) + bias
+  void qkv(const gpu::View& norm, const Linear& weight);
+  // q and k rotated by their positions (RoPE, Su et al., 2021); k and v to the cache.
+  void rope(const KvCache& cache, const RopeTables& tables, bool interleaved);
+  // Whether nothing reads what follows the last layer's cache.
+  bool fills_cache_only() const { return !options_.logits; }
+  // h += alpha W attention(q, cache); its softmax is of scale * q k^T, or 0: 1 / sqrt(head_dim).
+  void attention(const KvCache& cache, float scale, const Weight& output, float alpha);
+  // h += alpha ffn(norm(h))
+  void feed_forward(const gpu::View& norm, const GatedFfn& ffn, float alpha);
+  // h += what the experts that the router chooses make of norm(h), weighted (Mixtral, Jiang et al.,
+  // 2024)
+  void mixture(const gpu::View& norm, const Weight& router, const GatedFfn& experts);
+  // logits = alpha W norm(h)
+  void logits(const gpu::View& norm, const Linear& output, float alpha);
+
+  gpu::Work take() { return std::move(work_); }
+
+ private:
+  bool step() const { return !options_.step.prefill; }
+  // y = alpha W norm(x)
+  void linear(const gpu::View& norm, const Linear& weight, const gpu::View& y, float alpha = 1);
+  // h += alpha W x
+  void add(const gpu::View& x, const Weight& weight, float alpha);
+
+  const gpu::Caps& caps_;
+  const Config& config_;
+  const Activations& memory_;
+  uint32_t rows_;
+  Options options_;
+  gpu::View h_, h2_;  // [rows, dim] f32: by turns
+  gpu::View normed_, qkv_, q_, attended_, gate_up_, ffn_;
+  gpu::Work work_;
+};
+
+}  // namespace ms
