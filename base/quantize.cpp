@@ -195,4 +195,50 @@ std::vector<std::byte> quantize(TensorType type, std::span<const float> values) 
   return blocks;
 }
 
+std::vector<std::byte> random_blocks(TensorType type, uint64_t count, float largest,
+                                     std::mt19937& rng) {
+  // Where a block has f16 scales, and what its integers come to at most for each.
+  struct Scales {
+    TensorType type;
+    std::vector<std::pair<size_t, float>> at;
+  };
+  static const Scales all[] = {{TensorType::q4_0, {{0, 8}}},
+                               {TensorType::q4_1, {{0, 30}, {2, 2}}},
+                               {TensorType::q5_0, {{0, 16}}},
+                               {TensorType::q5_1, {{0, 62}, {2, 2}}},
+                               {TensorType::q8_0, {{0, 128}}},
+                               {TensorType::q2_k, {{80, 2 * 15 * 3}, {82, 2 * 15}}},
+                               {TensorType::q3_k, {{108, 32 * 4}}},
+                               {TensorType::q4_k, {{0, 2 * 63 * 15}, {2, 2 * 63}}},
+                               {TensorType::q5_k, {{0, 2 * 63 * 31}, {2, 2 * 63}}},
+                               {TensorType::q6_k, {{208, 128 * 32}}},
+                               {TensorType::iq4_nl, {{0, 127}}},
+                               {TensorType::iq4_xs, {{0, 32 * 127}}},
+                               {TensorType::mxfp4, {}}};
+  const TypeInfo& block = info(type);
+  std::vector<std::byte> bytes(count * block.block_bytes);
+  std::uniform_real_distribution<float> uniform(-largest, largest), part(0.25f, 1);
+  if (block.block_size == 1) {
+    std::vector<float> values(count);
+    for (float& v : values) v = uniform(rng);
+    quantize(type, values, bytes);
+    return bytes;
+  }
+  const auto scales = std::ranges::find(all, type, &Scales::type);
+  if (scales == std::end(all))
+    throw std::invalid_argument(fmt::format("no random blocks of {}", block.name));
+  for (std::byte& b : bytes) b = std::byte(rng());
+  for (uint64_t i = 0; i < count; ++i) {
+    std::byte* const at = bytes.data() + i * block.block_bytes;
+    for (const auto& [offset, most] : scales->at) {
+      const uint16_t bits = f32_to_f16(part(rng) * largest / most);
+      std::memcpy(at + offset, &bits, 2);
+    }
+    // Exponents: 6 is the largest value, 2^(e - 127) its scale.
+    if (type == TensorType::mxfp4)
+      at[0] = std::byte(std::clamp(127 + std::ilogb(largest / 6) - int(rng() % 3), 0, 254));
+  }
+  return bytes;
+}
+
 }  // namespace ms

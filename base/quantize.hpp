@@ -4,6 +4,7 @@
 // step: valid blocks, good error, no search for the best scale.
 #pragma once
 #include <cstddef>
+#include <random>
 #include <span>
 #include <vector>
 
@@ -19,5 +20,10 @@ bool can_quantize(TensorType type);
 // (except to the float types). Values whose scale exceeds f16 saturate.
 void quantize(TensorType type, std::span<const float> values, std::span<std::byte> blocks);
 std::vector<std::byte> quantize(TensorType type, std::span<const float> values);
+
+// Blocks of random bits, of any type that decode() knows; scales, and the values of float types,
+// are such that no value is beyond +-largest.
+std::vector<std::byte> random_blocks(TensorType type, uint64_t count, float largest,
+                                     std::mt19937& rng);
 
 }  // namespace ms

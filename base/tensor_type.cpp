@@ -326,4 +326,7 @@ void decode(TensorType type, std::span<const std::byte> blocks, std::span<float>
   decode_run(reinterpret_cast<const Byte*>(blocks.data()), count, out.data());
 }
 
+int iq4_level(int index) { return kIq4Levels[index]; }
+int e2m1_doubled(int bits) { return kE2m1Doubled[bits]; }
+
 }  // namespace ms

@@ -42,4 +42,9 @@ bool can_decode(TensorType type);
 // std::invalid_argument on a type that it does not know and on sizes that disagree.
 void decode(TensorType type, std::span<const std::byte> blocks, std::span<float> out);
 
+// The 16 levels of iq4_nl and iq4_xs, and twice those of E2M1, the 4-bit float of mxfp4 (OCP
+// microscaling formats, 2023).
+int iq4_level(int index);
+int e2m1_doubled(int bits);
+
 }  // namespace ms

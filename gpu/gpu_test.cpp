@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <numeric>
 #include <thread>
 
@@ -234,6 +235,37 @@ TEST(Constants, every_gives_all_combinations_but_the_refused) {
                               [&](const Constants& c) { return c[i].value == value; }))
           << i << " " << value;
   EXPECT_EQ(to_string(some.front()), "A=false B=false SIZE=1");
+}
+
+namespace {
+
+struct Many {
+  struct Overrides {
+    uint32_t type = 0;
+    bool a = false, b = false;
+
+    void visit(auto&& v) {
+      v("TYPE", type, {0u, 1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u, 9u});
+      v("A", a, {false, true});
+      v("B", b, {false, true});
+    }
+    std::string_view refusal() const { return ""; }
+  };
+  struct Params {
+    uint32_t n;
+  };
+};
+
+}  // namespace
+
+TEST(Constants, of_many_values_those_beyond_the_eighth_meet_some_of_the_others) {
+  const Kernel many = kernel<Many>("many", {}, no_twin);
+  EXPECT_EQ(every(many, true).size(), 40u);
+  std::map<double, size_t> combinations;
+  for (const Constants& c : every(many)) ++combinations[c[0].value];
+  for (uint32_t type = 0; type < 8; ++type) EXPECT_EQ(combinations[type], 4u) << type;
+  EXPECT_EQ(combinations[8], 1u);
+  EXPECT_EQ(combinations[9], 1u);
 }
 
 // Module texts.

@@ -111,11 +111,13 @@ std::string to_string(const Dispatch& dispatch) {
 }
 
 std::vector<Constants> every(const Kernel& kernel, bool full) {
+  constexpr size_t most_in_product = 8;
   std::vector<Constants> result;
   Constants now;
   for (const ConstantInfo& info : kernel.constants) now.push_back(info.fallback);
-  size_t turn = 0;
-  const auto add = [&] {
+  size_t turn = 0, further = 0;
+  const auto add = [&](bool of_further) {
+    if (of_further && further++ % 4 != 0) return;
     if (!full)
       for (size_t i = 0; i < now.size(); ++i)
         if (const auto& info = kernel.constants[i]; info.sizing)
@@ -124,20 +126,21 @@ std::vector<Constants> every(const Kernel& kernel, bool full) {
     result.push_back(now);
     ++turn;
   };
-  const auto walk = [&](auto& self, size_t i) -> void {
-    if (i == now.size()) return add();
-    if (kernel.constants[i].sizing && !full) return self(self, i + 1);
-    for (double value : kernel.constants[i].values) {
-      now[i].value = value;
-      self(self, i + 1);
+  const auto walk = [&](auto& self, size_t i, bool of_further) -> void {
+    if (i == now.size()) return add(of_further);
+    if (kernel.constants[i].sizing && !full) return self(self, i + 1, of_further);
+    const std::vector<double>& values = kernel.constants[i].values;
+    for (size_t n = 0; n < values.size(); ++n) {
+      now[i].value = values[n];
+      self(self, i + 1, of_further || (n >= most_in_product && !full));
     }
   };
-  walk(walk, 0);
+  walk(walk, 0, false);
   // A kernel whose other constants have fewer combinations than a sizing one has values.
   size_t most = 1;
   for (const ConstantInfo& info : kernel.constants)
     most = std::max(most, info.sizing ? info.values.size() : 1);
-  while (!full && turn > 0 && turn < most) walk(walk, 0);
+  while (!full && turn > 0 && turn < most) walk(walk, 0, false);
   return result;
 }
 

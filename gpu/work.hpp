@@ -197,9 +197,10 @@ Kernel kernel(std::string_view name, std::vector<Access> bindings, Twin twin,
   return result;
 }
 
-// Every valid combination of the values that a kernel's constants list. Of the sizing ones, unless
-// `full`, not the product: they take their values in turn, from one combination of the others to
-// the next.
+// Every valid combination of the values that a kernel's constants list. Unless `full`, sizing ones
+// are not in that product: they take their values in turn, from one combination of the others to
+// the next; and of a constant with more than eight values the ninth and later ones meet a quarter
+// of what the others may be.
 std::vector<Constants> every(const Kernel& kernel, bool full = false);
 
 // What a twin sees of a dispatch: its params, overrides and bindings in host memory, in WGSL order.

@@ -63,11 +63,17 @@ gpu::View Lab::upload(gpu::Shape shape, gpu::Type type, std::span<const std::byt
 
 Weight Lab::weight(WeightType type, uint32_t rows, uint32_t cols, uint32_t row_tile) {
   std::uniform_real_distribution<float> uniform(-1, 1);
-  std::vector<float> data(size_t(rows) * cols);
-  for (float& v : data) v = uniform(rng_);
   std::vector<uint32_t> quants(quant_words(type, rows, cols, row_tile)),
       scales(scale_words(type, rows, cols, row_tile));
-  const std::vector<std::byte> file = quantize(tensor_type(type), data);
+  const TensorType file_type = tensor_type(type);
+  std::vector<std::byte> file;
+  if (can_quantize(file_type)) {
+    std::vector<float> data(size_t(rows) * cols);
+    for (float& v : data) v = uniform(rng_);
+    file = quantize(file_type, data);
+  } else {
+    file = random_blocks(file_type, uint64_t(rows) * cols / info(file_type).block_size, 1, rng_);
+  }
   const size_t row_bytes = file.size() / rows;
   for (size_t row = 0; row < rows; ++row)
     pack_row(type, row, cols, std::span(file).subspan(row * row_bytes, row_bytes), quants, scales,

@@ -45,7 +45,7 @@ class Lab {
   gpu::View values(gpu::Shape shape, const std::function<float(size_t)>& value);
   gpu::View words(gpu::Shape shape, const std::function<uint32_t(size_t)>& value);  // u32
   gpu::View upload(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes);
-  // A packed weight of values uniform in [-1, 1), quantised as files are.
+  // A packed weight of values uniform in [-1, 1), quantised as files are, or of random blocks.
   Weight weight(WeightType type, uint32_t rows, uint32_t cols, uint32_t row_tile = 1);
   // Blocks of a quantised type as they lie in a file, words of random bits; scales are finite, and
   // those of the first blocks zeros of both signs, subnormals and the largest.

@@ -3,7 +3,9 @@
 #include "kernels/weight.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -17,18 +19,26 @@ struct Layout {
   WeightType type;
   TensorType file;
   std::string_view name;
-  uint32_t quants;       // words a block of 32
-  uint32_t half_scales;  // half words a block, so that two blocks may share one
+  uint32_t quants;  // words a block of 32
+  uint32_t scales;  // words a super-block of 8 blocks
 };
 constexpr Layout layouts[] = {
     {WeightType::f32, TensorType::f32, "f32", 32, 0},
     {WeightType::f16, TensorType::f16, "f16", 16, 0},
     {WeightType::bf16, TensorType::bf16, "bf16", 16, 0},
-    {WeightType::q8_0, TensorType::q8_0, "q8_0", 8, 1},
-    {WeightType::q4_0, TensorType::q4_0, "q4_0", 4, 1},
-    {WeightType::q4_1, TensorType::q4_1, "q4_1", 4, 2},
-    {WeightType::q4_k, TensorType::q4_k, "q4_k", 4, 1},
-    {WeightType::q6_k, TensorType::q6_k, "q6_k", 4, 6},
+    {WeightType::q8_0, TensorType::q8_0, "q8_0", 8, 4},
+    {WeightType::q4_0, TensorType::q4_0, "q4_0", 4, 4},
+    {WeightType::q4_1, TensorType::q4_1, "q4_1", 4, 8},
+    {WeightType::q5_0, TensorType::q5_0, "q5_0", 4, 12},
+    {WeightType::q5_1, TensorType::q5_1, "q5_1", 4, 16},
+    {WeightType::q2_k, TensorType::q2_k, "q2_k", 2, 5},
+    {WeightType::q3_k, TensorType::q3_k, "q3_k", 2, 13},
+    {WeightType::q4_k, TensorType::q4_k, "q4_k", 4, 4},
+    {WeightType::q5_k, TensorType::q5_k, "q5_k", 4, 12},
+    {WeightType::q6_k, TensorType::q6_k, "q6_k", 4, 24},
+    {WeightType::iq4_nl, TensorType::iq4_nl, "iq4_nl", 4, 4},
+    {WeightType::iq4_xs, TensorType::iq4_xs, "iq4_xs", 4, 2},
+    {WeightType::mxfp4, TensorType::mxfp4, "mxfp4", 4, 4},
 };
 
 const Layout& layout(WeightType type) {
@@ -59,6 +69,12 @@ void put_nibbles(std::span<uint32_t> words, const uint8_t (&q)[32]) {
     words[i / 4] |= uint32_t((q[i] & 15) | (q[i + 16] & 15) << 4) << (i % 4 * 8);
 }
 
+// 8 bytes that hold q[i], of two bits.
+void put_pairs(std::span<uint32_t> words, const uint8_t (&q)[32]) {
+  for (size_t i = 0; i < 32; ++i)
+    words[i / 16] |= uint32_t(q[i] & 3) << (i % 4 * 8 + i % 16 / 4 * 2);
+}
+
 // Where a row's blocks and super-blocks of 8 are, counted from the tensor's start.
 struct Places {
   uint64_t row, row_blocks, tile;
@@ -80,13 +96,22 @@ std::optional<WeightType> weight_type(TensorType type) {
 TensorType tensor_type(WeightType type) { return layout(type).file; }
 std::string_view to_string(WeightType type) { return layout(type).name; }
 
+std::span<const WeightType> weight_types() {
+  static const auto all = [] {
+    std::array<WeightType, std::size(layouts)> types;
+    for (size_t i = 0; i < types.size(); ++i) types[i] = layouts[i].type;
+    return types;
+  }();
+  return all;
+}
+
 uint32_t choose_row_tile(const gpu::Caps& caps) { return caps.cpu ? 8 : 1; }
 
 uint64_t quant_words(WeightType type, uint64_t rows, uint64_t cols, uint32_t row_tile) {
   return tiled_rows(rows, row_tile) * padded_blocks(cols) * layout(type).quants;
 }
 uint64_t scale_words(WeightType type, uint64_t rows, uint64_t cols, uint32_t row_tile) {
-  return tiled_rows(rows, row_tile) * padded_blocks(cols) * layout(type).half_scales / 2;
+  return tiled_rows(rows, row_tile) * padded_blocks(cols) * layout(type).scales / 8;
 }
 
 std::vector<WeightPart> split_rows(std::string_view kernel, const gpu::Caps& caps, const Weight& w,
@@ -164,46 +189,102 @@ void pack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const std:
       copy_words(data.subspan(4 * words * b), quants_of(b));
     return;
   }
-  for (size_t block = 0; block < data.size() / file.block_bytes; ++block) {
-    const auto raw = data.subspan(block * file.block_bytes, file.block_bytes);
+  // Bytes are where base/tensor_type.cpp says.
+  const size_t blocks = file.block_size / 32;  // of a file's block
+  for (size_t n = 0; n < data.size() / file.block_bytes; ++n) {
+    const auto raw = data.subspan(n * file.block_bytes, file.block_bytes);
+    const auto byte = [&](size_t i) { return byte_at(raw, i); };
+    const size_t block = at.block(n);
+    const auto super_scales = [&] {
+      const size_t count = layout(type).scales;
+      return scales.subspan(count * at.super_block(n), count);
+    };
+    // Of a super-block, weight i of block b is value(b, i).
+    const auto put = [&](auto value, auto put_block) {
+      for (size_t b = 0; b < blocks; ++b) {
+        uint8_t q[32];
+        for (size_t i = 0; i < 32; ++i) q[i] = uint8_t(value(b, i));
+        put_block(quants_of(n * blocks + b), q);
+      }
+    };
     switch (type) {
       case WeightType::q8_0:
       case WeightType::q4_0:
-        put_half(scales, at.block(block), half_at(raw, 0));
-        copy_words(raw.subspan(2), quants_of(block));
+      case WeightType::iq4_nl:
+        put_half(scales, block, half_at(raw, 0));
+        copy_words(raw.subspan(2), quants_of(n));
         break;
       case WeightType::q4_1:
-        copy_words(raw.first(4), scales.subspan(at.block(block), 1));
-        copy_words(raw.subspan(4), quants_of(block));
+        copy_words(raw.first(4), scales.subspan(block, 1));
+        copy_words(raw.subspan(4), quants_of(n));
         break;
-      // A super-block of 256 as GGML stores q4_k: d, dmin, 12 bytes of scales, then per 64 weights
-      // 32 bytes, the low nibbles of which are the first 32.
+      case WeightType::q5_0:
+        put_half(scales.subspan(block / 2 * 3), block % 2, half_at(raw, 0));
+        copy_words(raw.subspan(2, 4), scales.subspan(block / 2 * 3 + 1 + block % 2, 1));
+        copy_words(raw.subspan(6), quants_of(n));
+        break;
+      case WeightType::q5_1:
+        copy_words(raw.first(8), scales.subspan(2 * block, 2));
+        copy_words(raw.subspan(8), quants_of(n));
+        break;
+      case WeightType::q2_k: {
+        const auto s = super_scales();
+        copy_words(raw.subspan(80, 4), s);
+        copy_words(raw.first(16), s.subspan(1));
+        put([&](size_t b, size_t i) { return byte(16 + b / 4 * 32 + i) >> (b % 4 * 2); },
+            put_pairs);
+        break;
+      }
+      case WeightType::q3_k: {
+        const auto s = super_scales();
+        for (size_t b = 0; b < 8; ++b)
+          for (size_t i = 0; i < 32; ++i) s[b] |= uint32_t(byte(i) >> b & 1) << i;
+        for (size_t j = 0; j < 16; ++j) {
+          const int low = byte(96 + j % 8) >> (j / 8 * 4) & 15,
+                    high = byte(104 + j % 4) >> (j / 4 * 2) & 3;
+          s[8 + j / 4] |= uint32_t(uint8_t((low | high << 4) - 32)) << (j % 4 * 8);
+        }
+        s[12] = half_at(raw, 108);
+        put([&](size_t b, size_t i) { return byte(32 + b / 4 * 32 + i) >> (b % 4 * 2); },
+            put_pairs);
+        break;
+      }
       case WeightType::q4_k:
-        copy_words(raw.first(16), scales.subspan(4 * at.super_block(block), 4));
-        for (size_t b = 0; b < 8; ++b) {
-          uint8_t q[32];
-          for (size_t i = 0; i < 32; ++i)
-            q[i] = byte_at(raw, 16 + b / 2 * 32 + i) >> (b % 2 * 4) & 15;
-          put_nibbles(quants_of(8 * block + b), q);
-        }
+        copy_words(raw.first(16), super_scales());
+        put([&](size_t b, size_t i) { return byte(16 + b / 2 * 32 + i) >> (b % 2 * 4); },
+            put_nibbles);
         break;
-      // A super-block of 256 as GGML stores q6_k: 128 bytes of low nibbles, 64 of high pairs, 16
-      // int8 scales, d.
-      default:
+      case WeightType::q5_k: {
+        const auto s = super_scales();
+        copy_words(raw.first(16), s.first(4));
+        for (size_t b = 0; b < 8; ++b)
+          for (size_t i = 0; i < 32; ++i) s[4 + b] |= uint32_t(byte(16 + i) >> b & 1) << i;
+        put([&](size_t b, size_t i) { return byte(48 + b / 2 * 32 + i) >> (b % 2 * 4); },
+            put_nibbles);
+        break;
+      }
+      case WeightType::iq4_xs:
+        copy_words(raw.first(8), super_scales());
+        put([&](size_t b, size_t i) { return byte(8 + 16 * b + i % 16) >> (i / 16 * 4); },
+            put_nibbles);
+        break;
+      case WeightType::mxfp4:
+        put_half(scales, block, byte(0));
+        copy_words(raw.subspan(1), quants_of(n));
+        break;
+      default:  // q6_k
         for (size_t b = 0; b < 8; ++b) {
-          const auto s = scales.subspan(3 * at.block(8 * block + b), 3);
-          const size_t half = b / 4, quarter = b % 4;
-          uint8_t q[32];
+          const auto s = scales.subspan(3 * at.block(8 * n + b), 3);
           for (size_t i = 0; i < 32; ++i) {
-            q[i] = byte_at(raw, 64 * half + quarter % 2 * 32 + i) >> (quarter / 2 * 4) & 15;
-            const uint8_t high = byte_at(raw, 128 + 32 * half + i) >> (2 * quarter) & 3;
+            const uint32_t high = byte(128 + b / 4 * 32 + i) >> (b % 4 * 2) & 3;
             // Element 16 h + 4 j + k: bits 2 j of byte k of word h.
-            s[i / 16] |= uint32_t(high) << (i % 4 * 8 + i % 16 / 4 * 2);
+            s[i / 16] |= high << (i % 4 * 8 + i % 16 / 4 * 2);
           }
-          put_nibbles(quants_of(8 * block + b), q);
-          s[2] = byte_at(raw, 192 + 2 * b) | byte_at(raw, 193 + 2 * b) << 8 |
-                 uint32_t(half_at(raw, 208)) << 16;
+          s[2] = byte(192 + 2 * b) | byte(193 + 2 * b) << 8 | uint32_t(half_at(raw, 208)) << 16;
         }
+        put([&](size_t b,
+                size_t i) { return byte(b / 4 * 64 + b % 2 * 32 + i) >> (b % 4 / 2 * 4); },
+            put_nibbles);
         break;
     }
   }
@@ -220,6 +301,21 @@ void unpack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const ui
     const size_t b = at.block(col / 32), i = col % 32;
     const auto q = quants.subspan(b * words, words);
     const auto nibble = [&] { return int(q[i % 16 / 4] >> (i % 4 * 8 + i / 16 * 4) & 15); };
+    const auto pair = [&] { return int(q[i / 16] >> (i % 4 * 8 + i % 16 / 4 * 2) & 3); };
+    const auto bit = [&](uint32_t word, int shift) { return int(word >> i & 1) << shift; };
+    const size_t part = col / 32 % 8;  // of a super-block
+    const auto super_scales = [&] {
+      const size_t count = layout(type).scales;
+      return scales.subspan(count * at.super_block(col / 256), count);
+    };
+    // The 6-bit scale and minimum of q4_k and q5_k, times d and dmin.
+    const auto scale_min = [&](std::span<const uint32_t> s) {
+      const auto byte = [&](size_t k) { return s[1 + k / 4] >> (k % 4 * 8) & 255; };
+      const size_t j = part;
+      const uint32_t scale = j < 4 ? byte(j) & 63 : (byte(j + 4) & 15) | byte(j - 4) >> 6 << 4;
+      const uint32_t least = j < 4 ? byte(j + 4) & 63 : byte(j + 4) >> 4 | byte(j) >> 6 << 4;
+      return std::pair(half(s[0], 0) * float(scale), half(s[0], 1) * float(least));
+    };
     switch (type) {
       case WeightType::f32:
         out[col] = std::bit_cast<float>(q[i]);
@@ -239,15 +335,55 @@ void unpack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const ui
       case WeightType::q4_1:
         out[col] = half(scales[b], 0) * float(nibble()) + half(scales[b], 1);
         break;
-      case WeightType::q4_k: {
-        const auto s = scales.subspan(4 * at.super_block(col / 256), 4);
-        const auto byte = [&](size_t k) { return s[1 + k / 4] >> (k % 4 * 8) & 255; };
-        const size_t j = col / 32 % 8;
-        const uint32_t scale = j < 4 ? byte(j) & 63 : (byte(j + 4) & 15) | byte(j - 4) >> 6 << 4;
-        const uint32_t least = j < 4 ? byte(j + 4) & 63 : byte(j + 4) >> 4 | byte(j) >> 6 << 4;
-        out[col] = half(s[0], 0) * float(scale) * float(nibble()) - half(s[0], 1) * float(least);
+      case WeightType::q5_0: {
+        const auto s = scales.subspan(b / 2 * 3, 3);
+        out[col] = half(s[0], b) * float((nibble() | bit(s[1 + b % 2], 4)) - 16);
         break;
       }
+      case WeightType::q5_1: {
+        const auto s = scales.subspan(2 * b, 2);
+        out[col] = half(s[0], 0) * float(nibble() | bit(s[1], 4)) + half(s[0], 1);
+        break;
+      }
+      case WeightType::q2_k: {
+        const auto s = super_scales();
+        const size_t j = 2 * part + i / 16;
+        const uint32_t both = s[1 + j / 4] >> (j % 4 * 8);
+        out[col] = half(s[0], 0) * float(both & 15) * float(pair()) -
+                   half(s[0], 1) * float(both >> 4 & 15);
+        break;
+      }
+      case WeightType::q3_k: {
+        const auto s = super_scales();
+        const size_t j = 2 * part + i / 16;
+        out[col] = half(s[12], 0) * float(int8_t(s[8 + j / 4] >> (j % 4 * 8))) *
+                   float((pair() | bit(s[part], 2)) - 4);
+        break;
+      }
+      case WeightType::q4_k: {
+        const auto [scale, least] = scale_min(super_scales());
+        out[col] = scale * float(nibble()) - least;
+        break;
+      }
+      case WeightType::q5_k: {
+        const auto s = super_scales();
+        const auto [scale, least] = scale_min(s);
+        out[col] = scale * float(nibble() | bit(s[4 + part], 4)) - least;
+        break;
+      }
+      case WeightType::iq4_nl:
+        out[col] = half(scales[b / 2], b) * float(iq4_level(nibble()));
+        break;
+      case WeightType::iq4_xs: {
+        const auto s = super_scales();
+        const int scale = int((s[1] >> (4 * part) & 15) | (s[0] >> (16 + 2 * part) & 3) << 4) - 32;
+        out[col] = half(s[0], 0) * float(scale) * float(iq4_level(nibble()));
+        break;
+      }
+      case WeightType::mxfp4:
+        out[col] = std::ldexp(float(e2m1_doubled(nibble())),
+                              int(scales[b / 2] >> (b % 2 * 16) & 255) - 128);
+        break;
       case WeightType::q6_k: {
         const auto s = scales.subspan(3 * b, 3);
         const int high = int(s[i / 16] >> (i % 4 * 8 + i % 16 / 4 * 2) & 3);

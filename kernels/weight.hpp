@@ -5,16 +5,31 @@
 // blocks, so that every row starts on a whole word. `quants` holds what is 16 bytes wide, block
 // after block; `scales` the rest:
 //
-//   type       quants, vec4<u32> a block               scales, u32
-//   f32        8                                       -
-//   f16, bf16  4                                       -
-//   q8_0       2: 32 int8                              f16 scale, two blocks a word
-//   q4_0       1: 16 bytes, low nibbles 0..15, high    the same
-//   q4_1       1                                       1 a block: f16 scale | f16 minimum << 16
-//   q4_k       1                                       4 a super-block of 8: d | dmin << 16, 12
-//                                                      bytes of 6-bit scales
-//   q6_k       1: low nibbles                          3 a block: high bits of 16, of 16 more,
-//                                                      int8 x 2 | d << 16
+//   type       quants, bytes a block                scales, u32
+//   f32        128                                  -
+//   f16, bf16  64                                   -
+//   q8_0       32: int8                             f16 scale, two blocks a word
+//   q4_0       16: low nibbles 0..15, high 16..31   the same
+//   q4_1       16                                   1 a block: f16 scale | f16 minimum << 16
+//   q5_0       16                                   3 a pair of blocks: f16 scales, the fifth bits
+//   of
+//                                                   each
+//   q5_1       16                                   2 a block: f16 scale | f16 minimum << 16, fifth
+//   bits q2_k       8: bits 2 j of byte k of word h are  5 a super-block of 8: d | dmin << 16, then
+//   16 bytes
+//              weight 16 h + 4 j + k                of a 4-bit scale and minimum
+//   q3_k       8                                    13 a super-block: the third bits of each block,
+//   16
+//                                                   int8 scales, d
+//   q4_k       16                                   4 a super-block: d | dmin << 16, 12 bytes of
+//   6-bit
+//                                                   scales and minima
+//   q5_k       16                                   12 a super-block: as q4_k, fifth bits of each
+//   block q6_k       16: low nibbles                      3 a block: high bits of 16, of 16 more,
+//                                                   int8 x 2 | d << 16
+//   iq4_nl     16: indices of levels                f16 scale, two blocks a word
+//   iq4_xs     16                                   2 a super-block: d | high scale bits << 16, low
+//   ones mxfp4      16: E2M1                             exponent, two blocks a word
 //
 // Blocks lie row after row; or, with a ROW_TILE of T, block after block of T rows at a time: those
 // rows' first blocks, their second ones, and so on. Super-blocks of scales likewise.
@@ -36,14 +51,28 @@ enum class WeightType : uint32_t {
   q8_0 = 3,
   q4_0 = 4,
   q4_1 = 5,
+  q5_0 = 6,
+  q5_1 = 7,
+  q2_k = 8,
+  q3_k = 9,
   q4_k = 10,
-  q6_k = 12
+  q5_k = 11,
+  q6_k = 12,
+  iq4_nl = 13,
+  iq4_xs = 14,
+  mxfp4 = 15
 };
+
+// For visit(): the first eight are tested with every combination of the other overrides, the rest
+// with some (gpu::every).
+inline constexpr std::initializer_list<uint32_t> all_weight_types = {0, 1, 2, 3, 4,  5,  10, 12,
+                                                                     6, 7, 8, 9, 11, 13, 14, 15};
 
 // The kernels' type for a file's; nothing when they have none.
 std::optional<WeightType> weight_type(TensorType type);
 TensorType tensor_type(WeightType type);
 std::string_view to_string(WeightType type);
+std::span<const WeightType> weight_types();  // all of them
 constexpr bool is_float(WeightType type) { return uint32_t(type) <= uint32_t(WeightType::bf16); }
 
 // A packed tensor in device memory. Does not own.

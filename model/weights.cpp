@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <random>
 
-#include "base/half.hpp"
+#include "base/quantize.hpp"
 
 namespace ms {
 
@@ -21,35 +21,6 @@ std::string text(const std::vector<uint64_t>& shape) {
 uint64_t tensor_bytes(const TensorInfo& t) {
   const TypeInfo& type = info(t.type);
   return t.rows() * (t.cols() / type.block_size) * type.block_bytes;
-}
-
-// Words that decode to small weights: any bits as quants of integer types, sane scales.
-void randomise(WeightType type, std::span<uint32_t> quants, std::span<uint32_t> scales,
-               std::mt19937& rng) {
-  const auto half = [&] {
-    return uint32_t(f32_to_f16(1e-3f + 1e-3f * float(rng() % 1024) / 1024));
-  };
-  if (type == WeightType::f32) {
-    for (uint32_t& w : quants)
-      w = std::bit_cast<uint32_t>((float(rng() % 65536) / 65536 - 0.5f) * 0.04f);
-  } else if (is_float(type)) {
-    const auto value = [&] { return (float(rng() % 65536) / 65536 - 0.5f) * 0.04f; };
-    const auto bits = [&] {
-      return type == WeightType::f16 ? f32_to_f16(value()) : f32_to_bf16(value());
-    };
-    for (uint32_t& w : quants) w = bits() | uint32_t(bits()) << 16;
-  } else {
-    for (uint32_t& w : quants) w = rng();
-  }
-  for (size_t i = 0; i < scales.size(); ++i) {
-    const bool q6 = type == WeightType::q6_k, q4 = type == WeightType::q4_k;
-    if ((q4 && i % 4 != 0) || (q6 && i % 3 != 2))
-      scales[i] = rng();
-    else if (q6)
-      scales[i] = half() >> 3 << 16 | (rng() & 0xffff);
-    else
-      scales[i] = half() | half() << 16;
-  }
 }
 
 }  // namespace
@@ -136,22 +107,24 @@ Weight WeightLoader::pack(
   gpu::Buffer* scales = s ? &place(tiles * s * 4, like) : nullptr;
 
   const uint64_t step = std::min(tiles, std::max<uint64_t>(1, chunk_bytes / (4 * (q + s))));
-  std::mt19937 rng(1);
-  if (like.data.empty()) {
-    quants_.resize(step * q);
-    scales_.resize(step * s);
-    randomise(*type, quants_, scales_, rng);
+  const bool random = like.data.empty();
+  std::vector<std::byte> random_rows;  // the same in every step
+  if (random) {
+    std::mt19937 rng(1);
+    random_rows =
+        random_blocks(like.type, step * tile * (cols / info(like.type).block_size), 0.05f, rng);
   }
   for (uint64_t first = 0; first < tiles; first += step) {
     const uint64_t count = std::min(step, tiles - first);
-    if (!like.data.empty()) {
+    if (!random || first == 0) {
       quants_.assign(count * q, 0);
       scales_.assign(count * s, 0);
       pool_.parallel_for(count, [&](size_t i) {
         const uint64_t row = (first + i) * tile;
         for (uint64_t r = 0; r < std::min<uint64_t>(tile, rows - row); ++r) {
-          const auto [tensor, from] = source(row + r);
-          pack_row(*type, r, cols, tensor->data.subspan(from * file_row, file_row),
+          const auto [tensor, from] = random ? std::pair(&like, row + r) : source(row + r);
+          const std::span<const std::byte> data = random ? random_rows : tensor->data;
+          pack_row(*type, r, cols, data.subspan(from * file_row, file_row),
                    std::span(quants_).subspan(i * q, q), std::span(scales_).subspan(i * s, s),
                    tile);
         }

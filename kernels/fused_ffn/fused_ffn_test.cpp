@@ -15,9 +15,7 @@ KERNEL_TEST(fused_ffn) {
                  {2, 67, 100, Activation::gelu, 0},
                  {1, 33, 512, Activation::silu, 1.5f},
                  {1, 70, 2304, Activation::gelu, 0}})
-    for (WeightType type :
-         {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
-          WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
+    for (WeightType type : weight_types()) {
       if (c.K % info(tensor_type(type)).block_size != 0) continue;
       const Weight weights[] = {lab.weight(type, 2 * c.N, c.K), lab.weight(type, 2 * c.N, c.K, 8)};
       const float size = 2 / std::sqrt(float(c.K));  // products of order 1

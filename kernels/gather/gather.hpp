@@ -24,7 +24,7 @@ struct Gather {
       v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
       v("USE_VEC4", use_vec4, {false, true});
       v("F16_EMBEDDINGS", f16_embeddings, {false, true});
-      v("WEIGHT_TYPE", weight_type, {0u, 1u, 2u, 3u, 4u, 5u, 10u, 12u});
+      v("WEIGHT_TYPE", weight_type, all_weight_types);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
     }
     std::string_view refusal() const {

@@ -31,7 +31,7 @@ struct Matmul {
       v("F16_MODE", f16_mode, {false, true});
       v("MIXED_PRECISION", mixed_precision, {false, true});
       v("USE_VEC4", use_vec4, {false, true});
-      v("WEIGHT_TYPE", weight_type, {0u, 1u, 2u, 3u, 4u, 5u, 10u, 12u});
+      v("WEIGHT_TYPE", weight_type, all_weight_types);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("ROW_LANES", row_lanes, {false, true});
       v("INT8_ACTIVATIONS", int8_activations, {false, true});

@@ -13,9 +13,7 @@ KERNEL_TEST(matmul) {
     const gpu::View f32 = lab.random({c.M, c.K}), f16 = lab.random_f16({c.M, c.K});
     const double sum = 2e-6 * std::sqrt(c.K);
     // Packed weights.
-    for (WeightType type :
-         {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
-          WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
+    for (WeightType type : weight_types()) {
       if (c.K % info(tensor_type(type)).block_size != 0) continue;
       const Weight bs[] = {lab.weight(type, c.N, c.K), lab.weight(type, c.N, c.K, 8)};
       for (bool int8 : {false, true})  // tolerances: matmul_gemv_test.cpp
@@ -72,8 +70,7 @@ KERNEL_TEST(matmul) {
                           ? f16_storage
                           : Tolerance{.abs = 2e-6 * std::sqrt(K), .rel = 2e-5});
     };
-    for (WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0,
-                            WeightType::q4_0, WeightType::q4_1, WeightType::q4_k, WeightType::q6_k})
+    for (WeightType type : weight_types())
       for (uint32_t tile : {1u, 8u}) {
         const Weight b = lab.weight(type, N, K, tile);
         const uint64_t bytes = 4 * quant_words(type, 64, K);

@@ -54,7 +54,7 @@ struct MatmulGemv {
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MULTICOL", multicol, {false, true});
       v("BATCHED", batched, {false, true});
-      v("WEIGHT_TYPE", weight_type, {0u, 1u, 2u, 3u, 4u, 5u, 10u, 12u});
+      v("WEIGHT_TYPE", weight_type, all_weight_types);
       v("NORM_INPUT", norm_input, {false, true});
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
       v("CHUNK", chunk, {16u, 64u}, gpu::sizing);

@@ -18,9 +18,7 @@ KERNEL_TEST(matmul_gemv) {
                  {2, 9, 544},
                  {1, 130, 2304},
                  {1, 512, 64}})
-    for (WeightType type :
-         {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
-          WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
+    for (WeightType type : weight_types()) {
       if (c.K % info(tensor_type(type)).block_size != 0) continue;
       const Weight weights[] = {lab.weight(type, c.N, c.K), lab.weight(type, c.N, c.K, 8)};
       MatmulGemv args{.x = lab.random({c.M, c.K}),

@@ -24,7 +24,7 @@ struct MatmulGemvResidual {
       v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MULTICOL", multicol, {false, true});
-      v("WEIGHT_TYPE", weight_type, {0u, 1u, 2u, 3u, 4u, 5u, 10u, 12u});
+      v("WEIGHT_TYPE", weight_type, all_weight_types);
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
       v("CHUNK", chunk, {16u, 64u}, gpu::sizing);
       v("TEAM", team, {8u, 1u}, gpu::sizing);

@@ -10,9 +10,7 @@ KERNEL_TEST(matmul_gemv_residual) {
     uint32_t M, N, K;
   };
   for (Case c : {Case{1, 1, 4}, {1, 5, 100}, {3, 67, 64}, {1, 33, 512}, {2, 130, 2304}})
-    for (WeightType type :
-         {WeightType::f32, WeightType::f16, WeightType::bf16, WeightType::q8_0, WeightType::q4_0,
-          WeightType::q4_1, WeightType::q4_k, WeightType::q6_k}) {
+    for (WeightType type : weight_types()) {
       if (c.K % info(tensor_type(type)).block_size != 0) continue;
       const Weight weights[] = {lab.weight(type, c.N, c.K), lab.weight(type, c.N, c.K, 8)};
       MatmulGemvResidual args{.x = lab.random({c.M, c.K}),

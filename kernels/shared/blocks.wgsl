@@ -11,8 +11,20 @@ const BF16 = 2u;
 const Q8_0 = 3u;
 const Q4_0 = 4u;
 const Q4_1 = 5u;
+const Q5_0 = 6u;
+const Q5_1 = 7u;
+const Q2_K = 8u;
+const Q3_K = 9u;
 const Q4_K = 10u;
+const Q5_K = 11u;
 const Q6_K = 12u;
+const IQ4_NL = 13u;
+const IQ4_XS = 14u;
+const MXFP4 = 15u;
+
+// Sixteen int8, by four bits: the levels of IQ4_NL and IQ4_XS, and twice those of MXFP4.
+const IQ4_LEVELS = vec4u(0xbfad9881, 0xf6eaddcf, 0x26190d01, 0x71594535);
+const E2M1_DOUBLED = vec4u(0x03020100, 0x0c080604, 0xfdfeff00, 0xf4f8fafc);
 
 // Integer weights: weight i is scale[i / 16] * byte i of q (signed) + offset[i / 16].
 struct Block {
@@ -43,21 +55,70 @@ fn nibbles(w: vec4u) -> array<u32, 8> {
   return array<u32, 8>(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
 }
 
-// A block's {scale, offset}. scales: per 8 blocks {d | dmin << 16, 12 bytes of 6-bit scales and minima}
-fn q4_k_scale(at: Place) -> vec2f {
-  let s = at.super_block * 4;
+// The fifth bits of eight words of nibbles: bit i is weight i's.
+fn fifth_bits(j: u32, bits: u32) -> u32 {
+  let b = bits >> (4 * j);
+  return ((b & 1) << 4) | ((b & 2) << 11) | ((b & 4) << 18) | ((b & 8) << 25);
+}
+
+// The levels of four nibbles, as bytes.
+fn level(nibble: u32, levels: vec4u) -> u32 { return (levels[nibble >> 2] >> ((nibble & 3) << 3)) & 0xff; }
+fn levels_of(q: u32, levels: vec4u) -> u32 {
+  return level(q & 15, levels) | (level((q >> 8) & 15, levels) << 8) | (level((q >> 16) & 15, levels) << 16) | (level((q >> 24) & 15, levels) << 24);
+}
+fn levels() -> vec4u {
+  if (weight_type() == MXFP4) { return E2M1_DOUBLED; }
+  return IQ4_LEVELS;
+}
+
+// Two bits of the weights 4 j to 4 j + 3 of a block, as bytes.
+fn pairs_of(word: u32, j: u32) -> u32 { return (word >> ((j & 3) * 2)) & 0x03030303; }
+
+// A block's {scale, offset} of Q4_K and Q5_K, from word s on: {d | dmin << 16, 12 bytes of 6-bit scales and minima}
+fn six_bit_scale(s: u32, part: u32) -> vec2f {
   let d = scales[s];
-  let shift = (at.part & 3) * 8;
+  let shift = (part & 3) * 8;
   let low = scales[s + 1] >> shift;
   let mid = scales[s + 2] >> shift;
   var scale = low & 63;
   var least = mid & 63;
-  if ((at.part & 4) != 0) {
+  if ((part & 4) != 0) {
     let high = scales[s + 3] >> shift;
     scale = (high & 15) | ((low >> 2) & 48);
     least = ((high >> 4) & 15) | ((mid >> 2) & 48);
   }
   return vec2f(half_to_f32(d) * f32(scale), -half_to_f32(d >> 16) * f32(least));
+}
+
+// {scale, offset} of half h, 16 weights, of a block of Q2_K.
+fn q2_k_scale(at: Place, h: u32) -> vec2f {
+  let s = at.super_block * 5;
+  let j = 2 * at.part + h;
+  let both = scales[s + 1 + (j >> 2)] >> ((j & 3) * 8);
+  return vec2f(half_to_f32(scales[s]) * f32(both & 15), -half_to_f32(scales[s] >> 16) * f32((both >> 4) & 15));
+}
+// The scale of a half of Q3_K.
+fn q3_k_scale(at: Place, h: u32) -> f32 {
+  let s = at.super_block * 13;
+  let j = 2 * at.part + h;
+  return half_to_f32(scales[s + 12]) * f32(extractBits(bitcast<i32>(scales[s + 8 + (j >> 2)]), (j & 3) * 8, 8));
+}
+
+// The scale of a block whose weights are levels.
+fn level_scale(at: Place) -> f32 {
+  let b = at.block;
+  switch (weight_type()) {
+    case IQ4_NL: { return scale_half(b); }
+    case IQ4_XS: {
+      let d = scales[2 * at.super_block];
+      let low = (scales[2 * at.super_block + 1] >> (4 * at.part)) & 15;
+      return half_to_f32(d) * (f32(low | (((d >> (16 + 2 * at.part)) & 3) << 4)) - 32);
+    }
+    default: {  // MXFP4: half of 2^(exponent - 127), subnormal below exponent 2
+      let exponent = (scales[b >> 1] >> ((b & 1) << 4)) & 0xff;
+      return bitcast<f32>(select((exponent - 1) << 23, 0x00200000u << exponent, exponent < 2));
+    }
+  }
 }
 
 // A block of an integer type.
@@ -82,18 +143,63 @@ fn load_block(at: Place) -> Block {
       block.scale = vec2f(half_to_f32(s));
       block.offset = vec2f(half_to_f32(s >> 16));
     }
+    case Q5_0: {
+      block.q = nibbles(quants[b]);
+      let s = (b >> 1) * 3;
+      let bits = scales[s + 1 + (b & 1)];
+      for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, bits); }
+      block.scale = vec2f(half_to_f32(scales[s] >> ((b & 1) << 4)));
+      block.offset = -16.0 * block.scale;
+    }
+    case Q5_1: {
+      block.q = nibbles(quants[b]);
+      for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, scales[2 * b + 1]); }
+      let s = scales[2 * b];
+      block.scale = vec2f(half_to_f32(s));
+      block.offset = vec2f(half_to_f32(s >> 16));
+    }
+    case Q2_K: {
+      let w = quants[b >> 1];
+      let words = select(w.xy, w.zw, (b & 1) != 0);
+      for (var j = 0u; j < 8; j++) { block.q[j] = pairs_of(words[j >> 2], j); }
+      let low = q2_k_scale(at, 0);
+      let high = q2_k_scale(at, 1);
+      block.scale = vec2f(low.x, high.x);
+      block.offset = vec2f(low.y, high.y);
+    }
+    case Q3_K: {
+      let w = quants[b >> 1];
+      let words = select(w.xy, w.zw, (b & 1) != 0);
+      let bits = scales[at.super_block * 13 + at.part];
+      for (var j = 0u; j < 8; j++) { block.q[j] = pairs_of(words[j >> 2], j) | (fifth_bits(j, bits) >> 2); }
+      block.scale = vec2f(q3_k_scale(at, 0), q3_k_scale(at, 1));
+      block.offset = -4.0 * block.scale;
+    }
     case Q4_K: {
       block.q = nibbles(quants[b]);
-      let s = q4_k_scale(at);
+      let s = six_bit_scale(at.super_block * 4, at.part);
       block.scale = vec2f(s.x);
       block.offset = vec2f(s.y);
+    }
+    case Q5_K: {
+      block.q = nibbles(quants[b]);
+      let bits = scales[at.super_block * 12 + 4 + at.part];
+      for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, bits); }
+      let s = six_bit_scale(at.super_block * 12, at.part);
+      block.scale = vec2f(s.x);
+      block.offset = vec2f(s.y);
+    }
+    case IQ4_NL, IQ4_XS, MXFP4: {
+      block.q = nibbles(quants[b]);
+      for (var j = 0u; j < 8; j++) { block.q[j] = levels_of(block.q[j], levels()); }
+      block.scale = vec2f(level_scale(at));
     }
     default: {  // Q6_K; scales: per block {high bits of 16 weights, of 16 more, two int8 scales | d << 16}
       block.q = nibbles(quants[b]);
       let high = vec2u(scales[3 * b], scales[3 * b + 1]);
       for (var j = 0u; j < 4; j++) {
-        block.q[j] |= ((high.x >> (2 * j)) & 0x03030303) << 4;
-        block.q[j + 4] |= ((high.y >> (2 * j)) & 0x03030303) << 4;
+        block.q[j] |= pairs_of(high.x, j) << 4;
+        block.q[j + 4] |= pairs_of(high.y, j) << 4;
       }
       let s = scales[3 * b + 2];
       let signed = unpack4xI8(s);
@@ -157,16 +263,43 @@ fn decode_four(at: Place, j: u32) -> vec4f {
     case Q8_0: { return scale_half(b) * vec4f(unpack4xI8(quant_word(8 * b + j))); }
     default: {}
   }
-  var q = (quant_word(4 * b + (j & 3)) >> (j & 4)) & 0x0f0f0f0f;
+  var q = 0u;
+  if ((weight_type() == Q2_K) | (weight_type() == Q3_K)) {
+    q = pairs_of(quant_word(2 * b + (j >> 2)), j);
+  } else {
+    q = (quant_word(4 * b + (j & 3)) >> (j & 4)) & 0x0f0f0f0f;
+  }
   var scale = vec2f();  // and offset
   switch (weight_type()) {
     case Q4_0: { scale = scale_half(b) * vec2f(1, -8); }
     case Q4_1: { scale = vec2f(half_to_f32(scales[b]), half_to_f32(scales[b] >> 16)); }
-    case Q4_K: { scale = q4_k_scale(at); }
+    case Q5_0: {
+      let s = (b >> 1) * 3;
+      q |= fifth_bits(j, scales[s + 1 + (b & 1)]);
+      scale = half_to_f32(scales[s] >> ((b & 1) << 4)) * vec2f(1, -16);
+    }
+    case Q5_1: {
+      q |= fifth_bits(j, scales[2 * b + 1]);
+      scale = vec2f(half_to_f32(scales[2 * b]), half_to_f32(scales[2 * b] >> 16));
+    }
+    case Q2_K: { scale = q2_k_scale(at, j >> 2); }
+    case Q3_K: {
+      q |= fifth_bits(j, scales[at.super_block * 13 + at.part]) >> 2;
+      scale = q3_k_scale(at, j >> 2) * vec2f(1, -4);
+    }
+    case Q4_K: { scale = six_bit_scale(at.super_block * 4, at.part); }
+    case Q5_K: {
+      q |= fifth_bits(j, scales[at.super_block * 12 + 4 + at.part]);
+      scale = six_bit_scale(at.super_block * 12, at.part);
+    }
+    case IQ4_NL, IQ4_XS, MXFP4: {
+      q = levels_of(q, levels());
+      scale = vec2f(level_scale(at), 0);
+    }
     default: {
       let s = scales[3 * b + 2];
       let signed = extractBits(bitcast<i32>(s), (j & 4) * 2, 8);
-      q |= ((scales[3 * b + (j >> 2)] >> (2 * (j & 3))) & 0x03030303) << 4;
+      q |= pairs_of(scales[3 * b + (j >> 2)], j) << 4;
       scale = half_to_f32(s >> 16) * f32(signed) * vec2f(1, -32);
     }
   }
