@@ -2,6 +2,7 @@
 #include "gpu/work.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 namespace ms::gpu {
@@ -108,6 +109,33 @@ std::string to_string(const Dispatch& dispatch) {
   if (!dispatch.constants.empty()) text += " " + to_string(dispatch.constants);
   for (const View& view : dispatch.bindings) text += fmt::format(" | {}", view);
   return text;
+}
+
+bool ConstantInfo::takes(double value) const {
+  if (!ranges()) return std::ranges::find(values, value) != values.end();
+  return value >= least && value <= most && (!powers || std::has_single_bit(uint32_t(value)));
+}
+
+std::string ConstantInfo::legal() const {
+  if (ranges())
+    return least == most ? fmt::format("{}", least)
+                         : fmt::format("{} to {}{}", least, most, powers ? ", powers of two" : "");
+  std::string text;
+  for (double value : values)
+    text +=
+        (text.empty() ? "" : ", ") +
+        (fallback.kind == 'b' ? std::string(value ? "true" : "false") : fmt::format("{}", value));
+  return text;
+}
+
+void check(const Kernel& kernel, const Constants& constants) {
+  require(constants.size() == kernel.constants.size(), "{}: {} constants given, it has {}",
+          kernel.name, constants.size(), kernel.constants.size());
+  for (size_t i = 0; i < constants.size(); ++i)
+    require(kernel.constants[i].takes(constants[i].value), "{}: {} is {}; it may be {}",
+            kernel.name, constants[i].name, constants[i].value, kernel.constants[i].legal());
+  const std::string_view refusal = kernel.refusal(constants);
+  require(refusal.empty(), "{}: {}: {}", kernel.name, to_string(constants), refusal);
 }
 
 std::vector<Constants> every(const Kernel& kernel, bool full) {

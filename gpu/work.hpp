@@ -6,6 +6,7 @@
 #pragma once
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 #include <cstdint>
@@ -79,15 +80,31 @@ using Constants = std::vector<Constant>;            // every one, in declared or
 std::string to_string(const Constants& constants);  // "SMALL_SIZE=true CACHE_SIZE=2048"
 
 // visit's marks for constants on which no result depends: `sizing` sizes memory or deals out work;
-// `in_prelude` sizes registers, too, so that it must be a `const` in the text.
-enum class Mark { sizing, in_prelude };
-inline constexpr Mark sizing = Mark::sizing, in_prelude = Mark::in_prelude;
+// `in_prelude` sizes registers, too, so that it must be a `const` in the text. Such a number may be
+// any power of two from the least to the largest of its listed values, or what to() and powers_to()
+// say; any other constant, one of its listed values.
+struct Mark {
+  bool prelude = false, powers = true;
+  uint32_t least = 0, most = 0;  // 0: of the listed values
+
+  constexpr Mark to(uint32_t from, uint32_t last) const { return {prelude, false, from, last}; }
+  constexpr Mark powers_to(uint32_t from, uint32_t last) const {
+    return {prelude, true, from, last};
+  }
+};
+inline constexpr Mark sizing{}, in_prelude{.prelude = true};
 
 // A constant as a kernel declares it: its default and the values that tests and benches cover.
 struct ConstantInfo {
   Constant fallback;
   std::vector<double> values;
   bool sizing = false;
+  bool powers = false;          // of a sizing number: powers of two alone
+  double least = 0, most = -1;  // of a sizing number; else it takes the listed values
+
+  bool ranges() const { return most >= least; }
+  bool takes(double value) const;
+  std::string legal() const;  // "64 to 256, powers of two", "false, true"
 };
 
 using Grid = std::array<uint32_t, 3>;
@@ -159,7 +176,7 @@ template <class Overrides>
 Constants constants(Overrides over) {
   Constants result;
   over.visit([&]<class T>(std::string_view name, T& value, std::initializer_list<T>, auto... mark) {
-    result.push_back({name, double(value), detail::kind_of<T>(), ((mark == in_prelude) || ...)});
+    result.push_back({name, double(value), detail::kind_of<T>(), (mark.prelude || ...)});
   });
   return result;
 }
@@ -184,17 +201,31 @@ Kernel kernel(std::string_view name, std::vector<Access> bindings, Twin twin,
   typename Args::Overrides over;
   over.visit([&]<class T>(std::string_view constant, T& value, std::initializer_list<T> values,
                           auto... mark) {
-    ConstantInfo info{
-        {constant, double(value), detail::kind_of<T>(), ((mark == in_prelude) || ...)},
-        {},
-        sizeof...(mark) > 0};
+    ConstantInfo info{{constant, double(value), detail::kind_of<T>(), (mark.prelude || ...)},
+                      {},
+                      sizeof...(mark) > 0};
     for (T v : values) info.values.push_back(double(v));
+    if constexpr (sizeof...(mark) > 0 && !std::is_same_v<T, bool>) {
+      const Mark how = (mark, ...);
+      info.powers = how.powers;
+      info.least = how.most ? how.least : *std::ranges::min_element(info.values);
+      info.most = how.most ? how.most : *std::ranges::max_element(info.values);
+    }
     result.constants.push_back(std::move(info));
   });
   result.refusal = [](const Constants& c) {
     return overrides<typename Args::Overrides>(c).refusal();
   };
   return result;
+}
+
+// Throws std::invalid_argument for a combination that the kernel refuses, or a value that one of
+// its constants may not have. What a wrapper does first with the overrides that it is given.
+void check(const Kernel& kernel, const Constants& constants);
+template <class Overrides>
+requires(!std::is_same_v<Overrides, Constants>) void check(const Kernel& kernel,
+                                                           const Overrides& over) {
+  check(kernel, constants(over));
 }
 
 // Every valid combination of the values that a kernel's constants list. Unless `full`, sizing ones

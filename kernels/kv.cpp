@@ -2,6 +2,7 @@
 #include "kernels/kv.hpp"
 
 #include <bit>
+#include <cmath>
 
 #include "kernels/slot.hpp"
 
@@ -42,6 +43,23 @@ void check_kv(std::string_view kernel, const KvCache& cache, const StepRows& ste
     require(slots * capacity <= cache.rows(), "{}: {} slots of {} positions exceed k, {}", kernel,
             slots, capacity, k);
   }
+}
+
+void check_attention(std::string_view kernel, const gpu::View& q, const gpu::View& out,
+                     const KvCache& cache, float scale, float softcap) {
+  require(q.shape.rank == 3 && cache.k.shape.rank == 3,
+          "{}: q is {}, k is {}, want [rows, heads, head_dim] of both", kernel, q, cache.k);
+  const uint32_t heads = q.shape[1], head_dim = q.shape[2], kv_heads = cache.k.shape[1];
+  require(head_dim >= 1 && head_dim <= 256, "{}: head_dim is {}, at most 256", kernel, head_dim);
+  require(kv_heads && heads % kv_heads == 0, "{}: {} heads do not share {} KV heads", kernel, heads,
+          kv_heads);
+  require(heads <= 65535, "{}: {} heads, at most 65535", kernel, heads);
+  require(out.size() == q.size(), "{}: out is {}, q is {}", kernel, out, q);
+  require(q.size() <= UINT32_MAX && cache.k.size() <= UINT32_MAX,
+          "{}: q is {}, k is {}: more than 2^32 - 1 elements", kernel, q, cache.k);
+  require(std::isfinite(scale), "{}: scale is {}", kernel, scale);
+  require(std::isfinite(softcap) && softcap >= 0, "{}: attn_softcap is {}, 0 or more is wanted",
+          kernel, softcap);
 }
 
 void check_window(std::string_view kernel, const KvCache& cache, const StepRows& step,

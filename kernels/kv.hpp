@@ -44,6 +44,12 @@ struct StepRows {
 void check_kv(std::string_view kernel, const KvCache& cache, const StepRows& step, uint32_t rows,
               uint32_t kv_heads, uint32_t head_dim);
 
+// Throws std::invalid_argument, in the name of `kernel`, unless q and out are [rows, heads,
+// head_dim] for a cache whose heads they share, of a head_dim and a softmax that the attention
+// kernels have.
+void check_attention(std::string_view kernel, const gpu::View& q, const gpu::View& out,
+                     const KvCache& cache, float scale, float softcap);
+
 // Throws std::invalid_argument where a ring has lost keys of the window that the first of several
 // rows sees: all rows of a step are written before any is read.
 void check_window(std::string_view kernel, const KvCache& cache, const StepRows& step,

@@ -223,6 +223,27 @@ void Lab::check_parts(const gpu::Work& whole, const gpu::Work& parts, const gpu:
     fail("{} parts of {} do not write what the whole does", count, to_string(whole.dispatches[0]));
 }
 
+void Lab::refuses_other_values(const gpu::Kernel& kernel,
+                               const std::function<void(const gpu::Constants&)>& make) {
+  if (!tried_other_values_.insert(&kernel).second) return;
+  gpu::Constants defaults;
+  for (const gpu::ConstantInfo& info : kernel.constants) defaults.push_back(info.fallback);
+  for (size_t i = 0; i < defaults.size(); ++i) {
+    if (defaults[i].kind == 'b') continue;
+    for (const double value : {0.0, 1.0, 3.0, 48.0, 100.0, 512.0, 4294967295.0}) {
+      if (kernel.constants[i].takes(value)) continue;
+      gpu::Constants constants = defaults;
+      constants[i].value = value;
+      try {
+        make(constants);
+      } catch (const std::invalid_argument&) {
+        continue;
+      }
+      fail("{} accepts {}", kernel.name, to_string(constants));
+    }
+  }
+}
+
 void Lab::refuses(std::string_view what, const std::function<void()>& make) {
   ++checks;
   try {

@@ -70,6 +70,9 @@ class Lab {
   template <class Overrides>
   void every(const gpu::Kernel& kernel, const std::function<gpu::Work(Overrides)>& make,
              Tolerance tolerance = {}) {
+    refuses_other_values(kernel, [&](const gpu::Constants& constants) {
+      make(gpu::overrides<Overrides>(constants));
+    });
     for (const gpu::Constants& constants : gpu::every(kernel)) {
       gpu::Work work;
       try {
@@ -102,11 +105,16 @@ class Lab {
   std::vector<std::byte> results(const gpu::Work& work);
   gpu::View place(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes,
                   std::string label);
+  // Once for each kernel: make() must throw std::invalid_argument for values that a constant may
+  // not have.
+  void refuses_other_values(const gpu::Kernel& kernel,
+                            const std::function<void(const gpu::Constants&)>& make);
 
   gpu::Caps caps_;  // the device's, or those of one that cases are made for
   Sink sink_;
   std::vector<gpu::BufferPtr> memory_;
   std::map<std::pair<const gpu::Kernel*, std::string_view>, std::set<gpu::Constants>> ran_;
+  std::set<const gpu::Kernel*> tried_other_values_;
   std::mt19937 rng_{20'240'601};
 };
 

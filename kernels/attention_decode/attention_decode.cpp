@@ -57,14 +57,10 @@ gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a) {
 
 gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a,
                            AttentionDecode::Overrides over) {
+  gpu::check(attention_decode_kernel, over);
   const uint32_t rows = a.q.shape[0], heads = a.q.shape[1], head_dim = a.q.shape[2];
   const uint32_t kv_heads = a.cache.k.shape[1];
-  require(a.q.shape.rank == 3 && a.out.size() == a.q.size(), "attention_decode: q is {}, out is {}",
-          a.q, a.out);
-  require(head_dim >= 1 && head_dim <= 256, "attention_decode: head_dim is {}, at most 256",
-          head_dim);
-  require(kv_heads && heads % kv_heads == 0, "attention_decode: {} heads do not share {} KV heads",
-          heads, kv_heads);
+  check_attention("attention_decode", a.q, a.out, a.cache, a.scale, a.attn_softcap);
   require(rows <= 65535, "attention_decode: {} rows, at most 65535", rows);
   check_kv("attention_decode", a.cache, a.step, rows, kv_heads, head_dim);
   check_window("attention_decode", a.cache, a.step, rows, a.sliding_window);
@@ -79,7 +75,6 @@ gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a,
           "attention_decode: USE_SUBGROUPS on {}, which has none", caps.name);
   require(!over.vec4 || is_vec4(head_dim, over.f16_kv),
           "attention_decode: VEC4 with head_dim {} of {}", head_dim, a.cache.k);
-  require(over.team >= 2 && over.team <= 4, "attention_decode: TEAM is {}, from 2 to 4", over.team);
   require(over.workgroup_size >= std::max(16u, value_lanes(head_dim)) && over.workgroup_size <= 128,
           "attention_decode: WORKGROUP_SIZE is {}, from {} to 128", over.workgroup_size,
           std::max(16u, value_lanes(head_dim)));

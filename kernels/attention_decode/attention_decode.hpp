@@ -37,7 +37,7 @@ struct AttentionDecode {
       v("F16_KV", f16_kv, {false, true});
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MULTIHEAD", multihead, {false, true});
-      v("TEAM", team, {2u, 4u}, gpu::sizing);
+      v("TEAM", team, {2u, 4u}, gpu::sizing.to(2, 4));
       v("VEC4", vec4, {false, true}, gpu::sizing);
       v("CHUNKED", chunked, {false, true}, gpu::sizing);
       v("SPLIT", split, {false, true});

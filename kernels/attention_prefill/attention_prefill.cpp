@@ -22,24 +22,21 @@ gpu::Work attention_prefill(const gpu::Caps& caps, const AttentionPrefill& a) {
 
 gpu::Work attention_prefill(const gpu::Caps&, const AttentionPrefill& a,
                             AttentionPrefill::Overrides over) {
-  require(a.q.shape.rank == 3 && a.cache.k.shape.rank == 3,
-          "attention_prefill: q is {}, k is {}, want [rows, heads, head_dim] of both", a.q,
-          a.cache.k);
+  gpu::check(attention_prefill_kernel, over);
+  check_attention("attention_prefill", a.q, a.out, a.cache, a.scale, a.attn_softcap);
   const uint32_t rows = a.q.shape[0], heads = a.q.shape[1], head_dim = a.q.shape[2],
                  kv_heads = a.cache.k.shape[1];
-  require(head_dim >= 1 && head_dim <= 256, "attention_prefill: head_dim {}, at most 256",
-          head_dim);
-  require(kv_heads > 0 && heads % kv_heads == 0,
-          "attention_prefill: {} heads do not divide among {} KV heads", heads, kv_heads);
-  require(a.out.size() == a.q.size(), "attention_prefill: out is {}, q is {}", a.out, a.q);
   require((a.cache.k.type == gpu::Type::f16) == over.f16_kv,
           "attention_prefill: k is {}, F16_KV is {}", a.cache.k, over.f16_kv);
-  require(heads <= 65535, "attention_prefill: {} heads, at most 65535", heads);
+  require(uint64_t(rows) <= 65535ull * over.block_size, "attention_prefill: {} rows, at most {}",
+          rows, 65535ull * over.block_size);
   require(!a.step.slots || a.step.prefill,
           "attention_prefill: rows of one slot each: attention_decode's");
   StepRows step = a.step;
   step.prefill = true;
   check_kv("attention_prefill", a.cache, step, rows, kv_heads, head_dim);
+  require(step.slots || a.cache.layout == KvLayout::ring || a.kv_len <= a.cache.positions(),
+          "attention_prefill: kv_len {} exceeds a capacity of {}", a.kv_len, a.cache.positions());
   const AttentionPrefill::Params params{rows,
                                         heads,
                                         kv_heads,

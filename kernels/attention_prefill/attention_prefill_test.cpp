@@ -72,22 +72,23 @@ KERNEL_TEST(attention_prefill) {
     KvCache ring = cache(lab, false, 12, 1, 8);
     ring.layout = KvLayout::ring;
     ring.capacity = 12;
-    lab.check(attention_prefill(lab.caps(),
-                                {.q = lab.random(shape),
-                                 .cache = ring,
-                                 .out = lab.output(shape),
-                                 .step = {.slots = one_slot(lab, 1, 0, 21), .prefill = true}}),
-              {.abs = 2e-6, .rel = 5e-5});
+    const auto every = [&](const KvCache& kv, uint32_t position) {
+      const AttentionPrefill args{
+          .q = lab.random(shape),
+          .cache = kv,
+          .out = lab.output(shape),
+          .step = {.slots = one_slot(lab, 1, 0, position), .prefill = true}};
+      lab.every<AttentionPrefill::Overrides>(
+          attention_prefill_kernel,
+          [&](auto over) { return attention_prefill(lab.caps(), args, over); },
+          {.abs = 2e-6, .rel = 5e-5});
+    };
+    every(ring, 21);
     KvCache paged = cache(lab, true, 32, 1, 8);
     paged.layout = KvLayout::paged;
     paged.page_size = 4;
     paged.block_table = lab.words({1, 8}, [](size_t i) { return uint32_t(i * 5 % 8); });
-    lab.check(attention_prefill(lab.caps(),
-                                {.q = lab.random(shape),
-                                 .cache = paged,
-                                 .out = lab.output(shape),
-                                 .step = {.slots = one_slot(lab, 1, 0, 17), .prefill = true}}),
-              {.abs = 2e-6, .rel = 5e-5});
+    every(paged, 17);
   }
   // One key of 1e5 takes everything; all keys equal share evenly.
   {
@@ -128,7 +129,20 @@ KERNEL_TEST(attention_prefill) {
                                              .kv_len = 131'072,
                                              .sliding_window = window}),
               {.abs = 2e-6, .rel = 5e-5});
-  lab.refuses("head_dim 300", [&] {
+  const AttentionPrefill plain{.q = lab.random({1, 1, 8}),
+                               .cache = cache(lab, false, 16, 1, 8),
+                               .out = lab.output({1, 1, 8}),
+                               .kv_len = 16};
+  const auto refuses = [&](std::string_view what,
+                           const std::function<void(AttentionPrefill&)>& change) {
+    AttentionPrefill bad = plain;
+    change(bad);
+    lab.refuses(what, [&] { attention_prefill(lab.caps(), bad); });
+  };
+  refuses("kv_len 17 exceeds a capacity of 16", [](auto& a) { a.kv_len = 17; });
+  refuses("scale is nan", [](auto& a) { a.scale = NAN; });
+  refuses("attn_softcap is -1", [](auto& a) { a.attn_softcap = -1; });
+  lab.refuses("head_dim is 300", [&] {
     attention_prefill(lab.caps(),
                       {.q = lab.random({1, 1, 300}),
                        .cache = {.k = lab.random({1, 1, 300}), .v = lab.random({1, 1, 300})},

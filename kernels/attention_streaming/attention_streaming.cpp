@@ -18,26 +18,17 @@ gpu::Work attention_streaming(const gpu::Caps& caps, const AttentionStreaming& a
 
 gpu::Work attention_streaming(const gpu::Caps&, const AttentionStreaming& a,
                               AttentionStreaming::Overrides over) {
-  require(a.q.shape.rank == 3 && a.cache.k.shape.rank == 3,
-          "attention_streaming: q is {}, k is {}, want [rows, heads, head_dim] of both", a.q,
-          a.cache.k);
+  gpu::check(attention_streaming_kernel, over);
+  check_attention("attention_streaming", a.q, a.out, a.cache, a.scale, a.attn_softcap);
   const uint32_t rows = a.q.shape[0], heads = a.q.shape[1], head_dim = a.q.shape[2],
                  kv_heads = a.cache.k.shape[1];
-  require(head_dim >= 1 && head_dim <= 256, "attention_streaming: head_dim is {}, at most 256",
-          head_dim);
-  require(kv_heads > 0 && heads % kv_heads == 0,
-          "attention_streaming: {} heads do not share {} KV heads", heads, kv_heads);
-  require(a.out.size() == a.q.size(), "attention_streaming: out is {}, q is {}", a.out, a.q);
   require(over.f16_kv == (a.cache.k.type == gpu::Type::f16),
           "attention_streaming: F16_KV is {}, k is {}", over.f16_kv, a.cache.k);
-  require(std::has_single_bit(over.workgroup_size) && over.workgroup_size >= 64,
-          "attention_streaming: WORKGROUP_SIZE is {}, a power of two from 64 on",
-          over.workgroup_size);
-  require(a.q.size() <= UINT32_MAX && a.cache.k.size() <= UINT32_MAX,
-          "attention_streaming: q is {}, k is {}: more than 2^32 - 1 elements", a.q, a.cache.k);
   StepRows step = a.step;
   if (!step.slots) step.prefill = true;  // positions of slot 0, one after the other
   check_kv("attention_streaming", a.cache, step, rows, kv_heads, head_dim);
+  require(step.slots || a.cache.layout == KvLayout::ring || a.kv_len <= a.cache.positions(),
+          "attention_streaming: kv_len {} exceeds a capacity of {}", a.kv_len, a.cache.positions());
   check_window("attention_streaming", a.cache, step, rows, a.sliding_window);
 
   const AttentionStreaming::Params params{rows,

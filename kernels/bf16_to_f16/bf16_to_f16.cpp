@@ -8,6 +8,7 @@ const gpu::Kernel bf16_to_f16_kernel =
     gpu::kernel<Bf16ToF16>("bf16_to_f16", {gpu::in, gpu::out}, bf16_to_f16_ref);
 
 gpu::Work bf16_to_f16(const gpu::Caps&, const Bf16ToF16& a, Bf16ToF16::Overrides over) {
+  gpu::check(bf16_to_f16_kernel, over);
   const uint64_t size = a.y.size();
   require(a.y && a.y.type == gpu::Type::f16, "bf16_to_f16: y is {}, wants f16", a.y);
   require(a.x && a.x.type == gpu::Type::u32 && a.x.size() == (size + 1) / 2,

@@ -8,6 +8,7 @@ const gpu::Kernel bf16_to_f32_kernel =
     gpu::kernel<Bf16ToF32>("bf16_to_f32", {gpu::in, gpu::out}, bf16_to_f32_ref);
 
 gpu::Work bf16_to_f32(const gpu::Caps&, const Bf16ToF32& a, Bf16ToF32::Overrides over) {
+  gpu::check(bf16_to_f32_kernel, over);
   const uint64_t size = a.y.size();
   require(a.y && a.y.type == gpu::Type::f32, "bf16_to_f32: y is {}, wants f32", a.y);
   require(a.x && a.x.type == gpu::Type::u32 && a.x.size() == (size + 1) / 2,

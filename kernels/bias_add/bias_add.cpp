@@ -8,6 +8,7 @@ const gpu::Kernel bias_add_kernel =
     gpu::kernel<BiasAdd>("bias_add", {gpu::in, gpu::out}, bias_add_ref);
 
 gpu::Work bias_add(const gpu::Caps&, const BiasAdd& a, BiasAdd::Overrides over) {
+  gpu::check(bias_add_kernel, over);
   const uint64_t size = a.data.size();
   const uint32_t dim = a.data.cols();
   require(a.data && a.data.type == gpu::Type::f32, "bias_add: data is {}, wants f32", a.data);

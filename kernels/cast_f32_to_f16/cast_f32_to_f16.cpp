@@ -8,6 +8,7 @@ const gpu::Kernel cast_f32_to_f16_kernel =
     gpu::kernel<CastF32ToF16>("cast_f32_to_f16", {gpu::in, gpu::out}, cast_f32_to_f16_ref);
 
 gpu::Work cast_f32_to_f16(const gpu::Caps&, const CastF32ToF16& a, CastF32ToF16::Overrides over) {
+  gpu::check(cast_f32_to_f16_kernel, over);
   const uint64_t size = a.y.size();
   require(a.y && a.y.type == gpu::Type::f16, "cast_f32_to_f16: y is {}, wants f16", a.y);
   require(a.x && a.x.type == gpu::Type::f32 && a.x.size() == size,

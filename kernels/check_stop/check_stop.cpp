@@ -12,6 +12,7 @@ const gpu::Kernel check_stop_kernel =
     gpu::kernel<CheckStop>("check_stop", {in, out, out, out}, check_stop_ref);
 
 gpu::Work check_stop(const gpu::Caps&, const CheckStop& a, CheckStop::Overrides over) {
+  gpu::check(check_stop_kernel, over);
   const uint64_t rows = a.sampled.size();
   const uint64_t capacity = a.history ? a.history.cols() : 0;
   require(bool(a.slots) != bool(a.should_stop),

@@ -15,6 +15,7 @@ gpu::Work dequant_mxfp4(const gpu::Caps& caps, const DequantMxfp4& a) {
 }
 
 gpu::Work dequant_mxfp4(const gpu::Caps&, const DequantMxfp4& a, DequantMxfp4::Overrides over) {
+  gpu::check(dequant_mxfp4_kernel, over);
   const uint32_t rows = a.y.rows(), row_stride = a.y.cols(), cols = a.cols ? a.cols : row_stride;
   require(a.y && a.y.type == gpu::Type::f32, "dequant_mxfp4: y is {}, wants f32", a.y);
   require(cols <= row_stride, "dequant_mxfp4: y is {}, for {} columns", a.y, cols);

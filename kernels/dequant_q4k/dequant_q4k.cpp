@@ -16,6 +16,7 @@ gpu::Work dequant_q4k(const gpu::Caps& caps, const DequantQ4K& a) {
 }
 
 gpu::Work dequant_q4k(const gpu::Caps& caps, const DequantQ4K& a, DequantQ4K::Overrides over) {
+  gpu::check(dequant_q4k_kernel, over);
   check_dequant("dequant_q4k", TensorType::q4_k, a.quantized, a.y, a.num_blocks, a.output_offset,
                 over.f16_out);
   require(!over.use_subgroups || caps.variant.subgroups,

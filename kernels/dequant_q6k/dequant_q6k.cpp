@@ -16,6 +16,7 @@ gpu::Work dequant_q6k(const gpu::Caps& caps, const DequantQ6K& a) {
 }
 
 gpu::Work dequant_q6k(const gpu::Caps&, const DequantQ6K& a, DequantQ6K::Overrides over) {
+  gpu::check(dequant_q6k_kernel, over);
   check_dequant("dequant_q6k", TensorType::q6_k, a.quantized, a.y, a.num_blocks, a.output_offset,
                 over.f16_out);
   const uint64_t lanes = uint64_t(a.num_blocks) * 8;

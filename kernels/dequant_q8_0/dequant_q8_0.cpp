@@ -16,6 +16,7 @@ gpu::Work dequant_q8_0(const gpu::Caps& caps, const DequantQ80& a) {
 }
 
 gpu::Work dequant_q8_0(const gpu::Caps&, const DequantQ80& a, DequantQ80::Overrides over) {
+  gpu::check(dequant_q8_0_kernel, over);
   check_dequant("dequant_q8_0", TensorType::q8_0, a.quantized, a.y, a.num_blocks, a.output_offset,
                 over.f16_out);
   return gpu::Dispatch{

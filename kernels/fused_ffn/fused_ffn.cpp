@@ -26,6 +26,7 @@ gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a) {
 }
 
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a, FusedFfn::Overrides over) {
+  gpu::check(fused_ffn_kernel, over);
   const uint32_t M = a.x.rows(), K = a.weight.cols, x_stride = a.x_stride ? a.x_stride : K;
   const WeightType type = over.f16_weights ? WeightType::f16 : WeightType(over.weight_type);
   require_gemv(caps, "fused_ffn", a.x, a.weight, a.norm, x_stride, over.use_subgroups,
@@ -33,7 +34,7 @@ gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a, FusedFfn::Override
   const uint32_t rows = rows_of_expert("fused_ffn", a.weight, a.experts, a.num_experts, M);
   require(rows % 2 == 0, "fused_ffn: gate and up rows in turn make an even number, W has {}", rows);
   require(over.rows % 2 == 0, "fused_ffn: ROWS {} is odd: gate and up go together", over.rows);
-  require(over.batched || M == 1, "fused_ffn: x is {}, one row without BATCHED", a.x);
+  require(over.batched || M <= 1, "fused_ffn: x is {}, one row without BATCHED", a.x);
   require(type == a.weight.type, "fused_ffn: the overrides say {}, W is {}", to_string(type),
           to_string(a.weight.type));
   require(over.norm_input == bool(a.norm), "fused_ffn: NORM_INPUT and norm go together");

@@ -34,7 +34,7 @@ struct FusedFfn {
     bool int8_activations = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(8, 256));
       v("MULTI_OUTPUT", multi_output, {false, true});
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("BATCHED", batched, {false, true});
@@ -45,7 +45,7 @@ struct FusedFfn {
       v("CHUNK", chunk, {16u, 64u}, gpu::sizing);
       v("TEAM", team, {8u, 1u}, gpu::sizing);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
-      v("ROWS", rows, {2u, 4u}, gpu::in_prelude);
+      v("ROWS", rows, {2u, 4u}, gpu::in_prelude.powers_to(2, 8));
     }
     std::string_view refusal() const {
       if (f16_weights && weight_type != 0)

@@ -88,6 +88,21 @@ KERNEL_TEST(fused_ffn) {
                       {.abs = 1e-5, .rel = 5e-5});
     }
   }
+  // No rows; more rows of W than workgroups there may be, two each.
+  lab.check(fused_ffn(lab.caps(),
+                      {.x = lab.output({0, 64}),
+                       .weight = lab.weight(WeightType::q8_0, 8, 64, choose_row_tile(lab.caps())),
+                       .y = lab.output({0, 4})}));
+  FusedFfn::Overrides narrow{GemvShape{.workgroup_size = 8, .rows = 2, .chunk = 16, .team = 8}};
+  narrow.multi_output = true;
+  narrow.use_subgroups = false;
+  narrow.weight_type = uint32_t(WeightType::q8_0);
+  lab.check(fused_ffn(lab.caps(),
+                      {.x = lab.random({1, 32}),
+                       .weight = lab.weight(WeightType::q8_0, 131'200, 32),
+                       .y = lab.output({1, 65'600})},
+                      narrow),
+            {.abs = 1e-5, .rel = 5e-5});
   lab.refuses("an even number, W has 3", [&] {
     fused_ffn(lab.caps(), {.x = lab.random({1, 64}),
                            .weight = lab.weight(WeightType::f32, 6, 64),

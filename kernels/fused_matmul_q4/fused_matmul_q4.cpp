@@ -18,6 +18,7 @@ gpu::Work fused_matmul_q4(const gpu::Caps& caps, const FusedMatmulQ4& a) {
 }
 
 gpu::Work fused_matmul_q4(const gpu::Caps&, const FusedMatmulQ4& a, FusedMatmulQ4::Overrides over) {
+  gpu::check(fused_matmul_q4_kernel, over);
   const uint32_t M = a.a.rows(), K = a.a.cols(), N = a.c.cols();
   require(a.a && a.a.type == gpu::Type::f32, "fused_matmul_q4: a is {}, wants [M, K] f32", a.a);
   require(a.c && a.c.type == gpu::Type::f32 && a.c.rows() == M,
@@ -29,8 +30,6 @@ gpu::Work fused_matmul_q4(const gpu::Caps&, const FusedMatmulQ4& a, FusedMatmulQ
   require(a.a.size() <= UINT32_MAX && a.c.size() <= UINT32_MAX && a.b.size() / 4 <= UINT32_MAX,
           "fused_matmul_q4: a {}, b {}, c {}: more than 2^32 - 1 elements", a.a, a.b, a.c);
   require(over.batched || M <= 1, "fused_matmul_q4: a is {}, one row without BATCHED", a.a);
-  require(std::has_single_bit(over.workgroup_size) && over.workgroup_size >= 8,
-          "fused_matmul_q4: WORKGROUP_SIZE is {}, a power of two from 8 on", over.workgroup_size);
   const uint64_t rows = over.batched ? (uint64_t(M) + 3) / 4 : M;
   require(rows <= 65535, "fused_matmul_q4: a is {}, at most {} rows", a.a, 65535 * 4);
 

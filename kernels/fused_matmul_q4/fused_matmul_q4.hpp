@@ -19,7 +19,7 @@ struct FusedMatmulQ4 {
     bool batched = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(8, 256));
       v("MULTICOL", multicol, {false, true});
       v("BATCHED", batched, {false, true});
     }

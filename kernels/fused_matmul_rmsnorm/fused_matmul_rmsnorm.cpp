@@ -48,6 +48,7 @@ gpu::Work fused_matmul_rmsnorm(const gpu::Caps& caps, const FusedMatmulRmsNorm& 
 
 gpu::Work fused_matmul_rmsnorm(const gpu::Caps&, const FusedMatmulRmsNorm& a,
                                FusedMatmulRmsNorm::Overrides over) {
+  gpu::check(fused_matmul_rmsnorm_kernel, over);
   const uint32_t rows = a.x.rows(), K = a.x.cols(), N = a.y.cols();
   const auto fits = [](const gpu::View& v, gpu::Shape shape) {
     return v && v.type == gpu::Type::f32 && v.size() == shape.size();

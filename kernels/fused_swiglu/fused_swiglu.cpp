@@ -12,6 +12,7 @@ const gpu::Kernel fused_swiglu_kernel =
     gpu::kernel<FusedSwiglu>("fused_swiglu", {in, in, out}, fused_swiglu_ref);
 
 gpu::Work fused_swiglu(const gpu::Caps&, const FusedSwiglu& a, FusedSwiglu::Overrides over) {
+  gpu::check(fused_swiglu_kernel, over);
   const auto f32 = [](const gpu::View& v) { return v && v.type == gpu::Type::f32; };
   const uint64_t size = a.y.size();
   const uint32_t rows = a.y.rows(), dim = a.y.cols();

@@ -18,6 +18,7 @@ gpu::Work gather(const gpu::Caps& caps, const Gather& a) {
 }
 
 gpu::Work gather(const gpu::Caps& caps, const Gather& a, Gather::Overrides over) {
+  gpu::check(gather_kernel, over);
   const uint32_t tokens = a.y.rows(), hidden = a.y.cols();
   const uint32_t vocab = a.transpose ? a.table.cols : a.table.rows;
   const WeightType type = over.f16_embeddings ? WeightType::f16 : WeightType(over.weight_type);

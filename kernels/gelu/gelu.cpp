@@ -13,6 +13,7 @@ gpu::Work gelu(const gpu::Caps& caps, const Gelu& a) {
 }
 
 gpu::Work gelu(const gpu::Caps&, const Gelu& a, Gelu::Overrides over) {
+  gpu::check(gelu_kernel, over);
   check_gate("gelu", a.layout, a.input, a.gate, a.y);
   const uint64_t size = a.y.size();
   const Gelu::Params params{.size = uint32_t(size),

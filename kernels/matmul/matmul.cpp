@@ -29,6 +29,7 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
 }
 
 gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over) {
+  gpu::check(matmul_kernel, over);
   const uint32_t M = a.a.rows(), K = a.a.cols();
   const uint32_t N = a.transpose_b ? a.b.rows : a.b.cols;
   const WeightType type =
@@ -60,6 +61,8 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over)
           "matmul: B is [{}, {}], more than one binding of {} holds, {} bytes: not transposed it "
           "must fit",
           a.b.rows, a.b.cols, caps.name, caps.max_binding_bytes);
+  require(uint64_t(M) <= 65535ull * high && uint64_t(N) <= 65535ull * wide,
+          "matmul: C is [{}, {}], at most [{}, {}]", M, N, 65535ull * high, 65535ull * wide);
   gpu::Work work;
   for (const WeightPart& part : parts) {
     const uint32_t n = a.transpose_b ? part.rows : N;

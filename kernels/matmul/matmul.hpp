@@ -35,7 +35,7 @@ struct Matmul {
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("ROW_LANES", row_lanes, {false, true});
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
-      v("WORKGROUP_SIZE", workgroup_size, {256u, 64u});
+      v("WORKGROUP_SIZE", workgroup_size, {256u, 32u});
       v("TILE_M", tile_m, {8u, 4u}, gpu::in_prelude);
       v("LANE_N", lane_n, {8u, 2u}, gpu::in_prelude);
     }

@@ -64,6 +64,7 @@ KERNEL_TEST(matmul) {
     const gpu::View c32 = lab.output({7, N + 4}),
                     c16 = lab.output({7, (N + 5) / 2 * 2}, gpu::Type::f16);
     const auto check = [&](const Matmul& args, uint64_t bytes) {
+      if (bytes < args.a.bytes()) return;  // two bits a weight
       const auto caps = lab.with_bindings_of(bytes);
       lab.check_parts(matmul(lab.caps(), args), matmul(caps, args), caps, (N + 63) / 64,
                       args.c.type == gpu::Type::f16
@@ -91,6 +92,19 @@ KERNEL_TEST(matmul) {
                    .b = plain_b(lab.random({64, 32})),
                    .c = lab.output({1, 32}),
                    .transpose_b = false});
+  });
+  // No rows; an element of 1e5 among small ones, and all equal.
+  const Weight b = lab.weight(WeightType::q8_0, 70, 256, choose_row_tile(lab.caps()));
+  lab.check(matmul(lab.caps(), {.a = lab.output({0, 256}), .b = b, .c = lab.output({0, 70})}));
+  for (const gpu::View& a :
+       {lab.values({3, 256}, [](size_t i) { return i == 300 ? 1e5f : 1e-3f * float(i % 7); }),
+        lab.values({3, 256}, [](size_t) { return -0.75f; })})
+    lab.check(matmul(lab.caps(), {.a = a, .b = b, .c = lab.output({3, 70})}),
+              {.abs = 1e-4, .rel = 2e-5});
+  lab.refuses("matmul: C is [4194241, 1], at most [4194240, 4194240]", [&] {
+    gpu::View a = lab.output({1, 4}, gpu::Type::f32), c = lab.output({1, 1});
+    a.shape = {4'194'241, 4}, c.shape = {4'194'241, 1};
+    matmul(lab.caps(), {.a = a, .b = lab.weight(WeightType::f32, 1, 4), .c = c}, {});
   });
   // Sums beyond f16 are clamped, not infinite: 8 * 65504 * 2.
   const std::vector<uint16_t> most(8, 0x7bff), two(16, 0x4000);

@@ -106,12 +106,13 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
 }
 
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a, MatmulGemv::Overrides over) {
+  gpu::check(matmul_gemv_kernel, over);
   const uint32_t M = a.x.rows(), K = a.weight.cols,
                  N = rows_of_expert("matmul_gemv", a.weight, a.experts, a.num_experts, M),
                  x_stride = a.x_stride ? a.x_stride : K;
   require_gemv(caps, "matmul_gemv", a.x, a.weight, a.norm, x_stride, over.use_subgroups,
                over.multicol, over);
-  require(over.batched || M == 1, "matmul_gemv: x is {}, one row without BATCHED", a.x);
+  require(over.batched || M <= 1, "matmul_gemv: x is {}, one row without BATCHED", a.x);
   require(WeightType(over.weight_type) == a.weight.type, "matmul_gemv: WEIGHT_TYPE {}, W is {}",
           over.weight_type, to_string(a.weight.type));
   require(over.norm_input == bool(a.norm), "matmul_gemv: NORM_INPUT and norm go together");

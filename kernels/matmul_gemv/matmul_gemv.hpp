@@ -50,7 +50,7 @@ struct MatmulGemv {
     bool int8_activations = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(8, 256));
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MULTICOL", multicol, {false, true});
       v("BATCHED", batched, {false, true});
@@ -60,7 +60,7 @@ struct MatmulGemv {
       v("CHUNK", chunk, {16u, 64u}, gpu::sizing);
       v("TEAM", team, {8u, 1u}, gpu::sizing);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
-      v("ROWS", rows, {2u, 1u}, gpu::in_prelude);
+      v("ROWS", rows, {2u, 1u}, gpu::in_prelude.powers_to(1, 8));
     }
     std::string_view refusal() const {
       return int8_activations && is_float(WeightType(weight_type))

@@ -115,6 +115,26 @@ KERNEL_TEST(matmul_gemv) {
         matmul_gemv(lab.with_bindings_of(4 * quant_words(type, 40, K)), args(41));
       });
   }
+  // No rows; more rows of W than workgroups there may be, one each; a large vocabulary; an element
+  // of 1e5 among small ones, and all equal.
+  const Weight small = lab.weight(WeightType::q8_0, 70, 256, choose_row_tile(lab.caps()));
+  lab.check(matmul_gemv(lab.caps(),
+                        {.x = lab.output({0, 256}), .weight = small, .y = lab.output({0, 70})}));
+  const MatmulGemv many{.x = lab.random({1, 32}),
+                        .weight = lab.weight(WeightType::q8_0, 65'600, 32),
+                        .y = lab.output({1, 65'600})};
+  lab.check(matmul_gemv(lab.caps(), many,
+                        {GemvShape{.workgroup_size = 8, .rows = 1, .chunk = 16, .team = 8}, false,
+                         true, false, uint32_t(WeightType::q8_0)}));
+  lab.check(
+      matmul_gemv(lab.caps(), {.x = lab.random({1, 32}),
+                               .weight = lab.weight(WeightType::q4_0, 262'144, 32, small.row_tile),
+                               .y = lab.output({1, 262'144})}));
+  for (const gpu::View& x :
+       {lab.values({1, 256}, [](size_t i) { return i == 77 ? 1e5f : 1e-3f * float(i % 7); }),
+        lab.values({1, 256}, [](size_t) { return -0.75f; })})
+    lab.check(matmul_gemv(lab.caps(), {.x = x, .weight = small, .y = lab.output({1, 70})}),
+              {.abs = 1e-4, .rel = 2e-5});
   const MatmulGemv mixture{.x = lab.random({2, 64}),
                            .weight = lab.weight(WeightType::f32, 6, 64),
                            .y = lab.output({2, 2}),

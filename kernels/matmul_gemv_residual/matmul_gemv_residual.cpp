@@ -22,6 +22,7 @@ gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& 
 
 gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& a,
                                MatmulGemvResidual::Overrides over) {
+  gpu::check(matmul_gemv_residual_kernel, over);
   const uint32_t M = a.x.rows(), N = a.weight.rows, K = a.weight.cols,
                  x_stride = a.x_stride ? a.x_stride : K;
   require_gemv(caps, "matmul_gemv_residual", a.x, a.weight, {}, x_stride, over.use_subgroups,

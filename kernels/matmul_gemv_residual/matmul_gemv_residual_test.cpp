@@ -43,6 +43,26 @@ KERNEL_TEST(matmul_gemv_residual) {
       lab.check_parts(matmul_gemv_residual(lab.caps(), args), matmul_gemv_residual(caps, args),
                       caps, (N + 63) / 64, {.abs = 2e-6 * std::sqrt(K), .rel = 2e-5});
     }
+  // As in matmul_gemv_test.cpp: no rows, more rows of W than workgroups there may be, 1e5.
+  const Weight small = lab.weight(WeightType::q8_0, 70, 256, choose_row_tile(lab.caps()));
+  lab.check(matmul_gemv_residual(lab.caps(), {.x = lab.output({0, 256}),
+                                              .weight = small,
+                                              .residual = lab.output({0, 70}),
+                                              .y = lab.output({0, 70})}));
+  lab.check(matmul_gemv_residual(lab.caps(),
+                                 {.x = lab.random({1, 32}),
+                                  .weight = lab.weight(WeightType::q8_0, 65'600, 32),
+                                  .residual = lab.random({1, 65'600}),
+                                  .y = lab.output({1, 65'600})},
+                                 {GemvShape{.workgroup_size = 8, .rows = 1, .chunk = 16, .team = 8},
+                                  false, true, uint32_t(WeightType::q8_0)}));
+  lab.check(
+      matmul_gemv_residual(
+          lab.caps(), {.x = lab.values({1, 256}, [](size_t i) { return i == 77 ? 1e5f : 1e-3f; }),
+                       .weight = small,
+                       .residual = lab.random({1, 70}),
+                       .y = lab.output({1, 70})}),
+      {.abs = 1e-4, .rel = 2e-5});
   lab.refuses("holds 1024, too few", [&] {
     matmul_gemv_residual(lab.with_bindings_of(1024),
                          {.x = lab.random({1, 2048}),

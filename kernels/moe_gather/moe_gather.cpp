@@ -25,6 +25,7 @@ gpu::Work moe_gather(const gpu::Caps& caps, const MoeGather& a) {
 
 gpu::Work moe_gather(const gpu::Caps&, const MoeGather& a, std::string_view entry,
                      MoeGather::Overrides over) {
+  gpu::check(moe_gather_kernel, over);
   const uint32_t tokens = a.hidden.rows(), hidden = a.hidden.cols(), k = a.expert_indices.cols(),
                  experts = a.token_counts.cols(), most = a.max_tokens_per_expert;
   const auto found = std::ranges::find(moe_gather_kernel.entries, entry);

@@ -13,6 +13,7 @@ gpu::Work relu(const gpu::Caps& caps, const Relu& a) {
 }
 
 gpu::Work relu(const gpu::Caps&, const Relu& a, Relu::Overrides over) {
+  gpu::check(relu_kernel, over);
   const uint64_t size = a.y.size();
   require(a.y && a.y.type == gpu::Type::f32, "relu: y is {}, wants f32", a.y);
   require(!a.x || (a.x.type == gpu::Type::f32 && a.x.size() == size), "relu: x is {}, y is {}", a.x,

@@ -14,6 +14,7 @@ gpu::Work residual(const gpu::Caps& caps, const AddResidual& a) {
 }
 
 gpu::Work residual(const gpu::Caps&, const AddResidual& a, AddResidual::Overrides over) {
+  gpu::check(residual_kernel, over);
   const uint64_t size = a.y.size();
   const auto fits = [&](const gpu::View& v) {
     return v && v.type == gpu::Type::f32 && v.size() == size;

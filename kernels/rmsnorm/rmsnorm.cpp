@@ -1,6 +1,8 @@
 // rmsnorm.cpp: the wrapper of rmsnorm.wgsl. Checks, chooses, returns a value; touches no device.
 #include "kernels/rmsnorm/rmsnorm.hpp"
 
+#include <cmath>
+
 namespace ms {
 
 using gpu::in, gpu::out;
@@ -21,9 +23,11 @@ gpu::Work rmsnorm(const gpu::Caps& caps, const RmsNorm& a) {
 }
 
 gpu::Work rmsnorm(const gpu::Caps&, const RmsNorm& a, RmsNorm::Overrides over) {
+  gpu::check(rmsnorm_kernel, over);
   const uint32_t rows = a.x.rows(), cols = a.x.cols();
   const bool wants_residual = a.has_residual != Residual::none;
   require(a.y.size() == a.x.size(), "rmsnorm: y is {}, x is {}", a.y, a.x);
+  require(std::isfinite(a.eps) && a.eps >= 0, "rmsnorm: eps is {}, 0 or more is wanted", a.eps);
   require(a.weight.size() == cols, "rmsnorm: weight is {}, x is {}", a.weight, a.x);
   require(wants_residual == bool(a.residual),
           "rmsnorm: a residual given and unused, or wanted and absent");

@@ -21,7 +21,7 @@ struct RmsNorm {
     bool cache_input = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(64, 1024));
       v("SMALL_SIZE", small_size, {false, true});
       v("CACHE_INPUT", cache_input, {false, true});
     }

@@ -7,7 +7,10 @@ namespace ms {
 
 KERNEL_TEST(rmsnorm) {
   for (auto [rows, cols] : {std::pair{1u, 1u},
+                            {0u, 8u},
+                            {1u, 63u},
                             {1u, 64u},
+                            {2u, 65u},
                             {3u, 255u},
                             {2u, 256u},
                             {2u, 257u},
@@ -33,13 +36,13 @@ KERNEL_TEST(rmsnorm) {
       if (cols > 4096) lab.check(rmsnorm(lab.caps(), args));  // wider workgroups, where there are
     }
 
-  // One large element among small ones, and a row of zeros, which eps keeps finite.
-  RmsNorm outlier{
-      .x = lab.values({2, 300}, [](size_t i) { return i == 7    ? 1e5f
-                                                      : i < 300 ? 1e-3f
-                                                                : 0.0f; }),
-      .weight = lab.random({300}),
-      .y = lab.output({2, 300})};
+  // One large element among small ones, a row of zeros, which eps keeps finite, and an even one.
+  RmsNorm outlier{.x = lab.values({3, 300},
+                                  [](size_t i) {
+                                    return i == 7 ? 1e5f : i < 300 ? 1e-3f : i < 600 ? 0.0f : -3.0f;
+                                  }),
+                  .weight = lab.random({300}),
+                  .y = lab.output({3, 300})};
   lab.every<RmsNorm::Overrides>(rmsnorm_kernel,
                                 [&](auto over) { return rmsnorm(lab.caps(), outlier, over); });
   lab.check(rmsnorm(lab.caps(), outlier));
@@ -49,6 +52,10 @@ KERNEL_TEST(rmsnorm) {
         lab.caps(),
         {.x = lab.output({1, 1025}), .weight = lab.output({1025}), .y = lab.output({1, 1025})},
         {.workgroup_size = 64, .cache_input = true});
+  });
+  lab.refuses("eps is -1", [&] {
+    return rmsnorm(lab.caps(),
+                   {.x = outlier.x, .weight = outlier.weight, .y = outlier.y, .eps = -1});
   });
   lab.refuses("weight is", [&] {
     return rmsnorm(lab.caps(), {.x = outlier.x, .weight = outlier.y, .y = outlier.y});

@@ -55,6 +55,7 @@ RopeCompute::Params frequencies(const RopeScaling& s, uint32_t rotary_dim, doubl
 }  // namespace
 
 gpu::Work rope_compute(const gpu::Caps&, const RopeCompute& a, RopeCompute::Overrides over) {
+  gpu::check(rope_compute_kernel, over);
   require(a.x && a.x.type == gpu::Type::f32 && a.x.shape.rank == 3,
           "rope_compute: x is {}, wants [rows, heads, head_dim] f32", a.x);
   require(a.x.size() <= UINT32_MAX, "rope_compute: x is {}, at most 2^32 - 1 elements", a.x);

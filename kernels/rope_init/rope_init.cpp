@@ -105,6 +105,7 @@ double rope_attention_factor(const RopeScaling& s) {
 }
 
 gpu::Work rope_init(const gpu::Caps&, const RopeInit& a, RopeInit::Overrides over) {
+  gpu::check(rope_init_kernel, over);
   const uint32_t max_seq = a.cos.rows(), pairs = a.cos.cols();
   const uint64_t size = a.cos.size();
   require(a.cos && a.cos.type == gpu::Type::f32, "rope_init: cos is {}, wants f32", a.cos);

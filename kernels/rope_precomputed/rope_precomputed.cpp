@@ -13,6 +13,7 @@ const gpu::Kernel rope_precomputed_kernel =
 
 gpu::Work rope_precomputed(const gpu::Caps&, const RopePrecomputed& a,
                            RopePrecomputed::Overrides over) {
+  gpu::check(rope_precomputed_kernel, over);
   const auto f32 = [](const gpu::View& v, uint32_t rank) {
     return v && v.type == gpu::Type::f32 && v.shape.rank == rank;
   };

@@ -21,6 +21,7 @@ gpu::Work sample_argmax(const gpu::Caps& caps, const SampleArgmax& a) {
 }
 
 gpu::Work sample_argmax(const gpu::Caps&, const SampleArgmax& a, SampleArgmax::Overrides over) {
+  gpu::check(sample_argmax_kernel, over);
   const uint32_t rows = a.logits.rows(), vocab = a.logits.cols();
   require(a.logits.size() <= UINT32_MAX, "sample_argmax: logits is {}, at most 2^32 - 1 elements",
           a.logits);

@@ -81,6 +81,7 @@ gpu::Work sample_topk(const gpu::Caps& caps, const SampleTopk& a) {
 }
 
 gpu::Work sample_topk(const gpu::Caps& caps, const SampleTopk& a, SampleTopk::Overrides over) {
+  gpu::check(sample_topk_kernel, over);
   check("sample_topk", a);
   const uint32_t rows = a.logits.rows();
   const uint32_t capacity = a.history ? a.history.cols() : 0;
@@ -116,6 +117,7 @@ gpu::Work topk_lists(const gpu::Caps& caps, const TopkLists& a) {
 }
 
 gpu::Work topk_lists(const gpu::Caps& caps, const TopkLists& a, SampleTopk::Overrides over) {
+  gpu::check(sample_topk_kernel, over);
   check("topk_lists", a);
   const uint32_t rows = a.logits.rows(), k = a.topk_indices.cols();
   require(k > 0 && k <= longest_list && a.topk_indices.size() == uint64_t(rows) * k,

@@ -16,6 +16,7 @@ gpu::Work scatter_add(const gpu::Caps& caps, const ScatterAdd& a) {
 }
 
 gpu::Work scatter_add(const gpu::Caps&, const ScatterAdd& a, ScatterAdd::Overrides over) {
+  gpu::check(scatter_add_kernel, over);
   const uint32_t tokens = a.output.rows(), hidden = a.output.cols(), k = a.weights.cols();
   require(a.output && a.output.type == gpu::Type::f32, "scatter_add: output is {}, wants f32",
           a.output);

@@ -150,7 +150,7 @@ fn piece_dot(row: u32, first: u32, row_blocks: u32, piece: u32, low: vec4f, high
 struct Team { index: u32, lane: u32, lanes: u32 }
 
 fn team_of(at: Lane) -> Team {
-  if (team_lanes() == 0) { return Team(subgroup(at), sublane(at), subgroup_size(at)); }
+  if (team_lanes() == 0) { return Team(subgroup(at), sublane(at), min(subgroup_size(at), WORKGROUP_SIZE)); }
   return Team(at.lane / team_lanes(), at.lane % team_lanes(), team_lanes());
 }
 

@@ -13,6 +13,7 @@ gpu::Work silu(const gpu::Caps& caps, const Silu& a) {
 }
 
 gpu::Work silu(const gpu::Caps&, const Silu& a, Silu::Overrides over) {
+  gpu::check(silu_kernel, over);
   check_gate("silu", a.layout, a.input, a.gate, a.y);
   const uint64_t size = a.y.size();
   const uint32_t dim = a.y.cols();

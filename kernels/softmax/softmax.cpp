@@ -19,6 +19,7 @@ gpu::Work softmax(const gpu::Caps& caps, const Softmax& a) {
 }
 
 gpu::Work softmax(const gpu::Caps&, const Softmax& a, Softmax::Overrides over) {
+  gpu::check(softmax_kernel, over);
   const uint32_t rows = a.y.rows(), cols = a.y.cols();
   require(a.y && a.y.type == gpu::Type::f32, "softmax: y is {}, wants f32", a.y);
   require(!a.x || (a.x.type == gpu::Type::f32 && a.x.size() == a.y.size()),

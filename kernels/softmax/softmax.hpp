@@ -15,7 +15,7 @@ struct Softmax {
     bool online = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(64, 1024));
       v("SMALL_SIZE", small_size, {false, true});
       v("ONLINE", online, {false, true});
     }

@@ -18,6 +18,7 @@ gpu::Work softmax_log(const gpu::Caps& caps, const SoftmaxLog& a) {
 }
 
 gpu::Work softmax_log(const gpu::Caps&, const SoftmaxLog& a, SoftmaxLog::Overrides over) {
+  gpu::check(softmax_log_kernel, over);
   const uint32_t rows = a.y.rows(), cols = a.y.cols();
   require(a.y && a.y.type == gpu::Type::f32, "softmax_log: y is {}, wants f32", a.y);
   require(!a.x || (a.x.type == gpu::Type::f32 && a.x.size() == a.y.size()),

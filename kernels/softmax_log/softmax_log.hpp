@@ -12,7 +12,9 @@ struct SoftmaxLog {
   struct Overrides {
     uint32_t workgroup_size = 256;
 
-    void visit(auto&& v) { v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing); }
+    void visit(auto&& v) {
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(64, 1024));
+    }
     std::string_view refusal() const { return ""; }
   };
   struct Params {

@@ -32,6 +32,7 @@ gpu::Work split_qkv(const gpu::Caps& caps, const SplitQkv& a) {
 }
 
 gpu::Work split_qkv(const gpu::Caps&, const SplitQkv& a, SplitQkv::Overrides over) {
+  gpu::check(split_qkv_kernel, over);
   const KvCache& cache = a.cache;
   const uint32_t rows = a.qkv.rows(), cols = a.qkv.cols();
   require(rows && a.q.size() % rows == 0 && a.q.size() / rows < cols,

@@ -17,6 +17,7 @@ gpu::Work topk(const gpu::Caps& caps, const TopK& a) {
 }
 
 gpu::Work topk(const gpu::Caps&, const TopK& a, TopK::Overrides over) {
+  gpu::check(topk_kernel, over);
   const uint32_t tokens = a.x.rows(), experts = a.x.cols(), k = a.indices.cols();
   require(a.x && a.x.type == gpu::Type::f32, "topk: x is {}, wants f32", a.x);
   require(experts >= 1 && experts <= TopK::most_experts, "topk: x is {}, at most {} experts", a.x,
