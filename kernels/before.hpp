@@ -14,10 +14,10 @@ namespace ms {
 
 enum class Before {
   equal,      // within the kernel's tolerance
-  corrected,  // different, as a deliberate correction says
+  corrected,  // as a deliberate correction says: other values, or none if it says that
   different,
   does_not_compile,  // the detail has the compiler's lines
-  not_understood,    // a binding or field whose meaning is not known, or a device without a feature
+  not_understood,    // something in the file, or this device lacks a feature
   no_entry,          // the file has no such entry point
   no_file,
   deleted,  // nothing replaces it

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "base/quantize.hpp"
@@ -110,11 +111,13 @@ View file_blocks(Lab& lab, TensorType type, uint32_t n) {
 }
 
 // Outputs: the new kernel's memory, and as much for the old one.
-OldBinding output(Lab& lab, std::vector<std::string_view> names, const View& view) {
-  return {std::move(names), lab.output(view.shape, view.type), view};
+OldBinding output(Lab& lab, std::vector<std::string_view> names, const View& view,
+                  int correction = 0) {
+  return {std::move(names), lab.output(view.shape, view.type), view, correction};
 }
-OldBinding in_place(Lab& lab, std::vector<std::string_view> names, const View& view) {
-  return {std::move(names), copy(lab, view), view};
+OldBinding in_place(Lab& lab, std::vector<std::string_view> names, const View& view,
+                    int correction = 0) {
+  return {std::move(names), copy(lab, view), view, correction};
 }
 
 // Attention
@@ -231,7 +234,8 @@ MigrationCase silu_case(const Row& r) {
   const bool row_split = layout == GateLayout::row_split;
   MigrationCase c{.setting = {}, .work = silu(r.caps(), args, r.over<Silu>())};
   c.bindings = {{{"input"}, args.input},
-                inplace ? in_place(r.lab, {"output"}, args.y) : output(r.lab, {"output"}, args.y),
+                inplace ? in_place(r.lab, {"output"}, args.y)
+                        : output(r.lab, {"output"}, args.y, args.bias ? 8 : 0),
                 {{"gate"}, args.gate},
                 {{"bias"}, args.bias}};
   c.fields = {{{"size"}, counts_inputs ? 2 * size : size},
@@ -240,7 +244,6 @@ MigrationCase silu_case(const Row& r) {
               {{"rowsplit_dim"}, double(dim)},
               {{"clamp_max"}, 0}};
   c.grid = lanes(args.y.size());
-  c.correction = args.bias ? 8 : 0;
   return c;
 }
 
@@ -299,14 +302,13 @@ MigrationCase rope_compute_case(const Row& r) {
                          .fused_qk = fused_qk};
   MigrationCase c{.setting = {}, .work = rope_compute(r.caps(), args, r.over<RopeCompute>())};
   c.tolerance = {1e-6 * (rows + start), 0};  // as rope_init's
-  c.bindings = {in_place(r.lab, {"input"}, args.x),
+  c.bindings = {in_place(r.lab, {"input"}, args.x, mode == RopeScaling::Mode::yarn ? 3 : 0),
                 {{"freqs_cos"}, r.lab.output({1})},
                 {{"freqs_sin"}, r.lab.output({1})}};
   c.fields = {{{"seq_len"}, double(rows)}, {{"num_heads"}, double(heads)},
               {{"head_dim"}, double(dim)}, {{"start_pos"}, double(start)},
               {{"rope_base"}, args.base},  {{"rope_scale"}, args.scaling.factor}};
   c.grid = lanes(args.x.size() / 2);
-  c.correction = mode == RopeScaling::Mode::linear ? 0 : 3;
   return c;
 }
 
@@ -367,7 +369,7 @@ MigrationCase sample_argmax_case(const Row& r) {
                     .best_logit = r.lab.output({1})};
   MigrationCase c;
   c.tolerance = exact;
-  const float candidates[] = {3.5f, 9.25f, -2, 9.25f};
+  const float candidates[] = {3.5f, 9.25f, -2, 8.5f};
   const uint32_t ids[] = {17, 300, 700, 900};
   if (over.is_reduce_phase) {
     args.partials = r.lab.words(
@@ -395,25 +397,35 @@ MigrationCase sample_topk_case(const Row& r) {
   const uint32_t vocab = r.size(2000, 128'256), k = 8;
   const auto over = r.over<SampleTopk>();
   const View logits = r.lab.random({1, vocab}, -20, 20);
+  const auto values = r.lab.read(logits);
+  std::vector<uint32_t> ids(vocab);  // the best k first
+  std::iota(ids.begin(), ids.end(), 0);
+  std::ranges::partial_sort(ids, ids.begin() + k, std::greater(),
+                            [&](uint32_t id) { return values[id]; });
   MigrationCase c;
   c.tolerance = exact;
-  c.correction = 1;
   c.fields = sampling_fields(vocab, k);
   if (r.param("phase") < 2) {
     const TopkLists args{.logits = logits,
                          .topk_indices = r.lab.output({1, k}, gpu::Type::u32),
                          .topk_logits = r.lab.output({1, k})};
     c.work = topk_lists(r.caps(), args, over);
-    c.bindings = {{{"logits"}, logits},
-                  {{"output"}, r.lab.output({1}, gpu::Type::u32)},
-                  output(r.lab, {"topk_indices"}, args.topk_indices),
-                  output(r.lab, {"topk_logits"}, args.topk_logits)};
-    c.grid = r.param("phase") == 0 ? groups(ceil_div(vocab, 256)) : groups(1);
+    c.bindings = {{{"logits"}, logits}, {{"output"}, r.lab.output({1}, gpu::Type::u32)}};
+    if (r.param("phase") == 0) {
+      c.bindings.push_back(output(r.lab, {"topk_indices"}, args.topk_indices, 1));
+      c.bindings.push_back(output(r.lab, {"topk_logits"}, args.topk_logits, 1));
+      c.grid = groups(ceil_div(vocab, 256));
+    } else {  // sorts in place what phase 0 should have found; here the lowest comes first
+      const auto candidate = [&](size_t i) { return ids[k - 1 - i]; };
+      c.bindings.push_back({{"topk_indices"}, r.lab.words({1, k}, candidate), args.topk_indices});
+      c.bindings.push_back({{"topk_logits"},
+                            r.lab.values({1, k}, [&](size_t i) { return values[candidate(i)]; }),
+                            args.topk_logits});
+      c.grid = groups(1);
+    }
     return c;
   }
   // A draw from one candidate: the random numbers of old and new differ.
-  const auto values = r.lab.read(logits);
-  const size_t best = size_t(std::ranges::max_element(values) - values.begin());
   const Slot slot{.stopped = Stopped::running, .temperature = 1, .top_k = 1};
   const SampleTopk args{
       .slots = r.lab.upload({1, 32}, gpu::Type::u32, std::as_bytes(std::span(&slot, 1))),
@@ -423,8 +435,8 @@ MigrationCase sample_topk_case(const Row& r) {
   c.fields = sampling_fields(vocab, 1);
   c.bindings = {{{"logits"}, logits},
                 output(r.lab, {"output"}, args.sampled),
-                {{"topk_indices"}, r.lab.words({1}, [&](size_t) { return uint32_t(best); })},
-                {{"topk_logits"}, r.lab.values({1}, [&](size_t) { return values[best]; })}};
+                {{"topk_indices"}, r.lab.words({1}, [&](size_t) { return ids[0]; })},
+                {{"topk_logits"}, r.lab.values({1}, [&](size_t) { return values[ids[0]]; })}};
   c.grid = groups(1);
   return c;
 }
@@ -478,9 +490,13 @@ MigrationCase rmsnorm_case(const Row& r) {
   if (r.is("rmsnorm_inplace_residual")) c.entries = {"main_cached"};
   c.bindings = {{{"input"}, args.x},
                 {{"weight"}, args.weight},
-                output(r.lab, {"output"}, args.y),
+                output(r.lab, {"output"}, args.y, has_residual == Residual::after ? 5 : 0),
                 {{"residual"}, args.residual},
-                {{"prenorm", "prenorm_output"}, r.lab.output({rows, cols}), args.prenorm}};
+                {.names = {"prenorm", "prenorm_output"},
+                 .view = r.lab.output({rows, cols}),
+                 .want = args.prenorm,
+                 .correction = 5,
+                 .unwritten = true}};
   c.fields = {{{"size"}, double(cols)},
               {{"num_tokens"}, double(rows)},
               {{"eps"}, double(args.eps)},
@@ -536,7 +552,13 @@ MigrationCase matmul_gemv_residual_case(const Row& r) {
   const auto over = r.over<MatmulGemvResidual>();
   const uint32_t N = r.size(70, 4096), K = r.size(128, 4096);
   const bool f16 = WeightType(over.weight_type) == WeightType::f16;
-  const Weight b = float_weight(r.lab, N, K, f16);
+  const Weight halves = float_weight(r.lab, N, K, true);
+  Weight b = halves;
+  if (!f16) {
+    const auto values = r.lab.read(matrix(halves));
+    b.type = WeightType::f32;
+    b.quants = r.lab.words({N * K}, [&](size_t i) { return std::bit_cast<uint32_t>(values[i]); });
+  }
   const MatmulGemvResidual args{.x = r.lab.random({1, K}),
                                 .weight = b,
                                 .residual = r.lab.random({1, N}),
@@ -548,9 +570,10 @@ MigrationCase matmul_gemv_residual_case(const Row& r) {
                 {{"B"}, matrix(b)},
                 output(r.lab, {"C"}, args.y),
                 {{"residual"}, args.residual}};
+  // Files read f16 whatever the entry is named.
+  if (!f16) c.bindings.push_back({{"B"}, matrix(halves), {}, 5});
   c.fields = matmul_fields(1, N, K);
   c.grid = groups(N);
-  c.correction = f16 ? 0 : 5;
   return c;
 }
 
@@ -616,7 +639,7 @@ MigrationCase fused_matmul_rmsnorm_case(const Row& r) {
   c.bindings = {{{"input"}, args.x},
                 {{"weight"}, args.weight},
                 {{"norm_weight"}, norm_weight},
-                output(r.lab, {"output"}, args.y),
+                output(r.lab, {"output"}, args.y, r.is("main") ? 2 : 0),
                 {{"residual"}, r.lab.random({N})}};
   c.fields = {{{"N"}, double(N)},
               {{"K"}, double(K)},
@@ -624,7 +647,6 @@ MigrationCase fused_matmul_rmsnorm_case(const Row& r) {
               {{"has_residual"}, 0},
               {{"transpose_b"}, 1}};
   c.grid = groups(over.small_n || over.medium_n ? 1 : ceil_div(N, 4));
-  c.correction = r.is("main") ? 2 : 0;
   return c;
 }
 
@@ -643,13 +665,15 @@ MigrationCase dequant_case(const Row& r,
       .num_blocks = blocks};
   MigrationCase c{.setting = {}, .work = wrapper(r.caps(), args, over)};
   c.tolerance = over.f16_out ? f16_storage : Tolerance{};
-  c.bindings = {{{"quantized"}, args.quantized}, output(r.lab, {"output"}, args.y)};
-  c.grid = groups(blocks);
+  const bool subgroups = r.row.file == "dequant_subgroup.wgsl";
+  c.bindings = {{{"quantized"}, args.quantized},
+                output(r.lab, {"output"}, args.y, subgroups ? 4 : 0)};
+  // Files store f32 whatever the entry is named.
+  if (over.f16_out) c.bindings.push_back({{"output"}, r.lab.output(args.y.shape), args.y, 5});
+  c.grid = subgroups ? lanes(args.y.size(), r.is("main_vec4") ? 4 : 1) : groups(blocks);
   c.fields = {{{"num_blocks"}, double(blocks)},
               {{"output_offset"}, 0},
               {{"workgroups_x"}, double(gpu::fold(blocks)[0])}};
-  if (r.row.file == "dequant_subgroup.wgsl") c.correction = 4;
-  if (r.row.file == "dequant_shared.wgsl" && over.f16_out) c.correction = 5;
   return c;
 }
 MigrationCase dequant_q4k_case(const Row& r) {
@@ -743,7 +767,8 @@ MigrationCase moe_gather_case(const Row& r) {
         {gathered, {{"token_counts"}, args.token_counts}, {{"token_map"}, args.token_map}});
   } else {
     c.bindings.push_back({{"token_counts"}, zeros, args.token_counts});
-    c.bindings.push_back(output(r.lab, {"token_map"}, args.token_map));
+    c.bindings.push_back(
+        output(r.lab, {"token_map"}, args.token_map, r.is("count_and_map") ? 8 : 0));
     c.bindings.push_back(r.is("gather_single_pass") ? gathered
                                                     : OldBinding{{"gathered"}, gathered.view});
   }
@@ -753,9 +778,9 @@ MigrationCase moe_gather_case(const Row& r) {
               {{"top_k"}, double(top_k)},
               {{"max_tokens_per_expert"}, double(tokens)},
               {{"threads_per_row"}, vec4 ? hidden / 4.0 : double(hidden)}};
-  c.grid = gathers ? lanes(uint64_t(rows) * hidden, vec4 ? 4 : 1)
-                   : lanes(uint64_t(tokens) * (r.is("count_and_map") ? top_k : hidden));
-  c.correction = 8;
+  c.grid = gathers                      ? lanes(uint64_t(rows) * hidden, vec4 ? 4 : 1)
+           : r.is("gather_single_pass") ? groups(experts)
+                                        : lanes(uint64_t(tokens) * top_k);
   return c;
 }
 
@@ -907,11 +932,12 @@ MigrationCase split_qkv_case(const Row& r) {
                 output(r.lab, {"Q"}, args.q),
                 output(r.lab, {"K"}, args.cache.k),
                 output(r.lab, {"V"}, args.cache.v)};
+  if (over.f16_out)  // the old entry does nothing
+    for (OldBinding& b : c.bindings) b.correction = 6, b.unwritten = true;
   c.fields = {{{"numTokens", "num_tokens"}, double(rows)},
               {{"qSize", "q_size"}, double(q)},
               {{"kSize", "k_size", "vSize", "v_size"}, double(kv)}};
   c.grid = lanes(args.qkv.size());
-  c.correction = over.f16_out ? 6 : 0;
   return c;
 }
 
@@ -1060,7 +1086,8 @@ std::string_view correction(int number) {
       "the norm of a product covers all its columns",
       "NTK, YaRN and linear scaling are as published",
       "an element has its own sub-block's scale, whatever the subgroup size",
-      "weights and outputs have the type that the entry names",
+      "weights and outputs have the type that the entry names; RMSNorm adds a residual after the"
+      " norm and writes its second output",
       "nothing is skipped silently",
       "a fully masked row gives zeros",
       "bias is indexed by column; gathering for experts drops nothing and keeps its order",

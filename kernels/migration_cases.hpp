@@ -12,13 +12,17 @@
 
 namespace ms {
 
-// A binding of the old entry, under any of the names that its versions use. The first whose type is
-// what the file declares is bound.
+// A binding of the old entry, under any of the names that its versions use. Of several with the
+// same names, the first whose type is what the file declares is bound, else the first.
 struct OldBinding {
   std::vector<std::string_view> names;
   gpu::View view;
-  gpu::View want =
-      {};  // the new kernel's output whose elements the old one must have; absent: read
+  // The new kernel's output whose elements the old one must have; absent: read.
+  gpu::View want = {};
+  // Number of the deliberate correction by which they, or the type, may differ; by being unwritten
+  // only if so marked.
+  int correction = 0;
+  bool unwritten = false;
 };
 
 // A field of the old uniforms. One that has another meaning beside a second field comes first.
@@ -38,7 +42,6 @@ struct MigrationCase {
   std::vector<OldBinding> bindings = {};
   std::vector<OldField> fields = {};
   std::function<gpu::Grid(Workgroup)> grid = {};  // of the old entry, for its workgroup size
-  int correction = 0;  // number of the deliberate correction by which the old one may differ
 };
 
 // The cases of a row: one for each choice that its parameters leave; none for a deleted kernel.
