@@ -108,6 +108,8 @@ void show_before(const GlobalOptions& options, const std::filesystem::path& fold
   print_table(rows);
   fmt::print("\n");
   for (const auto& [before, count] : counts) fmt::print("{:4}  {}\n", count, to_string(before));
+  const size_t differ = counts[Before::different], broken = counts[Before::does_not_compile];
+  if (differ + broken) fail("old entries: {} different, {} not compiling", differ, broken);
 }
 
 void show_regress(const GlobalOptions& options, const std::vector<std::string>& names) {

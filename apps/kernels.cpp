@@ -167,7 +167,8 @@ void add_kernels(CLI::App& app, const GlobalOptions& options) {
   CLI::Option* const before =
       command
           .add_option("--before", arguments->before,
-                      "Run the old library's WGSL files in this folder beside what replaces them")
+                      "Run the old library's WGSL files in this folder beside what replaces them; "
+                      "exits with 1 if any differs or does not compile")
           ->type_name("DIR");
   CLI::Option* const folder =
       command

@@ -237,6 +237,35 @@ TEST_F(Cli, files_that_cannot_be_read_exit_with_1_and_are_named) {
   }
 }
 
+TEST(CliKernels, old_files_that_differ_exit_with_1_behind_the_table) {
+  const TemporaryFolder folder;
+  const auto compare = [&](std::string_view value) {
+    std::ofstream(folder.path() / "scale.wgsl") << fmt::format(R"(
+struct Uniforms {{ count: u32, scale: f32, pad0: u32, pad1: u32 }}
+@group(0) @binding(0) var<uniform> u: Uniforms;
+@group(0) @binding(1) var<storage, read> input: array<f32>;
+@group(0) @binding(2) var<storage, read_write> output: array<f32>;
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) gid: vec3<u32>) {{ output[gid.x] = {}; }}
+)",
+                                                               value);
+    return run({"kernels", "--before", folder.path().string()});
+  };
+  const Result equal = compare("input[gid.x] * u.scale");
+  EXPECT_EQ(equal.code, 0) << equal.error;
+  EXPECT_SAYS(equal.out, "1  equal\n");
+  const Result different = compare("input[gid.x] + u.scale");
+  EXPECT_EQ(different.code, 1);
+  EXPECT_SAYS(different.out, "1  different\n");
+  EXPECT_SAYS(different.error, "mainspring: error: old entries: 1 different, 0 not compiling");
+  const Result broken = compare("inputs[gid.x]");
+  EXPECT_EQ(broken.code, 1);
+  EXPECT_SAYS(broken.out, "1  does not compile\n");
+  const Result none = run({"kernels", "--before", folder.path().string() + "/none"});
+  EXPECT_EQ(none.code, 1);
+  EXPECT_SAYS(none.error, "no such folder");
+}
+
 TEST_F(Cli, without_a_driver_it_says_what_to_install) {
   const Result result = run({"run", "-m", model(), ">"}, "",
                             {"VK_DRIVER_FILES=/dev/null", "VK_ICD_FILENAMES=/dev/null"});
