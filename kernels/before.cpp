@@ -197,9 +197,9 @@ std::vector<Compared> compare_before(const std::filesystem::path& folder,
   std::map<std::string_view, OldWgsl> files;
   std::map<std::string_view, std::string> unreadable;
   for (const Migrated& row : migration()) {
-    if (files.contains(row.file) || !exists(folder / row.file)) continue;
+    if (files.contains(row.file)) continue;
     try {
-      files.try_emplace(row.file, folder / row.file);
+      if (exists(folder / row.file)) files.try_emplace(row.file, folder / row.file);
     } catch (const std::exception& error) {
       unreadable[row.file] = error.what();
     }
