@@ -1,6 +1,7 @@
 // rmsnorm.cpp: the wrapper of rmsnorm.wgsl. Checks, chooses, returns a value; touches no device.
 #include "kernels/rmsnorm/rmsnorm.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace ms {
@@ -15,7 +16,8 @@ gpu::Work rmsnorm(const gpu::Caps& caps, const RmsNorm& a) {
   RmsNorm::Overrides over;
   over.small_size = a.x.cols() <= over.workgroup_size;
   // Wide rows stay in registers where the device has the lanes for them.
-  while (16 * over.workgroup_size < a.x.cols() && 2 * over.workgroup_size <= caps.max_invocations)
+  while (16 * over.workgroup_size < a.x.cols() &&
+         2 * over.workgroup_size <= std::min(1024u, caps.max_invocations))
     over.workgroup_size *= 2;
   over.cache_input = !over.small_size && a.x.cols() <= 16 * over.workgroup_size;
   if (!over.cache_input) over.workgroup_size = 256;

@@ -1,6 +1,8 @@
 // softmax.cpp: the wrapper of softmax.wgsl.
 #include "kernels/softmax/softmax.hpp"
 
+#include <algorithm>
+
 namespace ms {
 
 using gpu::in, gpu::out;
@@ -12,7 +14,7 @@ gpu::Work softmax(const gpu::Caps& caps, const Softmax& a) {
   const uint32_t cols = a.y.cols();
   uint32_t lanes = cols <= 64 ? 64 : 256;
   // Wide rows stay in registers where the device has the lanes for them.
-  while (16 * lanes < cols && 2 * lanes <= caps.max_invocations) lanes *= 2;
+  while (16 * lanes < cols && 2 * lanes <= std::min(1024u, caps.max_invocations)) lanes *= 2;
   const bool kept = cols <= 16 * lanes;
   return softmax(
       caps, a, {.workgroup_size = kept ? lanes : 256, .small_size = cols <= 256, .online = !kept});

@@ -1,6 +1,8 @@
 // softmax_log.cpp: the wrapper of softmax_log.wgsl.
 #include "kernels/softmax_log/softmax_log.hpp"
 
+#include <algorithm>
+
 namespace ms {
 
 using gpu::in, gpu::out;
@@ -13,7 +15,7 @@ gpu::Work softmax_log(const gpu::Caps& caps, const SoftmaxLog& a) {
   const uint32_t cols = a.y.cols();
   uint32_t lanes = cols <= 64 ? 64 : 256;
   // Wide rows stay in registers where the device has the lanes for them.
-  while (16 * lanes < cols && 2 * lanes <= caps.max_invocations) lanes *= 2;
+  while (16 * lanes < cols && 2 * lanes <= std::min(1024u, caps.max_invocations)) lanes *= 2;
   return softmax_log(caps, a, {.workgroup_size = cols <= 16 * lanes ? lanes : 256});
 }
 
