@@ -7,8 +7,9 @@
 
 namespace ms {
 
-// Times each kernel, or those named, after its rows of the migration table have matched their twins
-// in this process; prints a table, or JSON. Throws std::invalid_argument for an unknown name.
+// Times each kernel, or those named; prints a table, or JSON. Right before each line its pipelines
+// run beside their twins, at a small size: throws Error where they differ, and prints nothing.
+// Throws std::invalid_argument for an unknown name.
 void bench_kernels(const GlobalOptions& options, const std::vector<std::string>& names, bool json);
 
 }  // namespace ms

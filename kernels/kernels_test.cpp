@@ -6,6 +6,7 @@
 
 #include "kernels/lab.hpp"
 #include "kernels/migration_cases.hpp"
+#include "kernels/shapes.hpp"
 #include "kernels/sources.hpp"
 
 namespace ms {
@@ -130,6 +131,64 @@ INSTANTIATE_TEST_SUITE_P(Families, MigrationRows, testing::ValuesIn(families()),
                            return info.param.family +
                                   (info.param.tier == gpu::Tier::best ? "_best" : "_portable");
                          });
+
+// What `mainspring bench --kernels` times.
+
+TEST(ModelShapes, each_kernel_has_one) {
+  std::set<std::string_view> shown;
+  for (const ModelShape& shape : model_shapes({})) shown.insert(shape.kernel);
+  for (const gpu::Kernel* kernel : all_kernels())
+    EXPECT_TRUE(shown.contains(kernel->name)) << kernel->name;
+}
+
+TEST(ModelShapes, run_the_pipelines_that_were_checked_before) {
+  for (const gpu::Tier tier : {gpu::Tier::portable, gpu::Tier::best}) {
+    const auto device =
+        gpu::Device::open({.tier = tier, .cache = cache(), .sources = wgsl_sources()});
+    if (!device->caps().cpu) GTEST_SKIP() << "gigabytes on a GPU: mainspring bench --kernels";
+    for (const ModelShape& shape : model_shapes(device->caps())) {
+      SCOPED_TRACE(shape.what);
+      Tensors tensors(*device);
+      EXPECT_NO_THROW(check_shape(*device, shape, shape.make(tensors))) << shape.kernel;
+    }
+  }
+}
+
+TEST(ModelShapes, are_not_timed_with_a_broken_kernel) {
+  std::vector<WgslSource> sources(wgsl_sources().begin(), wgsl_sources().end());
+  const auto blocks = std::ranges::find(sources, "blocks", &WgslSource::name);
+  ASSERT_NE(blocks, sources.end());
+  std::string broken(blocks->text);
+  const std::string_view offset = "-32.0 * block.scale";  // of Q6_K
+  ASSERT_NE(broken.find(offset), broken.npos);
+  broken.replace(broken.find(offset), offset.size(), "-31.0 * block.scale");
+  blocks->text = broken;
+  const auto device = gpu::Device::open({.sources = sources});
+  size_t wrong = 0;
+  for (const ModelShape& shape : model_shapes(device->caps())) {
+    if (shape.kernel != "matmul_gemv_residual") continue;
+    Tensors tensors(*device);
+    const gpu::Work work = shape.make(tensors);
+    if (!shape.what.ends_with("q6_k")) {
+      check_shape(*device, shape, work);
+      continue;
+    }
+    ++wrong;
+    EXPECT_THROW(check_shape(*device, shape, work), Error) << shape.what;
+  }
+  EXPECT_GT(wrong, 0u);
+}
+
+TEST(ModelShapes, are_not_timed_with_other_overrides_than_were_checked) {
+  const auto device = gpu::Device::open({.cache = cache(), .sources = wgsl_sources()});
+  const ModelShape shape{.kernel = "scale", .what = "", .make = [](Tensors& t) {
+                           return scale(t.caps(), {.x = t.f32({8}), .y = t.out({8})},
+                                        {.workgroup_size = t.checks() ? 64u : 256u});
+                         }};
+  Tensors tensors(*device);
+  const gpu::Work work = shape.make(tensors);
+  EXPECT_THROW(check_shape(*device, shape, work), Error);
+}
 
 TEST(Rooms, each_kernel_has_cases) {
   std::set<std::string_view> tested;

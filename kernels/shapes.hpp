@@ -1,0 +1,71 @@
+// shapes.hpp: the kernels at the shapes of models, for `mainspring bench --kernels`: what is timed,
+// and a check of the same pipelines at sizes whose twins are quick.
+#pragma once
+#include <algorithm>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/lab.hpp"
+
+namespace ms {
+
+// The tensors of a shape. For timing they are large, so that they are filled by a pattern of 1 MiB,
+// again and again; for a check they are a lab's.
+class Tensors {
+ public:
+  explicit Tensors(gpu::Device& device) : device_(device) {}
+  // The tensors of a check, whose work takes the overrides of the timed one.
+  Tensors(Lab& lab, const gpu::Work& timed)
+      : device_(lab.device), lab_(&lab), timed_(&timed.dispatches.front().constants) {}
+
+  const gpu::Caps& caps() const { return device_.caps(); }
+  bool checks() const { return lab_ != nullptr; }
+  // n, or for a check no more than `most`.
+  uint32_t few(uint32_t n, uint32_t most) const { return checks() ? std::min(n, most) : n; }
+
+  // Numbers in [-1, 1), for a check in [-size, size); of f16 and of weights without a check in
+  // [2^-5, 2^-4): any bytes would make some scales infinite.
+  gpu::View f32(gpu::Shape shape, float size = 1);
+  gpu::View f16(gpu::Shape shape);
+  gpu::View bits(gpu::Shape shape);  // u32, any
+  gpu::View ids(gpu::Shape shape, uint32_t below);
+  Weight weight(WeightType type, uint32_t rows, uint32_t cols);
+  gpu::View blocks(TensorType type, uint32_t elements);  // as they lie in a file, words
+  gpu::View out(gpu::Shape shape, gpu::Type type = gpu::Type::f32);
+
+  // The wrapper's work: with the overrides that it chooses, or for a check those of the timed work.
+  template <class Args>
+  gpu::Work run(auto wrapper, const Args& args) const {
+    if (!timed_) return wrapper(caps(), args);
+    return wrapper(caps(), args, gpu::overrides<typename Args::Overrides>(*timed_));
+  }
+
+ private:
+  enum class Fill { floats, halves, any };
+  gpu::View filled(gpu::Shape shape, gpu::Type type, Fill fill);
+
+  gpu::Device& device_;
+  Lab* lab_ = nullptr;
+  const gpu::Constants* timed_ = nullptr;
+  std::vector<gpu::BufferPtr> memory_;
+};
+
+struct ModelShape {
+  std::string_view kernel;
+  std::string what;         // whose shape, and the extents
+  double bytes = 0;         // read and written, each once
+  double flops = 0;         // of products; 0: none to speak of
+  bool arithmetic = false;  // bound by that, not by memory
+  Tolerance tolerance = {};
+  std::function<gpu::Work(Tensors&)> make = {};
+};
+
+// Of every kernel some, sorted by it. A CPU gets a 64th of the rows.
+std::vector<ModelShape> model_shapes(const gpu::Caps& caps);
+
+// Runs the shape's work, made smaller where its twin would take long, beside the twin. Throws Error
+// where they differ, or where the work runs other pipelines than the timed one.
+void check_shape(gpu::Device& device, const ModelShape& shape, const gpu::Work& timed);
+
+}  // namespace ms
