@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/test_files.hpp"
 #include "formats/gguf_builder.hpp"
@@ -236,6 +237,36 @@ TEST(BenchCommand, times_kernels_by_themselves) {
   EXPECT_GT(report["kernels"][0]["us"].get<double>(), 0);
   EXPECT_GT(report["bandwidth_gb_per_s"].get<double>(), 0);
   EXPECT_EQ(run("bench --kernels nonsense").code, 2);
+}
+
+TEST(BenchCommand, gives_shares_of_the_fastest) {
+  const Ran ran = run("bench --kernels check_stop dequant_mxfp4 matmul -o json");
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  const auto report = nlohmann::json::parse(ran.out);
+  std::set<std::string> kernels;
+  double most = 0;
+  for (const auto& line : report["kernels"]) {
+    kernels.insert(line["kernel"]);
+    const bool product = line["kernel"] == "matmul";
+    EXPECT_EQ(line.contains("share_of_arithmetic"), product);
+    EXPECT_FALSE(product && line.contains("share_of_bandwidth"));
+    EXPECT_LE(line.value("share_of_bandwidth", 0.0), 1.0);
+    if (product) most = std::max(most, line["share_of_arithmetic"].get<double>());
+  }
+  EXPECT_EQ(kernels, std::set<std::string>({"check_stop", "dequant_mxfp4", "matmul"}));
+  EXPECT_EQ(most, 1.0);
+}
+
+TEST(BenchCommand, of_kernels_refuses_what_is_for_models) {
+  for (const char* arguments : {"-m no/such", "--synthetic llama-1b:f16", "-p 8", "-n 8", "-d 8",
+                                "-r 3", "--dispatches", "-ub 64", "-ctk f32"}) {
+    const Ran ran = run(fmt::format("bench {} --kernels scale", arguments));
+    EXPECT_EQ(ran.code, 2) << arguments;
+    EXPECT_EQ(ran.out, "") << arguments;
+    EXPECT_SAYS(ran.err, "mainspring: error: bench --kernels takes no --");
+  }
+  // What the environment says for other commands is no wrong use.
+  EXPECT_EQ(run("bench --kernels check_stop", "MAINSPRING_MODEL=no/such").code, 0);
 }
 
 TEST(KernelsCommand, docs_are_what_the_repository_has) {

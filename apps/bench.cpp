@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -392,6 +393,13 @@ void bench(const GlobalOptions& options, const Arguments& a) {
   bench.print_conditions();
 }
 
+// Whether it was given on the command line, and is for models. Those options have variables of the
+// environment, which hold for other commands as well.
+bool for_models(const CLI::Option& option) {
+  const std::string& variable = option.get_envname();
+  return !variable.empty() && option.count() && !std::getenv(variable.c_str());
+}
+
 }  // namespace
 
 void add_bench(CLI::App& app, const GlobalOptions& options) {
@@ -427,12 +435,15 @@ void add_bench(CLI::App& app, const GlobalOptions& options) {
                       "Instead, time the kernels, or those named, at the shapes of models")
           ->expected(0, -1)
           ->type_name("[NAME…]");
-  command.callback([=, &options] {
+  command.callback([=, &options, &command] {
     std::erase(a->kernels, "");  // CLI11's form of --kernels without names
-    if (kernels->count())
+    if (kernels->count()) {
+      for (const CLI::Option* option : command.get_options())
+        require(!for_models(*option), "bench --kernels takes no {}", option->get_name());
       bench_kernels(options, a->kernels, a->format == "json");
-    else
+    } else {
       bench(options, *a);
+    }
   });
 }
 
