@@ -1,8 +1,8 @@
 // lab.hpp: where kernels are checked against their twins, on a device, over every valid
 // combination.
 //
-// The cases of a room (KERNEL_TEST in its *_test.cpp) run in ./check, in `mainspring kernels
-// --check` and, timed, in `mainspring kernels --time`: one set of shapes for all three.
+// The cases of a room (KERNEL_TEST in its *_test.cpp) run in ./check and in `mainspring kernels
+// --check`; `mainspring kernels --export` keeps some of them, for other engines.
 #pragma once
 #include <cmath>
 #include <functional>
