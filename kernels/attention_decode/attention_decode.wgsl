@@ -3,7 +3,9 @@
 // A workgroup serves one query head, or with MULTIHEAD up to TEAM that share a KV head, and walks the keys in
 // chunks: scores (a lane or four a key, four keys each), their exponentials, then the values (lanes side by
 // side over head_dim, four keys each), rescaled when a chunk raises the maximum. Sums in f32.
-// Grid: (kv_heads * teams, splits, rows), phase 1: (head_dim / 32, heads, rows). head_dim <= 256; any number of keys and heads.
+// Grid: (kv_heads * teams, splits, rows), phase 1: (head_dim / 32, heads, rows). Any number of keys.
+// Limits: head_dim 256, 65,535 rows; heads a multiple of kv_heads; WORKGROUP_SIZE head_dim / 8 at least; VEC4 takes head_dim in
+// fours, in eights of f16.
 // Replaces the old attention_decode_optimized.wgsl (main, main_multihead, main_f16kv), attention_decode_subgroup.wgsl
 // and attention_decode_chunked_f16kv.wgsl.
 

@@ -2,8 +2,9 @@
 //
 // A workgroup serves BLOCK_SIZE queries of one head, a lane each, and walks the keys a tile at a time with a running
 // maximum and sum (online softmax; FlashAttention, Dao et al., 2022). HEAD_TILE dimensions of the output stay in registers:
-// a larger head_dim takes several passes, each with scores of its own. Sums in f32. Any kv_len, head_dim at most 256.
+// a larger head_dim takes several passes, each with scores of its own. Sums in f32. Any kv_len.
 // Grid: (query blocks, heads, passes). A query that sees no key gives zeros.
+// Limits: head_dim 256, 65,535 heads, a multiple of kv_heads.
 // Replaces main and attention_decode of the old attention.wgsl, attention_f16kv.wgsl, attention_small.wgsl, attention_small_f16kv.wgsl.
 
 #import slot

@@ -1,9 +1,10 @@
 // attention_streaming.wgsl: softmax(scale * q k^T) v, a workgroup a query and head, with hardly any workgroup memory.
 //
 // It walks the keys WORKGROUP_SIZE at a time with a running maximum and sum (online softmax): a lane a key for the
-// scores, then lanes side by side over head_dim for the values. Sums in f32. Any kv_len, head_dim at most 256.
+// scores, then lanes side by side over head_dim for the values. Sums in f32. Any kv_len.
 // For what the tiled attention_prefill and attention_decode do not fit; slower than they are.
 // Grid: rows * heads, folded into (x, y) beyond 65535. A query that sees no key gives zeros.
+// Limits: head_dim 256, 2^32 - 1 elements of q and of k; heads a multiple of kv_heads.
 // Replaces main of the old attention_streaming.wgsl and attention_streaming_f16kv.wgsl.
 
 #import lane

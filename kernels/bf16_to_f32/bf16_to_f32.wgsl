@@ -2,6 +2,7 @@
 //
 // Any size; eight elements a lane, or one.
 // Grid: num_elements / (8 or 1) / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements.
 // Replaces main and main_single of the old bf16_to_f32.wgsl.
 
 #import lane

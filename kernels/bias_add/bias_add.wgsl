@@ -1,6 +1,7 @@
 // bias_add.wgsl: data[row, col] += bias[col], in place.
 //
 // Any sizes; four elements a lane. Grid: elements / 4 / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements.
 // Replaces main of the old bias_add.wgsl.
 
 #import lane

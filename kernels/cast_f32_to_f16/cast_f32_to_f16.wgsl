@@ -2,6 +2,7 @@
 //
 // Beyond f16's range, infinities included: +-65504. NaN stays NaN. Exact on every device (shared/half.wgsl).
 // Any size; four elements a lane. Grid: size / 4 / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements.
 // Replaces main of the old cast_f32_to_f16.wgsl.
 
 #import lane

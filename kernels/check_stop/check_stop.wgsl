@@ -1,6 +1,7 @@
 // check_stop.wgsl: ends a step: each running slot takes its sampled token and stops if it must.
 //
 // One lane a row. Grid: rows / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 rows, and tokens of all rows' history.
 // Replaces main of the old check_stop.wgsl (advance 0); advance 1 is what a recorded step needs.
 
 #import lane

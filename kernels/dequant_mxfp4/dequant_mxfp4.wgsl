@@ -4,6 +4,7 @@
 // and e 255 as NaN: both give zeros. What is beyond f32 gives its largest number. By integers, so exact, subnormals too.
 // A lane makes four times four elements, or with USE_VEC4 eight.
 // Grid: lanes / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements; rows of y are multiples of 4, cols of group_size.
 // Replaces main, main_vec4 and main_expert of the old dequant_mxfp4.wgsl.
 
 #import lane

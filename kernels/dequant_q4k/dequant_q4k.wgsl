@@ -5,6 +5,7 @@
 // decodes a scale and a minimum for all and makes 32 elements, 16 bytes of y at a time beside its neighbours.
 // Exact but for the difference's rounding in f32; f16 is rounded to nearest, ties to even, at most 65504.
 // Grid: num_blocks * 8 / WORKGROUP_SIZE, folded into (x, y) beyond 65535. d and dmin are finite, output_offset a multiple of 8.
+// Limits: 2^32 - 1 bytes and elements; USE_SUBGROUPS takes a device with subgroups.
 // Replaces main, main_vec4 and main_f16_out of the old dequant_shared.wgsl and dequant_subgroup.wgsl, and main and
 // main_vec4 of dequant_f16_out.wgsl.
 

@@ -5,6 +5,7 @@
 // makes 32 elements, four or eight of each of four runs of 32 at a time: those whose high bits lie in the same bytes.
 // Exact in f32; f16 is rounded to nearest, ties to even, at most 65504.
 // Grid: num_blocks * 8 / WORKGROUP_SIZE, folded into (x, y) beyond 65535. d is finite, output_offset a multiple of 8.
+// Limits: 2^32 - 1 bytes and elements.
 // Replaces main of the old dequant_q6k.wgsl.
 
 #import lane

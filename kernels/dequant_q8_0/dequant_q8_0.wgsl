@@ -3,6 +3,7 @@
 // A workgroup makes as many blocks as it has lanes; a lane decodes a scale for all and makes 32 elements, 16 bytes of
 // y at a time beside its neighbours. Exact in f32; f16 is rounded to nearest, ties to even, at most 65504.
 // Grid: num_blocks / WORKGROUP_SIZE, folded into (x, y) beyond 65535. Scales are finite, output_offset a multiple of 8.
+// Limits: 2^32 - 1 bytes and elements.
 // Replaces main of the old dequant_q8_0.wgsl.
 
 #import lane

@@ -4,6 +4,7 @@
 // (shared/gemv.wgsl; ROWS is even). x may be normalised on the way in.
 // Grid: (groups, rows of x); groups walk the rest of the weights in strides.
 // A mixture of experts has such a tensor each, one behind the other, and a row of x goes to one of them (matmul_gemv).
+// Limits: 65,535 rows of x, several only with BATCHED and a multiple of 4 apart; as USE_SUBGROUPS in matmul_gemv.
 // Replaces main, main_multi, main_f16 and main_batched of the old fused_ffn.wgsl.
 
 #import lane

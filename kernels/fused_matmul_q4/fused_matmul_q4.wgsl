@@ -3,6 +3,7 @@
 // A team of lanes owns a column of C, that is a row of B: a workgroup, or with MULTICOL eight lanes of it. A lane takes
 // 8 bytes of quants at a time. Sums in f32. K is a multiple of 256.
 // Grid: (columns / teams of a workgroup, folded into (x, y) beyond 65535, rows of A, with BATCHED in fours).
+// Limits: 65,535 rows of A, with BATCHED four times as many, one without; 2^32 - 1 elements of A and of C.
 // Replaces main, main_multicol and main_batched of the old fused_matmul_q4.wgsl.
 
 #import lane

@@ -4,6 +4,7 @@
 // memory until the norm is known: N <= 2048. Or, by override: SMALL_N, in a register of the column's own lane;
 // MEDIUM_N, in y, N <= 4096; PHASE1_ONLY, y = x W, 32 columns a workgroup, any N, for the rmsnorm kernel to follow.
 // Sums in f32. Grid: rows, PHASE1_ONLY rows * ceil(N / 32), folded into (x, y) beyond 65535.
+// Limits: N as above, SMALL_N up to WORKGROUP_SIZE; 2^32 - 1 elements of x, of W and of y.
 // Replaces main, gemv_rmsnorm_small, gemv_rmsnorm_medium and gemv_rmsnorm_phase1 of the old fused_matmul_rmsnorm.wgsl.
 
 #import lane

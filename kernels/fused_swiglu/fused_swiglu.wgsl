@@ -2,6 +2,7 @@
 //
 // Any sizes; four elements a lane.
 // Grid: elements of y / 4 / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements of input and of bias.
 // Replaces main of the old fused_swiglu.wgsl.
 
 #import lane

@@ -2,6 +2,7 @@
 //
 // Four elements of y a lane: 16 bytes, which no other lane writes. Grid: elements / 4 / WORKGROUP_SIZE, folded into
 // (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements of y; USE_VEC4 takes hidden_size in fours; a table with transpose fits one binding, others go in parts.
 // Replaces main and gather_vec4 of the old gather.wgsl and gather_f16.wgsl.
 
 #import lane

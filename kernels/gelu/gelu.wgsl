@@ -2,6 +2,7 @@
 //
 // Any size and dim, any finite x. One element of y a lane, or four.
 // Grid: lanes / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements of input; only the separate layout works in place.
 // Replaces gelu, geglu and geglu_rowsplit of the old silu.wgsl.
 
 #import lane

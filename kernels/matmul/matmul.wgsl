@@ -3,6 +3,8 @@
 // Tiles of 64 x 64 of C a workgroup of 256 lanes, 4 x 4 a lane, over 32 columns of A at a time; or, with ROW_LANES, every
 // lane keeps LANE_N columns of TILE_M rows of C in registers, where loads cost more than arithmetic.
 // Grid: (columns of C / tile, rows of C / tile, 1).
+// Limits: USE_VEC4 takes K in fours; F16_MODE even offsets and rows of C; B as [K, N] is of a float type and fits one binding,
+// others go in parts.
 // Replaces main of the old matmul_f32.wgsl and matmul_f16w_f32a.wgsl, main and main_vec4 of matmul_f16.wgsl.
 
 #import lane

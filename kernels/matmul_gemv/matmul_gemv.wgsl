@@ -4,6 +4,8 @@
 // Grid: (groups, rows of x); groups walk the rest of W in strides, so that any subgroup size is right.
 // A mixture of experts has a W each, one behind the other, and a row of x goes to one of them: each row reads its own
 // expert's W, so that few rows read few weights; neighbouring rows of one expert find them in the cache.
+// Limits: 65,535 rows of x, several only with BATCHED and a multiple of 4 apart; USE_SUBGROUPS takes a device with subgroups,
+// with MULTICOL and TEAM 1 of 8 lanes or more.
 // Replaces the old matmul_gemv.wgsl and matmul_gemv_subgroup.wgsl: main, multicol, batched; and, at
 // WEIGHT_TYPE 1, matmul_f16w_f32a_naive.wgsl.
 

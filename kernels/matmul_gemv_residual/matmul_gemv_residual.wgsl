@@ -2,6 +2,7 @@
 //
 // A team of lanes owns ROWS rows of W (shared/gemv.wgsl): a subgroup, with MULTICOL TEAM lanes, else a workgroup.
 // Grid: (groups, rows of x); groups walk the rest of W in strides, so that any subgroup size is right.
+// Limits: as matmul_gemv, without BATCHED.
 // Replaces main (WEIGHT_TYPE 1) and main_f32 (WEIGHT_TYPE 0) of the old matmul_gemv_residual.wgsl.
 
 #import lane

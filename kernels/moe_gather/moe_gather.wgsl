@@ -11,6 +11,7 @@
 //   gather_tokens_vec4  the same, four elements a lane
 //   gather_single_pass  all in one dispatch, for few tokens. A workgroup per expert. Rows without a pair stay as they are
 // Grid: experts, or lanes / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^30 rows and 2^32 - 1 elements of gathered; gather_tokens_vec4 takes hidden_size in fours.
 // Replaces the same four of the old moe_gather.wgsl.
 
 #import lane

@@ -1,6 +1,7 @@
 // relu.wgsl: y = max(x, 0), or leaky: y = x where x > 0, else leaky_alpha * x; element by element, or in place.
 //
 // Any size. One element a lane, or four. Grid: lanes / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements.
 // Replaces relu and leaky_relu of the old silu.wgsl.
 
 #import lane

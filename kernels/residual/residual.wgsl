@@ -2,6 +2,7 @@
 //
 // scale 0.0 means none: a + b. Any size. One element a lane, or four.
 // Grid: lanes / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements.
 // Replaces main, add_inplace, add_vec4 and add_scaled of the old residual.wgsl.
 
 #import lane

@@ -2,6 +2,7 @@
 //
 // One workgroup per row, sixteen elements a lane at a time; sums in f32. Any cols. Grid: rows, folded into (x, y)
 // beyond 65535.
+// Limits: SMALL_SIZE takes up to WORKGROUP_SIZE columns, CACHE_INPUT 16 times as many.
 // Replaces main, rmsnorm_small, rmsnorm_with_prenorm and rmsnorm_inplace_residual of the old rmsnorm.wgsl.
 
 #import lane

@@ -4,6 +4,7 @@
 // integers, so that position 2^20 is as exact as 1: cosine and sine are right to 3e-7.
 // A lane rotates one pair of up to eight heads. Grid: rows * heads / 8 * pairs / WORKGROUP_SIZE, folded into (x, y)
 // beyond 65535. Any sizes.
+// Limits: 2^32 - 1 elements, positions below 2^32 - 1.
 // Replaces rope_compute_freqs, rope_qk, rope_ntk_scaled and rope_yarn of the old rope.wgsl.
 
 #import lane

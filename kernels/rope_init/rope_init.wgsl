@@ -2,6 +2,7 @@
 //
 // One pair at four positions a lane. Angles are exact integers, so a table is right to 3e-7 at any position.
 // Grid: max_seq / 4 * pairs / WORKGROUP_SIZE, folded into (x, y) beyond 65535. Any sizes.
+// Limits: 2^32 - 1 elements, positions below 2^32 - 1.
 // Replaces precompute_freqs of the old rope.wgsl.
 
 #import lane

@@ -3,6 +3,7 @@
 // A lane rotates one pair of up to four heads. Grid: rows * heads / 4 * pairs / WORKGROUP_SIZE, folded into (x, y)
 // beyond 65535. Any sizes.
 // A position past the tables takes their last row: the host keeps sequences within them.
+// Limits: 2^32 - 1 elements of x and of the tables.
 // Replaces main of the old rope.wgsl.
 
 #import lane

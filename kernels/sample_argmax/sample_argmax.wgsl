@@ -3,6 +3,7 @@
 // SINGLE_PASS: a workgroup a row. Else two dispatches: a workgroup for each of `parts` ranges of a row
 // writes its winner, and with IS_REDUCE_PHASE a workgroup a row reduces those. Any vocabulary.
 // Grid: rows, or rows * parts, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 logits.
 // Replaces argmax, argmax_reduce and sample_single_pass of the old sample.wgsl.
 
 #import lane

@@ -11,6 +11,7 @@
 // over keys, then ids, finds their threshold. That of top-p over the whole vocabulary is not searched for:
 // a winner beyond it is rejected, with all that stands after it. Any vocabulary, any k; lists up to 512.
 // Grid: rows * parts, folded into (x, y) beyond 65535.
+// Limits: 2^31 logits, tokens of history, and words of bias; topk_lists 256 a row.
 // Replaces find_topk_phase1, find_topk_phase2 and softmax_and_sample of the old sample.wgsl.
 
 #import lane

@@ -1,6 +1,7 @@
 // scale.wgsl: y = scale * x, element by element, or in place.
 //
 // Any size; four elements a lane. Grid: elements / 4 / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements.
 // Replaces main and main_inplace of the old scale.wgsl.
 
 #import lane

@@ -3,6 +3,7 @@
 // Added up in the order of k. Each expert has a row for each token, expert * num_tokens + token; with DYNAMIC_LAYOUT
 // token_offsets says where the row is, as moe_gather left it. One element a lane, or four.
 // Grid: lanes / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements; USE_VEC4 takes hidden_size in fours.
 // Replaces main, scatter_add_vec4, scatter_add_dynamic and scatter_add_accumulate of the old scatter_add.wgsl.
 
 #import lane

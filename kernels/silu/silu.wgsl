@@ -2,6 +2,7 @@
 //
 // Any size and dim. One element of y a lane, or four.
 // Grid: lanes / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements of input; only the separate layout works in place.
 // Replaces main, silu_bias, silu_gate, silu_gate_interleaved, silu_gate_split, silu_vec4, silu_gate_vec4,
 // silu_inplace, silu_mul, silu_gate_rowsplit and silu_batched of the old silu.wgsl.
 

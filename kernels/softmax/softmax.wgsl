@@ -3,6 +3,7 @@
 // A row of which no element exceeds -3.0e38, fully masked, gives zeros. Any cols, any finite x.
 // One workgroup per row, which stays in registers up to 16 * WORKGROUP_SIZE columns; sums in f32.
 // Grid: rows, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements, temperature 1e-30 to 1e30; SMALL_SIZE takes up to WORKGROUP_SIZE columns.
 // Replaces main, softmax_small, softmax_online and softmax_inplace of the old softmax.wgsl.
 
 #import lane

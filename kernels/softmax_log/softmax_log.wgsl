@@ -4,6 +4,7 @@
 // would lie below -3.4e38. Any cols, any finite x.
 // One workgroup per row, which stays in registers up to 16 * WORKGROUP_SIZE columns; sums in f32.
 // Grid: rows, folded into (x, y) beyond 65535.
+// Limits: 2^32 - 1 elements, temperature 1e-30 to 1e30.
 // Replaces log_softmax of the old softmax.wgsl.
 
 #import lane

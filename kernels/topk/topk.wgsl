@@ -1,8 +1,9 @@
 // topk.wgsl: the top_k largest probabilities of each token over its experts, or, of logits, of their softmax.
 //
 // Descending; of equal ones the lowest id comes first. normalize divides what is kept by its sum; a sum of 0 gives zeros.
-// Up to 256 experts, any top_k among them. A workgroup per token, where an expert's rank is the number of those that
+// Any top_k. A workgroup per token, where an expert's rank is the number of those that
 // come before it; with SMALL_K a lane per token. Grid: tokens, or tokens / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// Limits: 256 experts, 2^32 - 1 elements; SMALL_K takes 2 of at most 8 experts.
 // Replaces main, topk_2_small and softmax_topk of the old topk.wgsl.
 
 #import lane
