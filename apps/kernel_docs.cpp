@@ -6,6 +6,7 @@
 
 #include "gpu/shader.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/lab.hpp"
 #include "kernels/migration.hpp"
 #include "kernels/room.hpp"
 #include "kernels/sources.hpp"
@@ -42,29 +43,40 @@ std::string settings(const std::vector<std::pair<std::string_view, std::string_v
   return code(text);
 }
 
+std::string list(const gpu::Constant& constant, const std::vector<double>& values) {
+  std::string text;
+  for (const double value : values) {
+    gpu::Constant one = constant;
+    one.value = value;
+    text += (text.empty() ? "" : ", ") + value_text(one);
+  }
+  return text;
+}
+
+std::string legal_text(const gpu::ConstantInfo& info) {
+  const std::vector<double> values = legal_values(info);
+  if (values.size() < 3 || values == info.values) return list(info.fallback, values);
+  return fmt::format("{} to {}, powers of two", values.front(), values.back());
+}
+
 void add_overrides(std::string& page, const gpu::Kernel& kernel, const Room& room) {
   if (kernel.constants.empty()) {
     page += "No overrides.\n\n";
     return;
   }
-  page += "| override | type | default | tested | |\n|---|---|---|---|---|\n";
+  page += "| override | type | default | may be | tested | |\n|---|---|---|---|---|---|\n";
   for (const gpu::ConstantInfo& info : kernel.constants) {
-    std::string tested;
-    for (const double value : info.values) {
-      gpu::Constant one = info.fallback;
-      one.value = value;
-      tested += (tested.empty() ? "" : ", ") + value_text(one);
-    }
     const auto declared = std::ranges::find(room.overrides, info.fallback.name, &Declared::name);
     const std::string comment = info.fallback.prelude ? "a constant of the prelude: sizes registers"
                                 : declared != room.overrides.end() ? plain(declared->comment)
                                                                    : "";
-    page += fmt::format("| {} | {} | {} | {} | {} |\n", code(info.fallback.name),
-                        type_name(info.fallback), value_text(info.fallback), tested, comment);
+    page += fmt::format("| {} | {} | {} | {} | {} | {} |\n", code(info.fallback.name),
+                        type_name(info.fallback), value_text(info.fallback), legal_text(info),
+                        list(info.fallback, info.values), comment);
   }
   const auto refused = refusals(kernel);
   const size_t all = combinations(kernel), valid = gpu::every(kernel, true).size();
-  page += fmt::format("\n{} {} combinations of these values are accepted{}\n",
+  page += fmt::format("\n{} {} combinations of the tested values are accepted{}\n",
                       valid == all ? "All" : fmt::format("{} of", valid), all,
                       refused.empty() ? "." : "; refused are:\n");
   for (const Refusal& refusal : refused) {
@@ -78,6 +90,26 @@ void add_overrides(std::string& page, const gpu::Kernel& kernel, const Room& roo
     page += fmt::format("- {}: {}\n", code(where), plain(refusal.reason));
   }
   page += '\n';
+}
+
+std::string tolerance_text(Tolerance t) {
+  if (t == exact) return "equal to the twin, bit for bit";
+  return fmt::format("within {:.2g} + {:.2g} |twin|", t.abs, t.rel);
+}
+
+// Which module a device takes, and how close the cases come to the twin.
+void add_conditions(std::string& page, const gpu::Kernel& kernel, const Tolerances& tolerances) {
+  page += "Variants: ";
+  if (!uses_subgroups(kernel))
+    page += "the same for every device.";
+  else if (std::ranges::any_of(kernel.constants, needs_subgroups))
+    page += "portable, which refuses USE_SUBGROUPS=true; subgroups, on devices with that feature.";
+  else
+    page += "portable; subgroups, on devices with that feature.";
+  const bool alike = tolerances.widest == tolerances.usual;
+  page += fmt::format("\nCases: {}{}", alike ? "" : "most are ", tolerance_text(tolerances.usual));
+  if (!alike) page += fmt::format("; at the widest, {}", tolerance_text(tolerances.widest));
+  page += ".\n\n";
 }
 
 void add_interface(std::string& page, const Room& room) {
@@ -105,13 +137,15 @@ void add_replaced(std::string& page, const gpu::Kernel& kernel) {
 
 }  // namespace
 
-std::string kernel_docs() {
+std::string kernel_docs(gpu::Device& device) {
   std::string page =
       "# The kernels\n\n"
       "Made by `mainspring kernels --docs > docs/kernels.md`; `./check` compares. Each kernel is a "
       "folder of kernels/; its "
       "WGSL file has one entry point, `main`, specialised by override constants; but moe_gather, "
-      "which has four.\n\n";
+      "which has four. An override may be what its column says: of those that change no result "
+      "every power of two from the "
+      "least to the largest tested value.\n\n";
   for (const gpu::Kernel* kernel : all_kernels())
     page += fmt::format("- [{0}](#{0})\n", kernel->name);
   for (const gpu::Kernel* kernel : all_kernels()) {
@@ -121,6 +155,7 @@ std::string kernel_docs() {
     if (!room.header.empty()) page += plain(room.header) + "\n";
     if (kernel->entries.size() > 1)
       page += fmt::format("Entry points: `{}`.\n\n", fmt::join(kernel->entries, "`, `"));
+    add_conditions(page, *kernel, tolerances(kernel_test(kernel->name), device));
     add_overrides(page, *kernel, room);
     add_interface(page, room);
     add_replaced(page, *kernel);

@@ -45,26 +45,34 @@ Room room_of(const gpu::Kernel& kernel) {
 
 // The description.
 
+Json values_of(const gpu::Constant& constant, const std::vector<double>& values) {
+  Json result = Json::array();
+  for (const double value : values) {
+    gpu::Constant one = constant;
+    one.value = value;
+    result.push_back(value_of(one));
+  }
+  return result;
+}
+
 Json describe_overrides(const gpu::Kernel& kernel, const Room& room) {
   Json result = Json::array();
   for (const gpu::ConstantInfo& info : kernel.constants) {
-    Json tested = Json::array();
-    for (const double value : info.values) {
-      gpu::Constant one = info.fallback;
-      one.value = value;
-      tested.push_back(value_of(one));
-    }
     const auto declared = std::ranges::find(room.overrides, info.fallback.name, &Declared::name);
     result.push_back({{"name", info.fallback.name},
                       {"type", type_name(info.fallback)},
                       {"default", value_of(info.fallback)},
-                      {"tested", tested},
+                      {"values", values_of(info.fallback, legal_values(info))},
+                      {"tested", values_of(info.fallback, info.values)},
+                      {"needs_subgroups", needs_subgroups(info)},
                       {"sizing", info.sizing},
                       {"prelude", info.fallback.prelude},
                       {"comment", declared != room.overrides.end() ? declared->comment : ""}});
   }
   return result;
 }
+
+Json describe(Tolerance tolerance) { return {{"abs", tolerance.abs}, {"rel", tolerance.rel}}; }
 
 Json describe_refusals(const gpu::Kernel& kernel) {
   Json result = Json::array();
@@ -77,7 +85,7 @@ Json describe_refusals(const gpu::Kernel& kernel) {
   return result;
 }
 
-Json describe(const gpu::Kernel& kernel, const Room& room) {
+Json describe(const gpu::Kernel& kernel, const Room& room, const Tolerances& tolerances) {
   Json bindings = Json::array(), params = Json::array(), replaces = Json::array();
   for (const DeclaredBinding& binding : room.bindings)
     bindings.push_back({{"binding", binding.index},
@@ -105,7 +113,11 @@ Json describe(const gpu::Kernel& kernel, const Room& room) {
   }
   return {{"summary", room.summary},
           {"header", room.header},
-          {"grid", grid_rule(room)},
+          {"grid", header_rule(room, "Grid")},
+          {"limits", header_rule(room, "Limits")},
+          {"subgroups", uses_subgroups(kernel)},
+          {"tolerance",
+           {{"usual", describe(tolerances.usual)}, {"widest", describe(tolerances.widest)}}},
           {"entries", room.entries},
           {"bindings", bindings},
           {"params", params},
@@ -120,7 +132,9 @@ std::string types_of(const gpu::Kernel& kernel, const Room& room) {
       fmt::format("  /** {} */\n  {}: {{\n    overrides: {{", room.summary, kernel.name);
   for (const gpu::ConstantInfo& info : kernel.constants)
     text += fmt::format(" {}?: {};", info.fallback.name,
-                        info.fallback.kind == 'b' ? "boolean" : "number");
+                        info.fallback.kind == 'b'
+                            ? "boolean"
+                            : fmt::format("{}", fmt::join(legal_values(info), " | ")));
   text += " };\n    params: {";
   for (const Declared& field : room.params) text += fmt::format(" {}: number;", field.name);
   text += " };\n    bindings:";
@@ -298,7 +312,7 @@ class CaseFile {
                       {"overrides", values_of(d.constants)},
                       {"params", params},
                       {"grid", d.grid},
-                      {"tolerance", {{"abs", one.tolerance.abs}, {"rel", one.tolerance.rel}}},
+                      {"tolerance", describe(one.tolerance)},
                       {"bindings", bindings}});
   }
 
@@ -378,7 +392,8 @@ void export_kernels(const std::filesystem::path& folder, const gpu::DeviceOption
       for (const Case* one : choose(std::move(of_kernel))) file.add(*one, all_caps[i]), ++count;
     }
     file.write(folder / "cases", kernel->name);
-    Json& entry = kernels[std::string(kernel->name)] = describe(*kernel, room);
+    Json& entry = kernels[std::string(kernel->name)] =
+        describe(*kernel, room, tolerances(kernel_test(kernel->name), *device));
     entry["cases"] = count;
     types += types_of(*kernel, room);
   }

@@ -29,12 +29,9 @@ void list_kernels() {
 
 std::vector<const KernelTest*> chosen_tests(const std::vector<std::string>& names) {
   require_kernels(names);
-  const auto all = kernel_tests();
-  if (names.empty()) return all;
+  if (names.empty()) return kernel_tests();
   std::vector<const KernelTest*> chosen;
-  for (const std::string& name : names)
-    chosen.push_back(*std::ranges::find(
-        all, name, [](const KernelTest* test) { return std::string_view(test->name); }));
+  for (const std::string& name : names) chosen.push_back(&kernel_test(name));
   return chosen;
 }
 
@@ -206,7 +203,7 @@ void add_kernels(CLI::App& app, const GlobalOptions& options) {
     else if (regress->count())
       show_regress(options, arguments->names);
     else if (arguments->docs)
-      fmt::print("{}", kernel_docs());
+      fmt::print("{}", kernel_docs(*gpu::Device::open(device_options(options))));
     else if (arguments->migration)
       show_migration(options);
     else

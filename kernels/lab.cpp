@@ -278,6 +278,29 @@ std::vector<const KernelTest*> kernel_tests() {
   return tests;
 }
 
+const KernelTest& kernel_test(std::string_view name) {
+  for (const KernelTest* test : registry())
+    if (test->name == name) return *test;
+  fail("{} has no cases", name);
+}
+
+Tolerances tolerances(const KernelTest& test, gpu::Device& device) {
+  gpu::Caps caps;  // with all that cases ask for
+  caps.variant.subgroups = true;
+  caps.min_subgroup_size = caps.max_subgroup_size = 8;
+  std::map<Tolerance, size_t> counts;
+  Lab lab(device, caps, [&](const gpu::Work&, Tolerance tolerance) { ++counts[tolerance]; });
+  test.run(lab);
+  Tolerances result{exact, exact};
+  size_t most = 0;
+  for (const auto& [tolerance, count] : counts) {
+    if (count > most) most = count, result.usual = tolerance;
+    result.widest = {std::max(result.widest.abs, tolerance.abs),
+                     std::max(result.widest.rel, tolerance.rel)};
+  }
+  return result;
+}
+
 size_t run_kernel_test(const KernelTest& test, gpu::Device& device) {
   Lab lab(device);
   test.run(lab);

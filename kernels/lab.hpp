@@ -23,6 +23,7 @@ namespace ms {
 struct Tolerance {
   double abs = 1e-6;
   double rel = 2e-5;
+  auto operator<=>(const Tolerance&) const = default;
 };
 constexpr Tolerance f16_storage{1e-3, 2e-3};
 constexpr Tolerance exact{0, 0};  // the same bits: NaN agrees with itself, 0 not with -0
@@ -126,6 +127,14 @@ struct KernelTest {
   KernelTest(const char* name, void (*run)(Lab&));
 };
 std::vector<const KernelTest*> kernel_tests();  // sorted by name
+const KernelTest& kernel_test(std::string_view name);
+
+// The tolerances of a room's cases, which do not run: that of most, and the widest abs and rel. The
+// device holds their memory.
+struct Tolerances {
+  Tolerance usual, widest;
+};
+Tolerances tolerances(const KernelTest& test, gpu::Device& device);
 
 // Runs a room's cases on a device. Throws Error at the first that fails, or when none of them ran
 // some entry of the kernel with some valid combination of its overrides. Returns the number of

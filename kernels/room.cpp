@@ -5,6 +5,9 @@
 #include <regex>
 #include <set>
 
+#include "gpu/shader.hpp"
+#include "kernels/sources.hpp"
+
 namespace ms {
 
 namespace {
@@ -107,13 +110,38 @@ Room read_room(std::string_view wgsl) {
   return room;
 }
 
-std::string grid_rule(const Room& room) {
-  static const std::regex sentence(R"(\bGrid: ([^]*?)\.\s)");
+std::string header_rule(const Room& room, std::string_view name) {
+  const std::regex sentence(fmt::format(R"(\b{}: ([^]*?)\.\s)", name));
   std::smatch match;
   if (!std::regex_search(room.header, match, sentence)) return "";
   std::string rule = match[1];
   std::ranges::replace(rule, '\n', ' ');
   return rule;
+}
+
+std::vector<double> legal_values(const gpu::ConstantInfo& info) {
+  if (!info.sizing || info.fallback.kind == 'b') return info.values;
+  const auto [least, most] = std::ranges::minmax(info.values);
+  std::vector<double> values;
+  for (double value = least; value <= most; value *= 2) values.push_back(value);
+  return values;
+}
+
+bool needs_subgroups(const gpu::ConstantInfo& info) {
+  return info.fallback.name == "USE_SUBGROUPS";
+}
+
+bool uses_subgroups(const gpu::Kernel& kernel) {
+  // A call of what shared/lane and shared/reduce have in two forms.
+  static const std::regex call(
+      R"((fn )?\b(?:sublane|(?:subgroup|first_lanes|workgroup_sum|workgroup_max)\w*)\()");
+  gpu::Constants defaults;
+  for (const gpu::ConstantInfo& info : kernel.constants) defaults.push_back(info.fallback);
+  const std::string text =
+      without_comments(compose(wgsl_sources(), kernel.name, gpu::Variant{}, defaults));
+  for (std::sregex_iterator match(text.begin(), text.end(), call), end; match != end; ++match)
+    if (!(*match)[1].matched) return true;
+  return false;
 }
 
 std::string_view type_name(const gpu::Constant& constant) {

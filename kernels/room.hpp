@@ -38,8 +38,17 @@ struct Room {
   std::vector<std::string> entries;  // compute entry points
 };
 Room read_room(std::string_view wgsl);
-// The sentence of a room's header that says how many workgroups it takes, without its "Grid:".
-std::string grid_rule(const Room& room);
+// The sentence behind "Grid: " or "Limits: " in a room's header: how many workgroups it takes, what
+// it refuses beside shapes that disagree. Empty where there is none.
+std::string header_rule(const Room& room, std::string_view name);
+// What an override may be: the values that its kernel lists; of those on which no result depends,
+// the powers of two from the least to the largest of them.
+std::vector<double> legal_values(const gpu::ConstantInfo& info);
+
+// Whether true is refused on devices without subgroups.
+bool needs_subgroups(const gpu::ConstantInfo& info);
+// Whether the kernel computes otherwise on devices with subgroups.
+bool uses_subgroups(const gpu::Kernel& kernel);
 
 // "bool", "u32", "i32" or "f32".
 std::string_view type_name(const gpu::Constant& constant);

@@ -119,6 +119,19 @@ class Browser(unittest.TestCase):
                 shown = {case["overrides"][override["name"]] for case in cases(kernel)}
                 self.assertLessEqual(set(override["tested"]), shown, f"{kernel} {override['name']}")
 
+    def test_every_kernel_says_what_it_takes(self):
+        for kernel, info in KERNELS.items():
+            widest = info["tolerance"]["widest"]
+            for case in cases(kernel):
+                self.assertLessEqual(case["tolerance"]["abs"], widest["abs"], kernel)
+                self.assertLessEqual(case["tolerance"]["rel"], widest["rel"], kernel)
+                for override in info["overrides"]:
+                    self.assertIn(case["overrides"][override["name"]], override["values"], f"{kernel} {override['name']}")
+            for override in info["overrides"]:
+                self.assertLessEqual({override["default"], *override["tested"]}, set(override["values"]), kernel)
+                if not override["sizing"]:
+                    self.assertEqual(override["values"], override["tested"], kernel)
+
     def test_a_wrong_result_is_reported_with_its_element(self):
         case = cases("rmsnorm")[0]
         at = case["bindings"]["y"]["after"][0] + 4 * 3 + 2  # the upper half of element 3
@@ -192,13 +205,18 @@ class Browser(unittest.TestCase):
               await message(() => kernels.pipeline("none")),
               await message(() => kernels.pipeline("rmsnorm", { NONE: 1 })),
               await message(() => kernels.pipeline("rmsnorm", { SMALL_SIZE: true, CACHE_INPUT: true })),
+              await message(() => kernels.pipeline("rmsnorm", { WORKGROUP_SIZE: 96 })),
+              await message(() => kernels.pipeline("rmsnorm", { WORKGROUP_SIZE: 128 })),
+              await message(() => kernels.pipeline("rmsnorm", { SMALL_SIZE: 1 })),
+              await message(() => kernels.pipeline("matmul_gemv", { WEIGHT_TYPE: 7 })),
               await message(() => kernels.pipeline("matmul_gemv", { USE_SUBGROUPS: true })),
               await message(() => norm.pack({ rows: 1 })),
               await message(() => norm.pack({ rows: 1, cols: 1, eps: 0, has_residual: 0, output_prenorm: 0, none: 0 })),
               await message(() => norm.bind({ rows: 1, cols: 1, eps: 0, has_residual: 0, output_prenorm: 0 }, { z: null })),
             ];""")
-        for message, part in zip(messages, ["no kernel", "no override NONE", "nothing to cache", "without the feature",
-                                            "cols is missing", "no parameter none", "no binding z"], strict=True):
+        for message, part in zip(messages, ["no kernel", "no override NONE", "nothing to cache",
+                                            "WORKGROUP_SIZE is 96; it may be 64, 128, 256", "accepted", "SMALL_SIZE is 1; it may be false, true",
+                                            "WEIGHT_TYPE is 7", "without the feature", "cols is missing", "no parameter none", "no binding z"], strict=True):
             self.assertIn(part, message)
 
 

@@ -118,7 +118,7 @@ TEST_P(Contract, lays_out_params_as_the_host_does) {
 TEST_P(Contract, begins_with_what_it_computes_and_what_it_replaces) {
   EXPECT_EQ(room.file, fmt::format("{}.wgsl", kernel.name));
   EXPECT_NE(room.summary, "");
-  EXPECT_NE(grid_rule(room), "") << "the comment at the top does not say \"Grid: …\"";
+  EXPECT_NE(header_rule(room, "Grid"), "") << "the comment at the top does not say \"Grid: …\"";
   std::string lower = room.header;
   std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return std::tolower(c); });
   EXPECT_NE(lower.find("replace"), lower.npos)
@@ -329,7 +329,7 @@ fn main(at: Lane) {}
   EXPECT_EQ(room.file, "demo.wgsl");
   EXPECT_EQ(room.summary, "y = x, twice.");
   EXPECT_EQ(room.header, "Grid: one. Replaces nothing.\n");
-  EXPECT_EQ(grid_rule(room), "one");
+  EXPECT_EQ(header_rule(room, "Grid"), "one");
   EXPECT_EQ(room.overrides, (std::vector<Declared>{{"FLAG", "bool", "false", "on or off"},
                                                    {"SIZE", "u32", "64", ""}}));
   EXPECT_EQ(room.params, (std::vector<Declared>{{"rows", "u32", "", ""}, {"eps", "f32", "", ""}}));
@@ -337,6 +337,16 @@ fn main(at: Lane) {}
   EXPECT_EQ(room.bindings[1].space, "storage, read_write");
   EXPECT_EQ(room.bindings[1].type, "array<vec4<f32>>");
   EXPECT_EQ(room.entries, std::vector<std::string>{"main"});
+}
+
+TEST(Room, an_override_may_be_what_its_kernel_lists_or_between) {
+  const auto legal = [](char kind, std::vector<double> values, bool sizing) {
+    return legal_values({{"A", values[0], kind}, values, sizing});
+  };
+  EXPECT_EQ(legal('u', {256, 64}, true), (std::vector<double>{64, 128, 256}));
+  EXPECT_EQ(legal('u', {8, 1}, true), (std::vector<double>{1, 2, 4, 8}));
+  EXPECT_EQ(legal('u', {64, 256}, false), (std::vector<double>{64, 256}));
+  EXPECT_EQ(legal('b', {0, 1}, true), (std::vector<double>{0, 1}));
 }
 
 TEST(Room, params_of_the_host_are_read_field_by_field) {

@@ -16,15 +16,24 @@ export interface KernelInfo {
   header: string;
   /** How many workgroups it takes. */
   grid: string;
+  /** What it does not take beside shapes that disagree. */
+  limits: string;
+  /** Whether it computes otherwise on devices with subgroups. */
+  subgroups: boolean;
+  /** Of its cases, each of which has its own: that of most, and the widest. */
+  tolerance: Record<"usual" | "widest", { abs: number; rel: number }>;
   entries: string[];
   bindings: { binding: number; name: string; access: "uniform" | "read-only-storage" | "storage"; type: string; comment: string }[];
   params: { name: string; type: "u32" | "i32" | "f32"; offset: number; comment: string }[];
-  /** `sizing`: changes no result. `prelude`: a `const` of the text, not an override. */
+  /** `values`: all that it may be. `sizing`: changes no result. `prelude`: a `const` of the text, not an override.
+   *  `needs_subgroups`: true is refused without the feature. */
   overrides: {
     name: string;
     type: "bool" | "u32" | "i32" | "f32";
     default: number | boolean;
+    values: (number | boolean)[];
     tested: (number | boolean)[];
+    needs_subgroups: boolean;
     sizing: boolean;
     prelude: boolean;
     comment: string;
@@ -58,7 +67,7 @@ export class Kernels {
   readonly variant: Variant;
   /** The module's text, with every override at its default. */
   wgsl(name: KernelName, variant?: Variant): Promise<string>;
-  /** Every override's value: those given, else the defaults. Throws for what the kernel refuses. */
+  /** Every override's value: those given, else the defaults. Throws for what it may not be, and what the kernel refuses. */
   overrides<K extends KernelName>(name: K, given?: Overrides<K>, variant?: Variant): Required<Overrides<K>>;
   /** A kernel specialised, ready to be encoded. Compiled once; an Error has the compiler's words. */
   pipeline<K extends KernelName>(name: K, overrides?: Overrides<K>, options?: { variant?: Variant; entry?: string }): Promise<Pipeline<K>>;

@@ -52,14 +52,17 @@ export class Kernels {
     return remember(this.#texts, `${variant}/${name}`, (key) => this.#read(`wgsl/${key}.wgsl`));
   }
 
-  /** Every override's value: those given, else the defaults. Throws for what the kernel refuses. */
+  /** Every override's value: those given, else the defaults. Throws for what it may not be, and what the kernel refuses. */
   overrides(name, given = {}, variant = this.variant) {
     const info = this.#kernel(name);
     const values = {};
     for (const declared of info.overrides) {
-      const needs = declared.name === "USE_SUBGROUPS" && variant === "portable";
-      values[declared.name] = given[declared.name] ?? (needs ? false : declared.default);
-      if (needs && values[declared.name]) throw new Error(`${name}: USE_SUBGROUPS on a device without the feature "subgroups"`);
+      const lacks = declared.needs_subgroups && variant === "portable";
+      const value = given[declared.name] ?? (lacks ? false : declared.default);
+      if (!declared.values.includes(value))
+        throw new Error(`${name}: ${declared.name} is ${JSON.stringify(value)}; it may be ${declared.values.join(", ")}`);
+      if (lacks && value) throw new Error(`${name}: ${declared.name} on a device without the feature "subgroups"`);
+      values[declared.name] = value;
     }
     requireNames(name, "override", Object.keys(given), Object.keys(values));
     for (const { where, reason } of info.refused)
