@@ -30,11 +30,6 @@ std::string plain(std::string_view text) {
 
 std::string code(std::string_view text) { return text.empty() ? "" : fmt::format("`{}`", text); }
 
-std::string value_text(const gpu::Constant& constant) {
-  return constant.kind == 'b' ? (constant.value != 0 ? "true" : "false")
-                              : fmt::format("{}", constant.value);
-}
-
 std::string settings(const std::vector<std::pair<std::string_view, std::string_view>>& pairs) {
   std::string text;
   for (const auto& [name, value] : pairs)
@@ -53,12 +48,6 @@ std::string list(const gpu::Constant& constant, const std::vector<double>& value
   return text;
 }
 
-std::string legal_text(const gpu::ConstantInfo& info) {
-  const std::vector<double> values = legal_values(info);
-  if (values.size() < 3 || values == info.values) return list(info.fallback, values);
-  return fmt::format("{} to {}, powers of two", values.front(), values.back());
-}
-
 void add_overrides(std::string& page, const gpu::Kernel& kernel, const Room& room) {
   if (kernel.constants.empty()) {
     page += "No overrides.\n\n";
@@ -71,7 +60,7 @@ void add_overrides(std::string& page, const gpu::Kernel& kernel, const Room& roo
                                 : declared != room.overrides.end() ? plain(declared->comment)
                                                                    : "";
     page += fmt::format("| {} | {} | {} | {} | {} | {} |\n", code(info.fallback.name),
-                        type_name(info.fallback), value_text(info.fallback), legal_text(info),
+                        type_name(info.fallback), value_text(info.fallback), info.legal(),
                         list(info.fallback, info.values), comment);
   }
   const auto refused = refusals(kernel);

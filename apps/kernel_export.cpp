@@ -62,7 +62,7 @@ Json describe_overrides(const gpu::Kernel& kernel, const Room& room) {
     result.push_back({{"name", info.fallback.name},
                       {"type", type_name(info.fallback)},
                       {"default", value_of(info.fallback)},
-                      {"values", values_of(info.fallback, legal_values(info))},
+                      {"values", values_of(info.fallback, info.legal_values())},
                       {"tested", values_of(info.fallback, info.values)},
                       {"needs_subgroups", needs_subgroups(info)},
                       {"sizing", info.sizing},
@@ -134,7 +134,7 @@ std::string types_of(const gpu::Kernel& kernel, const Room& room) {
     text += fmt::format(" {}?: {};", info.fallback.name,
                         info.fallback.kind == 'b'
                             ? "boolean"
-                            : fmt::format("{}", fmt::join(legal_values(info), " | ")));
+                            : fmt::format("{}", fmt::join(info.legal_values(), " | ")));
   text += " };\n    params: {";
   for (const Declared& field : room.params) text += fmt::format(" {}: number;", field.name);
   text += " };\n    bindings:";

@@ -258,6 +258,51 @@ struct Many {
 
 }  // namespace
 
+namespace {
+
+struct Ranged {
+  struct Overrides {
+    uint32_t size = 64, lanes = 2, rows = 3, type = 5;
+    bool wide = false;
+
+    void visit(auto&& v) {
+      v("SIZE", size, {64u, 256u}, sizing);
+      v("LANES", lanes, {2u, 1u}, in_prelude.powers_to(1, 8));
+      v("ROWS", rows, {3u, 4u}, sizing.to(2, 5));
+      v("TYPE", type, {5u, 7u});
+      v("WIDE", wide, {false, true}, sizing);
+    }
+    std::string_view refusal() const { return wide && lanes == 1 ? "WIDE takes lanes" : ""; }
+  };
+  struct Params {
+    uint32_t n;
+  };
+};
+
+}  // namespace
+
+TEST(Constants, may_be_what_is_listed_or_sizes_between) {
+  const Kernel ranged = kernel<Ranged>("ranged", {}, no_twin);
+  const auto legal = [&](size_t i) { return ranged.constants[i].legal(); };
+  EXPECT_EQ(legal(0), "64 to 256, powers of two");
+  EXPECT_EQ(legal(1), "1 to 8, powers of two");
+  EXPECT_EQ(legal(2), "2 to 5");
+  EXPECT_EQ(legal(3), "5, 7");
+  EXPECT_EQ(legal(4), "false, true");
+  EXPECT_EQ(ranged.constants[1].legal_values(), (std::vector<double>{1, 2, 4, 8}));
+  const auto refusal = [&](Ranged::Overrides over) {
+    return refusal_of([&] { check(ranged, over); });
+  };
+  EXPECT_EQ(refusal({}), "");
+  EXPECT_EQ(refusal({.size = 128, .lanes = 8, .rows = 5, .type = 7, .wide = true}), "");
+  EXPECT_EQ(refusal({.size = 0}), "ranged: SIZE is 0; it may be 64 to 256, powers of two");
+  EXPECT_SAYS(refusal({.size = 96}), "SIZE is 96");
+  EXPECT_SAYS(refusal({.lanes = 16}), "LANES is 16");
+  EXPECT_SAYS(refusal({.rows = 1}), "ROWS is 1; it may be 2 to 5");
+  EXPECT_SAYS(refusal({.type = 6}), "TYPE is 6; it may be 5, 7");
+  EXPECT_SAYS(refusal({.lanes = 1, .wide = true}), "WIDE takes lanes");
+}
+
 TEST(Constants, of_many_values_those_beyond_the_eighth_meet_some_of_the_others) {
   const Kernel many = kernel<Many>("many", {}, no_twin);
   EXPECT_EQ(every(many, true).size(), 40u);

@@ -65,12 +65,16 @@ View View::slice(uint64_t first, Shape part) const {
   return view;
 }
 
+std::string value_text(const Constant& constant) {
+  return constant.kind == 'b' ? (constant.value != 0 ? "true" : "false")
+                              : fmt::format("{}", constant.value);
+}
+
 std::string to_string(const Constants& constants) {
   std::string text;
   for (const Constant& c : constants) {
     if (!text.empty()) text += ' ';
-    text += c.kind == 'b' ? fmt::format("{}={}", c.name, c.value != 0)
-                          : fmt::format("{}={}", c.name, c.value);
+    text += fmt::format("{}={}", c.name, value_text(c));
   }
   return text;
 }
@@ -111,20 +115,28 @@ std::string to_string(const Dispatch& dispatch) {
   return text;
 }
 
+std::vector<double> ConstantInfo::legal_values() const {
+  if (most < least) return values;
+  std::vector<double> result;
+  for (double value = least; value <= most; value += powers ? value : 1) result.push_back(value);
+  return result;
+}
+
 bool ConstantInfo::takes(double value) const {
-  if (!ranges()) return std::ranges::find(values, value) != values.end();
-  return value >= least && value <= most && (!powers || std::has_single_bit(uint32_t(value)));
+  const auto legal = legal_values();
+  return std::ranges::find(legal, value) != legal.end();
 }
 
 std::string ConstantInfo::legal() const {
-  if (ranges())
-    return least == most ? fmt::format("{}", least)
-                         : fmt::format("{} to {}{}", least, most, powers ? ", powers of two" : "");
+  const auto legal = legal_values();
+  if (most >= least && legal.size() > 2)
+    return fmt::format("{} to {}{}", least, most, powers ? ", powers of two" : "");
   std::string text;
-  for (double value : values)
-    text +=
-        (text.empty() ? "" : ", ") +
-        (fallback.kind == 'b' ? std::string(value ? "true" : "false") : fmt::format("{}", value));
+  for (double value : legal) {
+    Constant one = fallback;
+    one.value = value;
+    text += (text.empty() ? "" : ", ") + value_text(one);
+  }
   return text;
 }
 

@@ -77,6 +77,7 @@ struct Constant {
   auto operator<=>(const Constant&) const = default;
 };
 using Constants = std::vector<Constant>;            // every one, in declared order
+std::string value_text(const Constant& constant);   // "true", "64"
 std::string to_string(const Constants& constants);  // "SMALL_SIZE=true CACHE_SIZE=2048"
 
 // visit's marks for constants on which no result depends: `sizing` sizes memory or deals out work;
@@ -102,7 +103,7 @@ struct ConstantInfo {
   bool powers = false;          // of a sizing number: powers of two alone
   double least = 0, most = -1;  // of a sizing number; else it takes the listed values
 
-  bool ranges() const { return most >= least; }
+  std::vector<double> legal_values() const;
   bool takes(double value) const;
   std::string legal() const;  // "64 to 256, powers of two", "false, true"
 };

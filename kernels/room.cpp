@@ -119,14 +119,6 @@ std::string header_rule(const Room& room, std::string_view name) {
   return rule;
 }
 
-std::vector<double> legal_values(const gpu::ConstantInfo& info) {
-  if (!info.sizing || info.fallback.kind == 'b') return info.values;
-  const auto [least, most] = std::ranges::minmax(info.values);
-  std::vector<double> values;
-  for (double value = least; value <= most; value *= 2) values.push_back(value);
-  return values;
-}
-
 bool needs_subgroups(const gpu::ConstantInfo& info) {
   return info.fallback.name == "USE_SUBGROUPS";
 }

@@ -41,10 +41,6 @@ Room read_room(std::string_view wgsl);
 // The sentence behind "Grid: " or "Limits: " in a room's header: how many workgroups it takes, what
 // it refuses beside shapes that disagree. Empty where there is none.
 std::string header_rule(const Room& room, std::string_view name);
-// What an override may be: the values that its kernel lists; of those on which no result depends,
-// the powers of two from the least to the largest of them.
-std::vector<double> legal_values(const gpu::ConstantInfo& info);
-
 // Whether true is refused on devices without subgroups.
 bool needs_subgroups(const gpu::ConstantInfo& info);
 // Whether the kernel computes otherwise on devices with subgroups.

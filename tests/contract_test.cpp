@@ -71,7 +71,8 @@ TEST_P(Contract, tests_at_least_two_values_of_each_constant_and_its_default) {
   for (const gpu::Constants& constants : gpu::every(kernel))
     for (size_t i = 0; i < constants.size(); ++i) valid[i].insert(constants[i].value);
   for (size_t i = 0; i < kernel.constants.size(); ++i) {
-    const auto& [fallback, values, sizing] = kernel.constants[i];
+    const gpu::Constant& fallback = kernel.constants[i].fallback;
+    const std::vector<double>& values = kernel.constants[i].values;
     EXPECT_GE(values.size(), 2u) << fallback.name;
     EXPECT_NE(std::ranges::find(values, fallback.value), values.end())
         << fallback.name << "'s default is not tested";
@@ -337,16 +338,6 @@ fn main(at: Lane) {}
   EXPECT_EQ(room.bindings[1].space, "storage, read_write");
   EXPECT_EQ(room.bindings[1].type, "array<vec4<f32>>");
   EXPECT_EQ(room.entries, std::vector<std::string>{"main"});
-}
-
-TEST(Room, an_override_may_be_what_its_kernel_lists_or_between) {
-  const auto legal = [](char kind, std::vector<double> values, bool sizing) {
-    return legal_values({{"A", values[0], kind}, values, sizing});
-  };
-  EXPECT_EQ(legal('u', {256, 64}, true), (std::vector<double>{64, 128, 256}));
-  EXPECT_EQ(legal('u', {8, 1}, true), (std::vector<double>{1, 2, 4, 8}));
-  EXPECT_EQ(legal('u', {64, 256}, false), (std::vector<double>{64, 256}));
-  EXPECT_EQ(legal('b', {0, 1}, true), (std::vector<double>{0, 1}));
 }
 
 TEST(Room, params_of_the_host_are_read_field_by_field) {
