@@ -263,7 +263,8 @@ struct Device::Impl {
             d.kernel->bindings.size());
     require(d.params.size() == d.kernel->params_bytes, "{}: {} bytes of params, the kernel has {}",
             d.kernel->name, d.params.size(), d.kernel->params_bytes);
-    gpu::check(*d.kernel, d.constants);
+    const std::string_view refusal = d.kernel->refusal(d.constants);
+    require(refusal.empty(), "{}: {}: {}", d.kernel->name, to_string(d.constants), refusal);
     uint32_t storage = 0;
     for (size_t i = 0; i < d.bindings.size(); ++i) {
       const View& view = d.bindings[i];

@@ -1,7 +1,6 @@
 // attention_streaming.cpp: the wrapper of attention_streaming.wgsl.
 #include "kernels/attention_streaming/attention_streaming.hpp"
 
-#include <bit>
 #include <cmath>
 
 namespace ms {

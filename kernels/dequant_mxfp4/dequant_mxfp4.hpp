@@ -20,7 +20,7 @@ struct DequantMxfp4 {
     bool expert = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(4, 256));
       v("USE_VEC4", use_vec4, {false, true});
       v("EXPERT", expert, {false, true});
     }

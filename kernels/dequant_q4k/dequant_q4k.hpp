@@ -18,7 +18,7 @@ struct DequantQ4K {
     bool f16_out = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(2, 256));
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("USE_VEC4", use_vec4, {false, true});
       v("F16_OUT", f16_out, {false, true});

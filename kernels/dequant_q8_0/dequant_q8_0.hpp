@@ -15,7 +15,7 @@ struct DequantQ80 {
     bool f16_out = true;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(2, 256));
       v("F16_OUT", f16_out, {false, true});
     }
     std::string_view refusal() const { return ""; }

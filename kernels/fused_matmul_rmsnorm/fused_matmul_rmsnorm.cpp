@@ -1,7 +1,6 @@
 // fused_matmul_rmsnorm.cpp: the wrapper of fused_matmul_rmsnorm.wgsl.
 #include "kernels/fused_matmul_rmsnorm/fused_matmul_rmsnorm.hpp"
 
-#include <bit>
 
 #include "kernels/rmsnorm/rmsnorm.hpp"
 
@@ -65,9 +64,6 @@ gpu::Work fused_matmul_rmsnorm(const gpu::Caps&, const FusedMatmulRmsNorm& a,
           a.norm_weight, a.y, over.phase1_only);
   require(!a.residual || fits(a.residual, {rows, N}),
           "fused_matmul_rmsnorm: residual is {}, y is {}", a.residual, a.y);
-  require(std::has_single_bit(over.workgroup_size) && over.workgroup_size >= tile,
-          "fused_matmul_rmsnorm: WORKGROUP_SIZE is {}, a power of two from {} on",
-          over.workgroup_size, tile);
   const bool cached = !over.small_n && !over.medium_n && !over.phase1_only;
   require(!over.small_n || N <= over.workgroup_size,
           "fused_matmul_rmsnorm: SMALL_N takes {} columns, y is {}", over.workgroup_size, a.y);

@@ -22,7 +22,7 @@ struct FusedMatmulRmsNorm {
     bool phase1_only = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(32, 256));
       v("SMALL_N", small_n, {false, true});
       v("MEDIUM_N", medium_n, {false, true});
       v("PHASE1_ONLY", phase1_only, {false, true});
