@@ -148,7 +148,7 @@ std::string types_of(const gpu::Kernel& kernel, const Room& room) {
 constexpr uint64_t largest_bytes = 256 << 10;  // of a case's memory
 constexpr uint64_t enough_bytes = 8 << 10;     // more is not better
 constexpr size_t most_alike = 4;               // of a combination
-constexpr size_t most_cases = 16;              // of a kernel, for one device
+constexpr size_t most_cases = 20;              // of a kernel, for one device
 
 struct CaseBinding {
   gpu::View view;  // false: absent

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <map>
 
 namespace ms::gpu {
 
@@ -155,32 +156,33 @@ std::vector<Constants> every(const Kernel& kernel, bool full) {
   std::vector<Constants> result;
   Constants now;
   for (const ConstantInfo& info : kernel.constants) now.push_back(info.fallback);
-  size_t turn = 0, further = 0;
-  const auto add = [&](bool of_further) {
-    if (of_further && further++ % 4 != 0) return;
+  size_t turn = 0;
+  std::map<size_t, size_t> met;  // by a further value: valid combinations of the others so far
+  const auto add = [&](size_t further) {  // 0, or the further value's place
     if (!full)
       for (size_t i = 0; i < now.size(); ++i)
         if (const auto& info = kernel.constants[i]; info.sizing)
           now[i].value = info.values[turn % info.values.size()];
     if (!kernel.refusal(now).empty()) return;
+    if (const size_t n = further ? met[further]++ : 0; n && (n + further) % 4) return;
     result.push_back(now);
     ++turn;
   };
-  const auto walk = [&](auto& self, size_t i, bool of_further) -> void {
-    if (i == now.size()) return add(of_further);
-    if (kernel.constants[i].sizing && !full) return self(self, i + 1, of_further);
+  const auto walk = [&](auto& self, size_t i, size_t further) -> void {
+    if (i == now.size()) return add(further);
+    if (kernel.constants[i].sizing && !full) return self(self, i + 1, further);
     const std::vector<double>& values = kernel.constants[i].values;
     for (size_t n = 0; n < values.size(); ++n) {
       now[i].value = values[n];
-      self(self, i + 1, of_further || (n >= most_in_product && !full));
+      self(self, i + 1, n >= most_in_product && !full ? n : further);
     }
   };
-  walk(walk, 0, false);
+  walk(walk, 0, 0);
   // A kernel whose other constants have fewer combinations than a sizing one has values.
   size_t most = 1;
   for (const ConstantInfo& info : kernel.constants)
     most = std::max(most, info.sizing ? info.values.size() : 1);
-  while (!full && turn > 0 && turn < most) walk(walk, 0, false);
+  while (!full && turn > 0 && turn < most) walk(walk, 0, 0);
   return result;
 }
 
