@@ -86,10 +86,10 @@ Engine::Engine(const EngineOptions& options, const Config& config, TensorType ty
 }
 
 void Engine::load(const Config& config, const Catalog& catalog, const ModelOptions& options) {
-  model_ =
-      std::make_unique<Decoder>(*device_, config, catalog, options, [&](uint64_t done, uint64_t all) {
-        if (progress_) progress_("weights", done, all);
-      });
+  model_ = std::make_unique<Decoder>(*device_, config, catalog, options,
+                                     [&](uint64_t done, uint64_t all) {
+                                       if (progress_) progress_("weights", done, all);
+                                     });
 }
 
 const Tokenizer& Engine::tokenizer() const {

@@ -45,9 +45,8 @@ std::vector<Case> cases() {
       {.name = "stories260K", .model = "stories260K/stories260K.f32.gguf", .greedy = true},
       {.name = "tales-31m-q8_0", .model = "tales-31m/tales-31m-q8_0.gguf"},
       {.name = "tales-31m-q4_k_m", .model = "tales-31m/tales-31m-q4_k_m.gguf"}};
-  for (const std::string type :
-       {"f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k_m", "q4_k_m", "q5_k_m",
-        "q6_k", "iq4_nl", "iq4_xs"})
+  for (const std::string type : {"f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k",
+                                 "q3_k_m", "q4_k_m", "q5_k_m", "q6_k", "iq4_nl", "iq4_xs"})
     goldens.push_back({.name = "tiny-" + type, .model = "tiny-" + type + ".gguf"});
   for (const std::string name : {"tiny-moe", "tiny-granite", "tiny-qwen2"})
     goldens.push_back({.name = name, .model = name + ".gguf", .ours = true});

@@ -1,7 +1,6 @@
 // fused_matmul_q4.cpp: the wrapper of fused_matmul_q4.wgsl.
 #include "kernels/fused_matmul_q4/fused_matmul_q4.hpp"
 
-
 namespace ms {
 
 using gpu::in, gpu::out;

@@ -1,7 +1,6 @@
 // fused_matmul_rmsnorm.cpp: the wrapper of fused_matmul_rmsnorm.wgsl.
 #include "kernels/fused_matmul_rmsnorm/fused_matmul_rmsnorm.hpp"
 
-
 #include "kernels/rmsnorm/rmsnorm.hpp"
 
 namespace ms {
