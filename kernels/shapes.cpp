@@ -273,9 +273,9 @@ class Shapes {
     }
   }
 
-  // 256 MiB of each operand, or for a CPU 4.
+  // 512 MiB of each operand, or for a CPU 8.
   void elementwise() {
-    const uint32_t cols = 4096, all_rows = scaled(1 << 26) / cols;
+    const uint32_t cols = 4096, all_rows = scaled(1 << 27) / cols;
     const double size = double(all_rows) * cols;
     // make(t, rows) works on so many rows, or rows * cols elements.
     const auto add = [&](std::string_view kernel, double bytes_each, auto make,

@@ -211,7 +211,7 @@ TEST_P(Contract, compiles_in_naga_for_metal_and_direct3d) {
   if (passed) return;
   const Modules modules(kernel);
   for (const gpu::Variant& variant : {portable, featured})
-    for (const gpu::Constants& constants : single_changes(kernel)) {
+    for (const gpu::Constants& constants : gpu::every(kernel)) {
       // naga has the subgroup functions, but not these two lines.
       const std::string module =
           modules.write(variant, constants, {"enable subgroups;", "diagnostic("});

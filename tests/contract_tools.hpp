@@ -188,17 +188,4 @@ inline std::vector<gpu::Constants> nearest_first(const gpu::Kernel& kernel) {
   return all;
 }
 
-// The defaults, and each other value in the valid combination that is nearest to them.
-inline std::vector<gpu::Constants> single_changes(const gpu::Kernel& kernel) {
-  std::vector<gpu::Constants> result;
-  std::set<std::pair<size_t, double>> seen;
-  for (const gpu::Constants& constants : nearest_first(kernel)) {
-    bool fresh = result.empty();
-    for (size_t i = 0; i < constants.size(); ++i)
-      fresh |= seen.emplace(i, constants[i].value).second;
-    if (fresh) result.push_back(constants);
-  }
-  return result;
-}
-
 }  // namespace ms
