@@ -50,14 +50,16 @@ std::vector<Case> cases() {
     goldens.push_back({.name = "tiny-" + type, .model = "tiny-" + type + ".gguf"});
   for (const std::string name : {"tiny-moe", "tiny-granite", "tiny-qwen2"})
     goldens.push_back({.name = name, .model = name + ".gguf", .ours = true});
-  goldens.push_back(
-      {.name = "smollm2-135m", .model = "smollm2-135m", .greedy = true, .real = true});
-  goldens.push_back(
-      {.name = "smollm2-135m-chat", .model = "smollm2-135m", .greedy = true, .real = true});
+  for (const std::string model : {"smollm2-135m", "qwen2.5-coder-0.5b"})
+    for (const std::string what : {"", "-chat"})
+      goldens.push_back({.name = model + what, .model = model, .greedy = true, .real = true});
   // 880 tokens, one by one, take a minute.
   const bool full = std::getenv("MAINSPRING_FULL") != nullptr;
   goldens.push_back(
       {.name = "smollm2-135m-long", .model = "smollm2-135m", .real = true, .step = full});
+  if (full)
+    goldens.push_back(
+        {.name = "qwen2.5-coder-0.5b-long", .model = "qwen2.5-coder-0.5b", .real = true});
 
   std::vector<Case> result;
   for (const Golden& golden : goldens)
@@ -76,7 +78,7 @@ std::string name_of(const Case& c) {
   constexpr const char* tiers[] = {"best", "portable", "subgroups", "f16", "matrix"};
   std::string name = fmt::format("{}_{}_{}{}", c.golden.name, tiers[int(c.tier)],
                                  c.f32_kv ? "f32" : "f16", c.int8_activations ? "_int8" : "");
-  std::ranges::replace(name, '-', '_');
+  for (const char c : {'-', '.'}) std::ranges::replace(name, c, '_');
   return name;
 }
 void PrintTo(const Case& c, std::ostream* out) { *out << name_of(c); }
