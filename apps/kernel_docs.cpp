@@ -38,16 +38,6 @@ std::string settings(const std::vector<std::pair<std::string_view, std::string_v
   return code(text);
 }
 
-std::string list(const gpu::Constant& constant, const std::vector<double>& values) {
-  std::string text;
-  for (const double value : values) {
-    gpu::Constant one = constant;
-    one.value = value;
-    text += (text.empty() ? "" : ", ") + value_text(one);
-  }
-  return text;
-}
-
 void add_overrides(std::string& page, const gpu::Kernel& kernel, const Room& room) {
   if (kernel.constants.empty()) {
     page += "No overrides.\n\n";
@@ -61,7 +51,7 @@ void add_overrides(std::string& page, const gpu::Kernel& kernel, const Room& roo
                                                                    : "";
     page += fmt::format("| {} | {} | {} | {} | {} | {} |\n", code(info.fallback.name),
                         type_name(info.fallback), value_text(info.fallback), info.legal(),
-                        list(info.fallback, info.values), comment);
+                        values_text(info.fallback, info.values), comment);
   }
   const auto refused = refusals(kernel);
   const size_t all = combinations(kernel), valid = gpu::every(kernel, true).size();

@@ -227,7 +227,10 @@ std::vector<std::byte> random_blocks(TensorType type, uint64_t count, float larg
   const auto scales = std::ranges::find(all, type, &Scales::type);
   if (scales == std::end(all))
     throw std::invalid_argument(fmt::format("no random blocks of {}", block.name));
-  for (std::byte& b : bytes) b = std::byte(rng());
+  for (size_t i = 0; i < bytes.size(); i += 4) {
+    const uint32_t word = rng();
+    std::memcpy(bytes.data() + i, &word, std::min<size_t>(4, bytes.size() - i));
+  }
   for (uint64_t i = 0; i < count; ++i) {
     std::byte* const at = bytes.data() + i * block.block_bytes;
     for (const auto& [offset, most] : scales->at) {

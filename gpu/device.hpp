@@ -115,8 +115,7 @@ class Device {
   // slowed its clock down. Once before what is timed.
   void warm_up(const Recording& recording);
   // Runs the recording `repeats` times, each dispatch in a pass of its own; median microseconds
-  // each. Throws Error on a device without
-  // timestamps.
+  // each. Throws Error on a device without timestamps.
   std::vector<double> time(const Recording& recording, uint32_t repeats);
   // Runs the dispatch's CPU twin on copies of its buffers and writes the results back.
   void run_twin(const Dispatch& dispatch);

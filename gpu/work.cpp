@@ -71,6 +71,15 @@ std::string value_text(const Constant& constant) {
                               : fmt::format("{}", constant.value);
 }
 
+std::string values_text(Constant constant, const std::vector<double>& values) {
+  std::string text;
+  for (const double value : values) {
+    constant.value = value;
+    text += (text.empty() ? "" : ", ") + value_text(constant);
+  }
+  return text;
+}
+
 std::string to_string(const Constants& constants) {
   std::string text;
   for (const Constant& c : constants) {
@@ -132,13 +141,7 @@ std::string ConstantInfo::legal() const {
   const auto legal = legal_values();
   if (most >= least && legal.size() > 2)
     return fmt::format("{} to {}{}", least, most, powers ? ", powers of two" : "");
-  std::string text;
-  for (double value : legal) {
-    Constant one = fallback;
-    one.value = value;
-    text += (text.empty() ? "" : ", ") + value_text(one);
-  }
-  return text;
+  return values_text(fallback, legal);
 }
 
 void check(const Kernel& kernel, const Constants& constants) {

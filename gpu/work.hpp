@@ -76,8 +76,9 @@ struct Constant {
   bool operator==(const Constant&) const = default;
   auto operator<=>(const Constant&) const = default;
 };
-using Constants = std::vector<Constant>;            // every one, in declared order
-std::string value_text(const Constant& constant);   // "true", "64"
+using Constants = std::vector<Constant>;           // every one, in declared order
+std::string value_text(const Constant& constant);  // "true", "64"
+std::string values_text(Constant constant, const std::vector<double>& values);  // "false, true"
 std::string to_string(const Constants& constants);  // "SMALL_SIZE=true CACHE_SIZE=2048"
 
 // visit's marks for constants on which no result depends: `sizing` sizes memory or deals out work;

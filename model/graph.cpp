@@ -31,25 +31,49 @@ Pass::Pass(const gpu::Caps& caps, const Config& config, const Activations& memor
       gate_up_(head(memory.gate_up, rows)),
       ffn_(head(memory.ffn, rows)) {}
 
-void Pass::linear(const gpu::View& norm, const Linear& weight, const gpu::View& y, float alpha) {
-  if (!step())
-    work_ += rmsnorm(caps_, {.x = h_, .weight = norm, .y = normed_, .eps = config_.norm_eps});
+void Pass::linear(const gpu::View& x, const gpu::View& norm, const Linear& weight,
+                  const gpu::View& y, float alpha, const gpu::View& experts) {
+  const bool few = step() || experts;
+  if (!few)
+    work_ += rmsnorm(caps_, {.x = x, .weight = norm, .y = normed_, .eps = config_.norm_eps});
   for (const auto& [part, first_row] : weight.parts)
-    work_ += step() ? matmul_gemv(caps_, {.x = h_,
-                                          .weight = part,
-                                          .norm = norm,
-                                          .y = y,
-                                          .y_offset = first_row,
-                                          .alpha = alpha,
-                                          .eps = config_.norm_eps,
-                                          .int8_activations = options_.int8_activations})
-                    : matmul(caps_, {.a = normed_,
-                                     .b = part,
-                                     .c = y,
-                                     .c_offset = first_row,
-                                     .alpha = alpha,
-                                     .int8_activations = options_.int8_activations});
+    work_ += few ? matmul_gemv(caps_, {.x = x,
+                                       .weight = part,
+                                       .norm = norm,
+                                       .y = y,
+                                       .y_offset = first_row,
+                                       .alpha = alpha,
+                                       .eps = config_.norm_eps,
+                                       .int8_activations = options_.int8_activations,
+                                       .experts = experts,
+                                       .num_experts = experts ? config_.experts : 1})
+                 : matmul(caps_, {.a = normed_,
+                                  .b = part,
+                                  .c = y,
+                                  .c_offset = first_row,
+                                  .alpha = alpha,
+                                  .int8_activations = options_.int8_activations});
   if (weight.bias) work_ += bias_add(caps_, {.bias = weight.bias, .data = y});
+}
+
+void Pass::gate(const gpu::View& x, const gpu::View& norm, const GatedFfn& ffn,
+                const gpu::View& gate_up, const gpu::View& y, const gpu::View& experts) {
+  if ((step() || experts) && ffn.interleaved) {
+    work_ += fused_ffn(caps_, {.x = x,
+                               .weight = ffn.gate_up.parts.front().weight,
+                               .norm = norm,
+                               .y = y,
+                               .eps = config_.norm_eps,
+                               .int8_activations = options_.int8_activations,
+                               .experts = experts,
+                               .num_experts = experts ? config_.experts : 1});
+    return;
+  }
+  linear(x, norm, ffn.gate_up, gate_up, 1, experts);
+  work_ +=
+      silu(caps_, {.input = gate_up,
+                   .y = y,
+                   .layout = ffn.interleaved ? GateLayout::interleaved : GateLayout::row_split});
 }
 
 void Pass::add(const gpu::View& x, const Weight& weight, float alpha) {
@@ -78,7 +102,7 @@ void Pass::embed(const Weight& table, float scale) {
   if (scale != 1) work_ += ms::scale(caps_, {.y = h_, .scale = scale});
 }
 
-void Pass::qkv(const gpu::View& norm, const Linear& weight) { linear(norm, weight, qkv_); }
+void Pass::qkv(const gpu::View& norm, const Linear& weight) { linear(h_, norm, weight, qkv_); }
 
 void Pass::rope(const KvCache& cache, const RopeTables& tables, bool interleaved) {
   work_ += split_qkv(caps_, {.qkv = qkv_,
@@ -103,35 +127,19 @@ void Pass::attention(const KvCache& cache, float scale, const Weight& output, fl
 }
 
 void Pass::feed_forward(const gpu::View& norm, const GatedFfn& ffn, float alpha) {
-  // ffn = SiLU(gate) * up [rows, ffn]
-  if (step() && ffn.interleaved) {
-    work_ += fused_ffn(caps_, {.x = h_,
-                               .weight = ffn.gate_up.parts.front().weight,
-                               .norm = norm,
-                               .y = ffn_,
-                               .eps = config_.norm_eps,
-                               .int8_activations = options_.int8_activations});
-  } else {
-    linear(norm, ffn.gate_up, gate_up_);
-    work_ +=
-        silu(caps_, {.input = gate_up_,
-                     .y = ffn_,
-                     .layout = ffn.interleaved ? GateLayout::interleaved : GateLayout::row_split});
-  }
+  gate(h_, norm, ffn, gate_up_, ffn_);  // ffn_ [rows, ffn]
   add(ffn_, ffn.down, alpha);
 }
 
 void Pass::mixture(const gpu::View& norm, const Weight& router, const GatedFfn& ffn) {
   const Config& c = config_;
-  const bool int8 = options_.int8_activations;
   const uint32_t tokens = rows_, rows = tokens * c.experts_used;
   const gpu::View logits = head(memory_.router_logits, tokens),
                   ids = head(memory_.expert_ids, tokens),
                   weights = head(memory_.expert_weights, tokens), x = head(memory_.expert_in, rows),
                   experts = head(memory_.row_experts, rows),
                   token_rows = head(memory_.token_rows, tokens),
-                  gate_up = head(memory_.gate_up, rows), activated = head(memory_.ffn, rows),
-                  out = head(memory_.expert_out, rows);
+                  activated = head(memory_.ffn, rows), out = head(memory_.expert_out, rows);
 
   // router logits [tokens, experts]: not of rounded activations, which would tip close choices
   work_ +=
@@ -147,36 +155,14 @@ void Pass::mixture(const gpu::View& norm, const Weight& router, const GatedFfn& 
                               .token_map = head(memory_.row_tokens, rows),
                               .token_offsets = token_rows,
                               .row_experts = experts});
-  // activated = SiLU(gate) * up [rows, ffn]. Each row reads its expert's weights, also in a
-  // prefill, which costs rows / experts times the reads of a matmul over each expert's rows, most
-  // of them cached.
-  if (ffn.interleaved) {
-    work_ += fused_ffn(caps_, {.x = x,
-                               .weight = ffn.gate_up.parts.front().weight,
-                               .norm = norm,
-                               .y = activated,
-                               .eps = c.norm_eps,
-                               .int8_activations = int8,
-                               .experts = experts,
-                               .num_experts = c.experts});
-  } else {
-    for (const auto& [part, column] : ffn.gate_up.parts)
-      work_ += matmul_gemv(caps_, {.x = x,
-                                   .weight = part,
-                                   .norm = norm,
-                                   .y = gate_up,
-                                   .y_offset = column,
-                                   .eps = c.norm_eps,
-                                   .int8_activations = int8,
-                                   .experts = experts,
-                                   .num_experts = c.experts});
-    work_ += silu(caps_, {.input = gate_up, .y = activated, .layout = GateLayout::row_split});
-  }
+  // activated [rows, ffn]. Each row reads its expert's weights, also in a prefill, which costs rows
+  // / experts times the reads of a matmul over each expert's rows, most of them cached.
+  gate(x, norm, ffn, head(memory_.gate_up, rows), activated, experts);
   // out = down projection [rows, dim]; h += its rows, weighted [tokens, dim]
   work_ += matmul_gemv(caps_, {.x = activated,
                                .weight = ffn.down,
                                .y = out,
-                               .int8_activations = int8,
+                               .int8_activations = options_.int8_activations,
                                .experts = experts,
                                .num_experts = c.experts});
   work_ += scatter_add(caps_, {.expert_outputs = out,
@@ -187,7 +173,7 @@ void Pass::mixture(const gpu::View& norm, const Weight& router, const GatedFfn& 
 }
 
 void Pass::logits(const gpu::View& norm, const Linear& output, float alpha) {
-  linear(norm, output, options_.logits, alpha);
+  linear(h_, norm, output, options_.logits, alpha);
 }
 
 }  // namespace ms

@@ -101,8 +101,12 @@ class Pass {
 
  private:
   bool step() const { return !options_.step.prefill; }
-  // y = alpha W norm(x)
-  void linear(const gpu::View& norm, const Linear& weight, const gpu::View& y, float alpha = 1);
+  // y = alpha W norm(x) + bias; with experts, [rows of x] u32, of each row's own expert's W.
+  void linear(const gpu::View& x, const gpu::View& norm, const Linear& weight, const gpu::View& y,
+              float alpha = 1, const gpu::View& experts = {});
+  // y = act(gate(norm(x))) * up(norm(x)), with gate_up as room for both; experts as of linear().
+  void gate(const gpu::View& x, const gpu::View& norm, const GatedFfn& ffn,
+            const gpu::View& gate_up, const gpu::View& y, const gpu::View& experts = {});
   // h += alpha W x
   void add(const gpu::View& x, const Weight& weight, float alpha);
 

@@ -94,7 +94,6 @@ gpu::Buffer& WeightLoader::place(uint64_t bytes, const TensorInfo& tensor) {
 Weight WeightLoader::pack(
     const TensorInfo& like, uint64_t rows,
     const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source) {
-  used_.insert(like.name);
   const auto type = weight_type(like.type);
   if (!type)
     fail("{}: tensor {} is of type {}, which has no kernels yet", catalog_.source, like.name,
@@ -167,7 +166,7 @@ Weight WeightLoader::stack(const std::vector<const TensorInfo*>& matrices) {
 Weight WeightLoader::interleave(const TensorInfo& even, const TensorInfo& odd) {
   require(even.type == odd.type && even.shape == odd.shape,
           "interleave: tensors of different types or shapes");
-  used_.insert(odd.name);
+  used_.insert({even.name, odd.name});
   return pack(even, 2 * even.rows(),
               [&](uint64_t row) { return std::pair(row % 2 ? &odd : &even, row / 2); });
 }

@@ -4,7 +4,9 @@
 #include <string>
 #include <string_view>
 
+#include "base/test_errors.hpp"
 #include "base/test_files.hpp"
+#include "engine/engine.hpp"
 
 namespace ms {
 
@@ -28,6 +30,15 @@ inline std::string without(const std::string& file, std::string_view name) {
   std::string bytes = read_file(file);
   bytes[end_of(bytes, name) - 1] ^= 1;
   return bytes;
+}
+
+// Loading the file must be an Error that says `what` and names it.
+inline void expect_refused(const std::string& file, std::string_view what) {
+  const TemporaryFile broken(file);
+  const std::string message =
+      message_of<Error>([&] { Engine(EngineOptions{.model = broken.path()}); });
+  EXPECT_SAYS(message, what);
+  EXPECT_SAYS(message, broken.path().string());
 }
 
 }  // namespace ms
