@@ -67,6 +67,9 @@ class Kernels : public testing::TestWithParam<Case> {};
 
 TEST_P(Kernels, match_their_twins) {
   const Case& c = GetParam();
+  // Most of this test is lavapipe compiling, a quarter of it LLVM's optimiser, which the presets
+  // with subgroups keep.
+  if (c.tier == gpu::Tier::portable) setenv("GALLIVM_PERF", "nopt", 0);
   const auto device = gpu::Device::open(
       {.tier = c.tier, .fast = c.fast, .cache = cache(), .sources = wgsl_sources()});
   try {

@@ -36,7 +36,7 @@ fn part(v: vec4f, top: f32, start: u32) -> vec4f {
 // (v - top) / temperature - log_sum, at least LOG_ZERO; v <= top. Halved and bounded as in weight().
 fn log_p(v: vec4f, top: f32, log_sum: f32) -> vec4f {
   let t = 0.5 * params.temperature;
-  let shifted = max(0.5 * v - 0.5 * top, vec4f(LOG_ZERO * min(t, 1.0))) / t;
+  let shifted = max(0.5 * v - 0.5 * top, vec4f(LOG_ZERO * min(t, 1.0))) * (1.0 / t);
   return select(vec4f(LOG_ZERO), max(shifted - log_sum, vec4f(LOG_ZERO)), v > vec4f(MASKED));
 }
 
