@@ -320,6 +320,18 @@ class Shapes {
                                                           .layout = KvLayout::plain},
                                                 .head_dim = 128});
     });
+    add(
+        "split_qkv", 8,
+        [](Tensors& t, uint32_t rows) {
+          return t.run(WRAPPER(split_qkv), SplitQkv{.qkv = t.f32({rows, cols}),
+                                                    .q = t.out({rows, cols / 2}),
+                                                    .cache = {.k = t.out({rows, cols / 4}),
+                                                              .v = t.out({rows, cols / 4}),
+                                                              .layout = KvLayout::plain},
+                                                    .head_dim = 128,
+                                                    .norms = t.f32({2, 128})});
+        },
+        {}, ", normed");
     add("fused_swiglu", 12, [](Tensors& t, uint32_t rows) {
       return t.run(WRAPPER(fused_swiglu), FusedSwiglu{.input = t.f32({rows, 2 * cols}),
                                                       .bias = t.f32({2 * cols}),

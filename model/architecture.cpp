@@ -4,7 +4,7 @@
 namespace ms {
 
 std::span<const Architecture* const> architectures() {
-  static constexpr const Architecture* all[] = {&llama, &granite, &qwen2};
+  static constexpr const Architecture* all[] = {&llama, &granite, &qwen2, &qwen3, &gemma3};
   return all;
 }
 

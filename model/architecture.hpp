@@ -17,7 +17,7 @@ struct Architecture {
   void (*graph)(const DecoderWeights& weights, const Config& config, Pass& pass);
 };
 
-extern const Architecture llama, granite, qwen2;
+extern const Architecture llama, granite, qwen2, qwen3, gemma3;
 
 std::span<const Architecture* const> architectures();
 

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "formats/gguf.hpp"
+#include "kernels/fused_ffn/fused_ffn.hpp"
 #include "kernels/rope_init/rope_init.hpp"
 
 namespace ms {
@@ -30,7 +31,13 @@ struct Config {
   double rope_base = 10000;
   RopeScaling rope_scaling = {};
   bool interleaved_rope = true;  // pairs (2i, 2i + 1); else (i, i + rotary_dim / 2)
-  bool qkv_bias = false;         // there must be biases of q, k and v
+  uint32_t window = 0;       // keys that windowed layers see, the query's own included; 0: none is
+  uint32_t full_period = 0;  // every so manieth layer is not windowed; 0: all are
+  double local_rope_base = 0;  // of windowed layers, without scaling; 0: their RoPE is the others'
+  bool qkv_bias = false;       // there must be biases of q, k and v
+  bool qk_norm = false;        // each head of q and of k is normed before RoPE
+  bool post_norms = false;     // what a layer's halves add is normed
+  Activation activation = Activation::silu;
   float embedding_scale = 1;
   float residual_scale = 1;   // of what a layer's halves add to the residual stream
   float attention_scale = 0;  // 0: 1 / sqrt(head_dim)
@@ -38,6 +45,10 @@ struct Config {
 
   uint32_t q_size() const { return heads * head_dim; }
   uint32_t kv_size() const { return kv_heads * head_dim; }
+  // Of layer i; 0: it sees all keys.
+  uint32_t window_of(uint32_t i) const {
+    return full_period && (i + 1) % full_period == 0 ? 0 : window;
+  }
 };
 
 // Of a GGUF file, by its architecture. Throws Error: an architecture that is not supported, a

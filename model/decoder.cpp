@@ -66,7 +66,7 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
   const uint32_t kv_dim = options_.f32_kv ? c.head_dim : (c.head_dim + 1) / 2 * 2;
   const uint64_t position =
       std::max<uint64_t>(uint64_t(options_.slots) * c.kv_heads * kv_dim * bytes_of(kv),
-                         4ull * std::max(c.rotary_dim / 2, options_.slots));
+                         4ull * std::max(c.rotary_dim, options_.slots));
   const uint64_t token = 4 * std::max<uint64_t>({uint64_t(token_rows) * std::max(2 * c.ffn, c.dim),
                                                  c.q_size() + 2ull * c.kv_size(), c.experts});
   const uint64_t room = std::min(device.caps().max_binding_bytes, device.caps().max_buffer_bytes);
@@ -79,8 +79,7 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
           "tokens ({})",
           what, count, bytes, device.caps().name, room, room / bytes, option);
   load(catalog, progress);
-  load_rope(catalog);
-  device_.submit(device_.record(tables()));
+  device_.submit(device_.record(tables_));
 
   const uint32_t n = options_.slots, batch = options_.batch;
   for (Layer& l : weights_.layers)
@@ -144,6 +143,18 @@ void Decoder::load(const Catalog& catalog,
   loader.require_all_used();
   memory_ = loader.take();
 
+  RopeScaling scaling = c.rope_scaling;
+  std::vector<float> factors(c.rotary_dim / 2);
+  if (const TensorInfo* t = catalog.find("rope_freqs.weight")) {
+    if (!can_decode(catalog.get("rope_freqs.weight", {factors.size()}).type))
+      fail("{}: tensor {} is of type {}, which is not supported", catalog.source, t->name,
+           info(t->type).name);
+    ms::decode(t->type, t->data, factors);
+    scaling.factors = factors;
+  }
+  w.rope = rope_table(c.rope_base, scaling, catalog.source);
+  w.local_rope = c.local_rope_base ? rope_table(c.local_rope_base, {}, catalog.source) : w.rope;
+
   // A step reads every weight but the embedding, of which it reads a row a slot, unless that is the
   // output too, and but the experts that are not chosen.
   const auto bytes = [](const Weight& weight) {
@@ -158,36 +169,25 @@ void Decoder::load(const Catalog& catalog,
   }
 }
 
-void Decoder::load_rope(const Catalog& catalog) {
-  const Config& c = config_;
-  const uint32_t pairs = c.rotary_dim / 2;
-  RopeScaling scaling = c.rope_scaling;
-  std::vector<float> factors(pairs);
-  if (const TensorInfo* t = catalog.find("rope_freqs.weight")) {
-    if (!can_decode(catalog.get("rope_freqs.weight", {pairs}).type))
-      fail("{}: tensor {} is of type {}, which is not supported", catalog.source, t->name,
-           info(t->type).name);
-    ms::decode(t->type, t->data, factors);
-    scaling.factors = factors;
-  }
+gpu::View Decoder::rope_table(double base, const RopeScaling& scaling, const std::string& source) {
+  const uint32_t pairs = config_.rotary_dim / 2;
   std::vector<uint32_t> words;
   try {
-    words = rope_frequencies(scaling, c.rotary_dim, c.rope_base);
+    words = rope_frequencies(scaling, config_.rotary_dim, base);
   } catch (const std::invalid_argument& error) {
-    fail("{}: {}", catalog.source, error.what());  // the file's numbers
+    fail("{}: {}", source, error.what());  // the file's numbers
   }
-  freqs_ = tensor({pairs, 2}, "RoPE frequencies", gpu::Type::u32);
-  device_.write(*freqs_.buffer, 0, std::as_bytes(std::span(words)));
-  weights_.rope.cos = tensor({options_.context, pairs}, "RoPE cos");
-  weights_.rope.sin = tensor({options_.context, pairs}, "RoPE sin");
-  attention_factor_ = float(rope_attention_factor(scaling));
-}
-
-gpu::Work Decoder::tables() const {
-  return rope_init(device_.caps(), {.freqs = freqs_,
-                                    .cos = weights_.rope.cos,
-                                    .sin = weights_.rope.sin,
-                                    .attention_factor = attention_factor_});
+  const gpu::View freqs = tensor({pairs, 2}, "RoPE frequencies", gpu::Type::u32);
+  device_.write(*freqs.buffer, 0, std::as_bytes(std::span(words)));
+  // Rounded up, so that the sines begin where a binding may.
+  const uint32_t positions = (options_.context + 63) / 64 * 64;
+  const gpu::View table = tensor({2, positions, pairs}, "RoPE cosines and sines");
+  tables_ += rope_init(device_.caps(),
+                       {.freqs = freqs,
+                        .cos = table.slice(0, {positions, pairs}),
+                        .sin = table.slice(uint64_t(positions) * pairs, {positions, pairs}),
+                        .attention_factor = float(rope_attention_factor(scaling))});
+  return table;
 }
 
 }  // namespace ms

@@ -34,8 +34,8 @@ class Decoder {
   // `rows` tokens of tokens(), of slot `slot`, from its position on: fills the KV cache, and
   // logits_of_rows() when wanted.
   gpu::Work prefill(uint32_t rows, uint32_t slot, bool want_logits) const;
-  // Run once, at load: the tables that RoPE reads.
-  gpu::Work tables() const;
+  // What was run once, at load: the tables that RoPE reads.
+  const gpu::Work& tables() const { return tables_; }
   // What a step does once logits() are there: draws a token for each slot and advances it.
   gpu::Work sample(bool greedy) const;
 
@@ -59,7 +59,8 @@ class Decoder {
  private:
   gpu::View tensor(gpu::Shape shape, std::string label, gpu::Type type = gpu::Type::f32);
   void load(const Catalog& catalog, const std::function<void(uint64_t, uint64_t)>& progress);
-  void load_rope(const Catalog& catalog);
+  // A table [2, positions, rotary_dim / 2] of cosines and sines, which tables_ fill.
+  gpu::View rope_table(double base, const RopeScaling& scaling, const std::string& source);
 
   gpu::Device& device_;
   Config config_;
@@ -68,8 +69,7 @@ class Decoder {
   uint64_t bytes_per_token_ = 0;
 
   DecoderWeights weights_;
-  gpu::View freqs_;  // [rotary_dim / 2, 2] u32
-  float attention_factor_ = 1;
+  gpu::Work tables_;
   Activations activations_;
   gpu::View slots_, history_, tokens_, logits_, sampled_;
   gpu::View batch_logits_;  // [logit_rows, vocab] f32

@@ -63,6 +63,7 @@ void Pass::gate(const gpu::View& x, const gpu::View& norm, const GatedFfn& ffn,
                                .weight = ffn.gate_up.parts.front().weight,
                                .norm = norm,
                                .y = y,
+                               .activation = config_.activation,
                                .eps = config_.norm_eps,
                                .int8_activations = options_.int8_activations,
                                .experts = experts,
@@ -70,65 +71,86 @@ void Pass::gate(const gpu::View& x, const gpu::View& norm, const GatedFfn& ffn,
     return;
   }
   linear(x, norm, ffn.gate_up, gate_up, 1, experts);
-  work_ +=
-      silu(caps_, {.input = gate_up,
-                   .y = y,
-                   .layout = ffn.interleaved ? GateLayout::interleaved : GateLayout::row_split});
+  const GateLayout layout = ffn.interleaved ? GateLayout::interleaved : GateLayout::row_split;
+  work_ += config_.activation == Activation::gelu
+               ? gelu(caps_, {.input = gate_up, .y = y, .layout = layout})
+               : silu(caps_, {.input = gate_up, .y = y, .layout = layout});
 }
 
-void Pass::add(const gpu::View& x, const Weight& weight, float alpha) {
-  if (step()) {
+void Pass::add(const gpu::View& x, const Weight& weight, const gpu::View& post_norm) {
+  const float alpha = config_.residual_scale;
+  const bool int8 = options_.int8_activations;
+  if (step() && !post_norm) {
     work_ += matmul_gemv_residual(caps_, {.x = x,
                                           .weight = weight,
                                           .residual = h_,
                                           .y = h2_,
                                           .alpha = alpha,
-                                          .int8_activations = options_.int8_activations});
+                                          .int8_activations = int8});
   } else {
-    work_ += matmul(caps_, {.a = x,
-                            .b = weight,
-                            .c = normed_,
-                            .alpha = alpha,
-                            .int8_activations = options_.int8_activations});
-    work_ += residual(caps_, {.a = h_, .b = normed_, .y = h2_});
+    work_ +=
+        step()
+            ? matmul_gemv(caps_, {.x = x,
+                                  .weight = weight,
+                                  .y = normed_,
+                                  .alpha = alpha,
+                                  .int8_activations = int8})
+            : matmul(caps_,
+                     {.a = x, .b = weight, .c = normed_, .alpha = alpha, .int8_activations = int8});
+    work_ += post_norm ? rmsnorm(caps_, {.x = normed_,
+                                         .weight = post_norm,
+                                         .residual = h_,
+                                         .y = h2_,
+                                         .has_residual = Residual::after,
+                                         .eps = config_.norm_eps})
+                       : residual(caps_, {.a = h_, .b = normed_, .y = h2_});
   }
   std::swap(h_, h2_);
 }
 
-void Pass::embed(const Weight& table, float scale) {
+void Pass::embed(const Weight& table) {
   work_ += gather(
       caps_,
       {.indices = options_.tokens, .table = table, .y = h_, .index_stride = options_.token_stride});
-  if (scale != 1) work_ += ms::scale(caps_, {.y = h_, .scale = scale});
+  if (config_.embedding_scale != 1)
+    work_ += scale(caps_, {.y = h_, .scale = config_.embedding_scale});
 }
 
 void Pass::qkv(const gpu::View& norm, const Linear& weight) { linear(h_, norm, weight, qkv_); }
 
-void Pass::rope(const KvCache& cache, const RopeTables& tables, bool interleaved) {
+void Pass::rope(const KvCache& cache, const gpu::View& tables, const gpu::View& qk_norms) {
   work_ += split_qkv(caps_, {.qkv = qkv_,
                              .q = q_,
                              .cache = cache,
                              .step = options_.step,
                              .head_dim = config_.head_dim,
-                             .cos = tables.cos,
-                             .sin = tables.sin,
-                             .interleaved = interleaved});
+                             .rope = tables,
+                             .interleaved = config_.interleaved_rope,
+                             .norms = qk_norms,
+                             .eps = config_.norm_eps});
 }
 
-void Pass::attention(const KvCache& cache, float scale, const Weight& output, float alpha) {
+void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output,
+                     const gpu::View& post_norm) {
   const gpu::View q = by_head(q_, config_), out = by_head(attended_, config_);
-  work_ +=
-      step()
-          ? attention_decode(
-                caps_, {.q = q, .cache = cache, .out = out, .step = options_.step, .scale = scale})
-          : attention_prefill(
-                caps_, {.q = q, .cache = cache, .out = out, .step = options_.step, .scale = scale});
-  add(attended_, output, alpha);
+  work_ += step() ? attention_decode(caps_, {.q = q,
+                                             .cache = cache,
+                                             .out = out,
+                                             .step = options_.step,
+                                             .scale = config_.attention_scale,
+                                             .sliding_window = window})
+                  : attention_prefill(caps_, {.q = q,
+                                              .cache = cache,
+                                              .out = out,
+                                              .step = options_.step,
+                                              .scale = config_.attention_scale,
+                                              .sliding_window = window});
+  add(attended_, output, post_norm);
 }
 
-void Pass::feed_forward(const gpu::View& norm, const GatedFfn& ffn, float alpha) {
+void Pass::feed_forward(const gpu::View& norm, const GatedFfn& ffn, const gpu::View& post_norm) {
   gate(h_, norm, ffn, gate_up_, ffn_);  // ffn_ [rows, ffn]
-  add(ffn_, ffn.down, alpha);
+  add(ffn_, ffn.down, post_norm);
 }
 
 void Pass::mixture(const gpu::View& norm, const Weight& router, const GatedFfn& ffn) {
@@ -172,8 +194,8 @@ void Pass::mixture(const gpu::View& norm, const Weight& router, const GatedFfn& 
                                .accumulate = true});
 }
 
-void Pass::logits(const gpu::View& norm, const Linear& output, float alpha) {
-  linear(h_, norm, output, options_.logits, alpha);
+void Pass::logits(const gpu::View& norm, const Linear& output) {
+  linear(h_, norm, output, options_.logits, config_.logit_scale);
 }
 
 }  // namespace ms

@@ -27,17 +27,16 @@ struct GatedFfn {
 };
 
 struct Layer {
-  gpu::View attn_norm;  // [dim] f32
-  Linear qkv;           // [q_size + 2 kv_size, dim]
-  Weight attn_output;   // [dim, q_size]
-  gpu::View ffn_norm;   // [dim] f32
-  Weight router = {};   // [experts, dim]; or absent, as the experts of ffn
+  gpu::View attn_norm;            // [dim] f32
+  Linear qkv;                     // [q_size + 2 kv_size, dim]
+  gpu::View qk_norms = {};        // [2, head_dim] f32: of each head of q, and of k; or absent
+  Weight attn_output;             // [dim, q_size]
+  gpu::View post_attn_norm = {};  // [dim] f32: of what attention adds; or absent
+  gpu::View ffn_norm;             // [dim] f32
+  gpu::View post_ffn_norm = {};   // [dim] f32: of what the feed-forward network adds; or absent
+  Weight router = {};             // [experts, dim]; or absent, as the experts of ffn
   GatedFfn ffn;
   KvCache cache = {};
-};
-
-struct RopeTables {
-  gpu::View cos, sin;  // [context, rotary_dim / 2] f32
 };
 
 struct DecoderWeights {
@@ -45,7 +44,9 @@ struct DecoderWeights {
   std::vector<Layer> layers;
   gpu::View output_norm;  // [dim] f32
   Linear output;          // [vocab, dim]; the embedding when tied
-  RopeTables rope;
+  // [2, positions, rotary_dim / 2] f32: cosines, then sines. Of windowed layers, where their RoPE
+  // is another: local_rope.
+  gpu::View rope, local_rope;
 };
 
 // Memory of what is between layers, for as many rows as a batch has.
@@ -79,23 +80,25 @@ class Pass {
   Pass(const gpu::Caps& caps, const Config& config, const Activations& memory, uint32_t rows,
        const Options& options);
 
-  // h = the tokens' rows of the table, times scale.
-  void embed(const Weight& table, float scale);
+  // h = the tokens' rows of the table, times the model's scale.
+  void embed(const Weight& table);
   // [q | k | v] = W norm(h) + bias
   void qkv(const gpu::View& norm, const Linear& weight);
-  // q and k rotated by their positions (RoPE, Su et al., 2021); k and v to the cache.
-  void rope(const KvCache& cache, const RopeTables& tables, bool interleaved);
+  // q and k rotated by their positions (RoPE, Su et al., 2021), after a norm of each head where
+  // there is one; k and v to the cache.
+  void rope(const KvCache& cache, const gpu::View& tables, const gpu::View& qk_norms = {});
   // Whether nothing reads what follows the last layer's cache.
   bool fills_cache_only() const { return !options_.logits; }
-  // h += alpha W attention(q, cache); its softmax is of scale * q k^T, or 0: 1 / sqrt(head_dim).
-  void attention(const KvCache& cache, float scale, const Weight& output, float alpha);
-  // h += alpha ffn(norm(h))
-  void feed_forward(const gpu::View& norm, const GatedFfn& ffn, float alpha);
+  // h += alpha W attention(q, cache), over the last `window` keys, or 0: all; or += post_norm(…).
+  void attention(const KvCache& cache, uint32_t window, const Weight& output,
+                 const gpu::View& post_norm = {});
+  // h += alpha ffn(norm(h)), or h += post_norm(…)
+  void feed_forward(const gpu::View& norm, const GatedFfn& ffn, const gpu::View& post_norm = {});
   // h += what the experts that the router chooses make of norm(h), weighted (Mixtral, Jiang et al.,
   // 2024)
   void mixture(const gpu::View& norm, const Weight& router, const GatedFfn& experts);
   // logits = alpha W norm(h)
-  void logits(const gpu::View& norm, const Linear& output, float alpha);
+  void logits(const gpu::View& norm, const Linear& output);
 
   gpu::Work take() { return std::move(work_); }
 
@@ -107,8 +110,8 @@ class Pass {
   // y = act(gate(norm(x))) * up(norm(x)), with gate_up as room for both; experts as of linear().
   void gate(const gpu::View& x, const gpu::View& norm, const GatedFfn& ffn,
             const gpu::View& gate_up, const gpu::View& y, const gpu::View& experts = {});
-  // h += alpha W x
-  void add(const gpu::View& x, const Weight& weight, float alpha);
+  // h += alpha W x, alpha being the model's residual_scale, or h += post_norm(W x)
+  void add(const gpu::View& x, const Weight& weight, const gpu::View& post_norm);
 
   const gpu::Caps& caps_;
   const Config& config_;

@@ -233,6 +233,12 @@ Linear LayerLoader::qkv() {
   return all;
 }
 
+gpu::View LayerLoader::qk_norms() {
+  const uint64_t dim = config_.head_dim;
+  return loader_.vector({get("attn_q_norm.weight", {dim}), get("attn_k_norm.weight", {dim})})
+      .as({2, dim});
+}
+
 GatedFfn LayerLoader::gated_ffn() {
   const auto get_ffn = [&](std::string_view name, uint64_t rows, uint64_t cols) {
     return config_.experts ? get(fmt::format("{}_exps.weight", name), {config_.experts, rows, cols})

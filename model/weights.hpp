@@ -80,6 +80,8 @@ class LayerLoader {
   // attn_q, attn_k and attn_v in one matrix as far as their types allow, and their biases where
   // there are or must be any.
   Linear qkv();
+  // attn_q_norm and attn_k_norm.
+  gpu::View qk_norms();
   // ffn_gate, ffn_up and ffn_down; with experts ffn_gate_exps and so on.
   GatedFfn gated_ffn();
 

@@ -53,6 +53,7 @@ std::vector<Case> cases() {
   for (const std::string model : {"smollm2-135m", "qwen2.5-coder-0.5b"})
     for (const std::string what : {"", "-chat"})
       goldens.push_back({.name = model + what, .model = model, .greedy = true, .real = true});
+  goldens.push_back({.name = "gemma3-270m", .model = "gemma3-270m", .greedy = true, .real = true});
   // 880 tokens, one by one, take a minute.
   const bool full = std::getenv("MAINSPRING_FULL") != nullptr;
   goldens.push_back(

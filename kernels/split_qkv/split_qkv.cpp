@@ -28,7 +28,8 @@ gpu::Work split_qkv(const gpu::Caps& caps, const SplitQkv& a) {
   return split_qkv(caps, a,
                    {.workgroup_size = a.qkv.size() < 1 << 18 ? 64u : 256u,
                     .f16_out = a.cache.k.type == gpu::Type::f16,
-                    .rope = bool(a.cos)});
+                    .rope = bool(a.rope),
+                    .qk_norm = bool(a.norms)});
 }
 
 gpu::Work split_qkv(const gpu::Caps&, const SplitQkv& a, SplitQkv::Overrides over) {
@@ -67,26 +68,35 @@ gpu::Work split_qkv(const gpu::Caps&, const SplitQkv& a, SplitQkv::Overrides ove
             "split_qkv: {} rows of one slot do not fit a ring of {}", rows, cache.positions());
   }
 
-  require(over.rope == bool(a.cos) && bool(a.cos) == bool(a.sin),
-          "split_qkv: ROPE is {}, cos is {}, sin is {}", over.rope, a.cos, a.sin);
-  const uint32_t rotary_dim = over.rope ? 2 * a.cos.cols() : 0;
-  require(!over.rope || (a.cos.shape == a.sin.shape && a.cos.size() && dim && rotary_dim <= dim),
-          "split_qkv: cos is {}, sin is {}, heads have {} elements", a.cos, a.sin, dim);
+  require(over.rope == bool(a.rope), "split_qkv: ROPE is {}, rope is {}", over.rope, a.rope);
+  const uint32_t max_seq = over.rope ? a.rope.rows() / 2 : 0,
+                 rotary_dim = over.rope ? 2 * a.rope.cols() : 0;
+  require(!over.rope || (a.rope.shape.rank == 3 && a.rope.shape.dims[0] == 2 && max_seq &&
+                         rotary_dim && dim && rotary_dim <= dim),
+          "split_qkv: rope is {}, heads have {} elements", a.rope, dim);
+  require(over.qk_norm == bool(a.norms) &&
+              (!over.qk_norm || (dim && a.norms.size() == 2 * uint64_t(dim))),
+          "split_qkv: QK_NORM is {}, norms is {}, heads have {} elements", over.qk_norm, a.norms,
+          dim);
+  require(!over.qk_norm || dim <= 4 * over.workgroup_size,
+          "split_qkv: QK_NORM takes heads of up to {} elements with WORKGROUP_SIZE {}, not {}",
+          4 * over.workgroup_size, over.workgroup_size, dim);
 
   const auto words = [&](uint32_t size) {
     return over.f16_out ? size / (dim ? dim : size) * (((dim ? dim : size) + 1) / 2) : size;
   };
   const uint32_t per_group = 4 * over.workgroup_size;
   const uint64_t groups =
-      (uint64_t(q_size) + words(k_size) + words(v_size) + per_group - 1) / per_group;
+      over.qk_norm ? cols / dim
+                   : (uint64_t(q_size) + words(k_size) + words(v_size) + per_group - 1) / per_group;
   return gpu::Dispatch{
       .kernel = &split_qkv_kernel,
       .constants = gpu::constants(over),
-      .bindings = {a.qkv, a.cos, a.sin, a.step.slots, cache.block_table, a.q, cache.k, cache.v},
+      .bindings = {a.qkv, a.rope, a.norms, a.step.slots, cache.block_table, a.q, cache.k, cache.v},
       .params = gpu::bytes(SplitQkv::Params{
           rows, q_size, k_size, v_size, dim, bool(a.step.slots), a.step.prefill, a.step.slot,
           a.step.start_pos, uint32_t(cache.layout), cache.rows(), cache.positions(),
-          cache.page_size, over.rope ? a.cos.rows() : 0, rotary_dim, a.interleaved}),
+          cache.page_size, max_seq, rotary_dim, a.interleaved, a.eps}),
       .grid = gpu::fold(rows * groups)};
 }
 

@@ -1,18 +1,21 @@
 // split_qkv.wgsl: rows of [q | k | v] taken apart: q as it is, k and v into a KV cache or plainly beside it;
-// with ROPE, q and k are rotated on the way.
+// with QK_NORM, each head of q and k is x / sqrt(mean(x^2) + eps) * weight first; with ROPE, q and k are rotated then.
 //
-// A lane writes four words of a row: an element each, or two of K or V as f16. Grid: rows times the words of q, k and
-// v / 4 / WORKGROUP_SIZE, rounded up; folded into (x, y) beyond 65535. Any sizes. Not written: K and V at a
-// position the cache has no row for, and of a stopped slot's row in a decode step (prefill == 0).
+// A lane writes four words: an element each, or two of K or V as f16. Grid: rows times the words of q, k and v / 4 /
+// WORKGROUP_SIZE, rounded up, or with QK_NORM times their heads; folded into (x, y) beyond 65535. Not written: K and V
+// at a position the cache has no row for, and of a stopped slot's row in a decode step (prefill == 0).
+// Limits: QK_NORM takes heads of up to 4 * WORKGROUP_SIZE elements.
 // Replaces main and split_f16 of the old split_qkv.wgsl.
 
 #import lane
+#import reduce
 #import slot
 #import kv
 
 override WORKGROUP_SIZE: u32 = 64;
 override F16_OUT: bool = false;  // k and v are f16, two a word, each head rounded up to even
 override ROPE: bool = false;
+override QK_NORM: bool = false;
 
 struct Params {
   rows: u32,
@@ -31,12 +34,13 @@ struct Params {
   max_seq: u32,
   rotary_dim: u32,   // even, <= head_dim
   interleaved: u32,  // 1: pairs (2i, 2i + 1), 0: (i, i + rotary_dim / 2)
+  eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<f32>;          // [rows, q_size + k_size + v_size]
-@group(0) @binding(2) var<storage, read> cosines: array<f32>;    // [max_seq, rotary_dim / 2]
-@group(0) @binding(3) var<storage, read> sines: array<f32>;    // [max_seq, rotary_dim / 2]
+@group(0) @binding(2) var<storage, read> rope: array<f32>;         // [2, max_seq, rotary_dim / 2]: cosines, then sines
+@group(0) @binding(3) var<storage, read> norms: array<f32>;        // [2, head_dim]: weights of q's norm, then of k's
 @group(0) @binding(4) var<storage, read> slots: array<Slot>;       // [slots], unread if from_slots == 0
 @group(0) @binding(5) var<storage, read> block_table: array<u32>;  // [slots, capacity / page_size], read if paged
 @group(0) @binding(6) var<storage, read_write> q: array<f32>;      // [rows, q_size]
@@ -58,11 +62,21 @@ fn cache_row(row: u32, slot: u32, position: u32) -> u32 {
   return select(NO_ROW, to, to < params.kv_rows);
 }
 
-// Element i of the head of dim elements that starts at base, turned by its position's angle; 0 beyond the head.
-fn element(base: u32, i: u32, dim: u32, position: u32, turned: bool) -> f32 {
+// How the elements of a head are normed: element i times scale * norms[first + i].
+struct Norm { scale: f32, first: u32 }
+
+fn normed(base: u32, i: u32, norm: Norm) -> f32 {
+  if (QK_NORM) { return qkv[base + i] * norm.scale * norms[norm.first + i]; }
+  return qkv[base + i];
+}
+
+// Element i of the head of dim elements that starts at base: of q or k normed, and turned by its position's angle; 0
+// beyond the head.
+fn element(base: u32, i: u32, dim: u32, position: u32, of_v: bool, norm: Norm) -> f32 {
   if (i >= dim) { return 0; }
-  let x = qkv[base + i];
-  if (!ROPE | !turned | (i >= params.rotary_dim)) { return x; }
+  if (of_v) { return qkv[base + i]; }
+  let x = normed(base, i, norm);
+  if (!ROPE | (i >= params.rotary_dim)) { return x; }
   let half = params.rotary_dim / 2;
   var pair = i / 2;
   var other = i ^ 1;
@@ -71,8 +85,8 @@ fn element(base: u32, i: u32, dim: u32, position: u32, turned: bool) -> f32 {
     other = select(i - half, i + half, i < half);
   }
   let angle = min(position, params.max_seq - 1) * half + pair;
-  let y = qkv[base + other];
-  return x * cosines[angle] + select(y, -y, i < other) * sines[angle];
+  let y = normed(base, other, norm);
+  return x * rope[angle] + select(y, -y, i < other) * rope[params.max_seq * half + angle];
 }
 
 fn pack(value: vec2f) -> u32 { return pack2x16float(clamp(value, vec2f(-65504), vec2f(65504))); }
@@ -80,7 +94,7 @@ fn pack(value: vec2f) -> u32 { return pack2x16float(clamp(value, vec2f(-65504), 
 fn words_of(size: u32) -> u32 { return select(size, heads_of(size) * ((dim_of(size) + 1) / 2), F16_OUT); }
 
 // Word w of a row's K and V, in that order, whose elements start at base.
-fn kv_word(base: u32, w: u32, position: u32) -> u32 {
+fn kv_word(base: u32, w: u32, position: u32, norm: Norm) -> u32 {
   let k_words = words_of(params.k_size);
   let of_k = w < k_words;
   let dim = dim_of(select(params.v_size, params.k_size, of_k));
@@ -88,8 +102,9 @@ fn kv_word(base: u32, w: u32, position: u32) -> u32 {
   let n = w - select(k_words, 0, of_k);
   let i = n % head_words;
   let head = base + select(params.k_size, 0, of_k) + n / head_words * dim;
-  if (!F16_OUT) { return bitcast<u32>(element(head, i, dim, position, of_k)); }
-  return pack(vec2f(element(head, 2 * i, dim, position, of_k), element(head, 2 * i + 1, dim, position, of_k)));
+  if (!F16_OUT) { return bitcast<u32>(element(head, i, dim, position, !of_k, norm)); }
+  return pack(vec2f(element(head, 2 * i, dim, position, !of_k, norm),
+                    element(head, 2 * i + 1, dim, position, !of_k, norm)));
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -97,7 +112,11 @@ fn main(group: Group, at: Lane) {
   let k_words = words_of(params.k_size);
   let v_words = words_of(params.v_size);
   let words = params.q_size + k_words + v_words;
-  let groups = (words + 4 * WORKGROUP_SIZE - 1) / (4 * WORKGROUP_SIZE);  // a row
+  let q_heads = heads_of(params.q_size);
+  let k_heads = heads_of(params.k_size);
+  // A row's, each of 4 * WORKGROUP_SIZE words at most, or of a head.
+  var groups = (words + 4 * WORKGROUP_SIZE - 1) / (4 * WORKGROUP_SIZE);
+  if (QK_NORM) { groups = q_heads + k_heads + heads_of(params.v_size); }
   let g = group.id.y * group.count.x + group.id.x;
   let row = g / groups;
   if (row >= params.rows) { return; }
@@ -109,29 +128,52 @@ fn main(group: Group, at: Lane) {
     position = slots[slot].position + select(0, row, params.prefill != 0);
   }
   let to = cache_row(row, slot, position);
-  let end = select(words, params.q_size, to == NO_ROW);
   let start = row * (params.q_size + params.k_size + params.v_size);
   let q_dim = dim_of(params.q_size);
 
+  // This workgroup's words of the row.
+  var begin = g % groups * 4 * WORKGROUP_SIZE;
+  var end = words;
+  var norm = Norm();
+  if (QK_NORM) {
+    let head = g % groups;
+    let dim = params.head_dim;
+    var squares = 0.0;
+    for (var i = at.lane; i < dim; i += WORKGROUP_SIZE) {
+      let x = qkv[start + head * dim + i];
+      squares += x * x;
+    }
+    let sum = workgroup_sum(squares, at);
+    norm = Norm(inverseSqrt(sum / f32(dim) + params.eps), select(dim, 0, head < q_heads));
+    let head_words = select(dim, (dim + 1) / 2, F16_OUT);
+    begin = select(params.q_size + (head - q_heads) * head_words, head * dim, head < q_heads);
+    end = begin + select(head_words, dim, head < q_heads);
+  }
+  if (to == NO_ROW) { end = min(end, params.q_size); }
+
   // A workgroup apart, so that lanes read and write side by side; all reads before the first write.
-  let first = g % groups * 4 * WORKGROUP_SIZE + at.lane;
+  let first = begin + at.lane;
   var four = vec4u();
   for (var j = 0u; j < 4; j++) {
     let w = first + j * WORKGROUP_SIZE;
+    if (w >= end) { break; }
     if (w < params.q_size) {
       let i = w % q_dim;
-      four[j] = bitcast<u32>(element(start + w - i, i, q_dim, position, true));
-    } else if (w < end) {
-      four[j] = kv_word(start + params.q_size, w - params.q_size, position);
+      four[j] = bitcast<u32>(element(start + w - i, i, q_dim, position, false, norm));
+    } else {
+      four[j] = kv_word(start + params.q_size, w - params.q_size, position, norm);
     }
   }
   for (var j = 0u; j < 4; j++) {
     let w = first + j * WORKGROUP_SIZE;
+    if (w >= end) { break; }
     let of_kv = w - params.q_size;
     if (w < params.q_size) {
       q[row * params.q_size + w] = bitcast<f32>(four[j]);
-    } else if (w < end) {
-      if (of_kv < k_words) { k[to * k_words + of_kv] = four[j]; } else { v[to * v_words + of_kv - k_words] = four[j]; }
+    } else if (of_kv < k_words) {
+      k[to * k_words + of_kv] = four[j];
+    } else {
+      v[to * v_words + of_kv - k_words] = four[j];
     }
   }
 }

@@ -48,9 +48,13 @@ KERNEL_TEST(split_qkv) {
       args.head_dim = dim;
       run(lab, args);
       if (dim < 2) continue;
-      args.cos = lab.random({5, dim / 2}), args.sin = lab.random({5, dim / 2});
+      args.rope = lab.random({2, 5, dim / 2});
       args.step.start_pos = 3;  // the last row is beyond the tables
       for (bool interleaved : {false, true}) args.interleaved = interleaved, run(lab, args);
+      args.norms = lab.random({2, dim});
+      run(lab, args);
+      args.rope = {};
+      run(lab, args);
     }
   run(lab, {.qkv = lab.random({2, 5 + 3 + 70}),
             .q = lab.output({2, 5}),
@@ -81,8 +85,9 @@ KERNEL_TEST(split_qkv) {
                       .block_table = layout == KvLayout::paged ? block_table : gpu::View{}},
             .step = step,
             .head_dim = dim,
-            .cos = lab.random({20, 2}),
-            .sin = lab.random({20, 2})};
+            .rope = lab.random({2, 20, 2})};
+        run(lab, args);
+        args.norms = lab.random({2, dim});
         run(lab, args);
       }
 
