@@ -322,7 +322,7 @@ std::unique_ptr<Engine> load(const EngineOptions& options, const std::string& sy
                              ModelInfo& model) {
   if (synthetic.empty()) {
     auto engine = std::make_unique<Engine>(options);
-    model = describe(Catalog::of(Gguf::open(options.model)), engine->model().config().name);
+    model = describe(Catalog::of(open_model(options.model)), engine->model().config().name);
     return engine;
   }
   const size_t colon = synthetic.find(':');

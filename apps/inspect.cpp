@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/common.hpp"
-#include "formats/gguf.hpp"
+#include "formats/model_file.hpp"
 
 namespace ms {
 
@@ -15,15 +15,14 @@ using Json = nlohmann::ordered_json;
 constexpr size_t shown_elements = 8, shown_bytes = 200;  // of an array, of a string
 
 // Calls visit(type name, value) with a scalar or an array.
-void visit_value(const Gguf::Value& value, const auto& visit) {
-  static constexpr std::string_view names[] = {"u8",  "i8",   "u16",    "i16", "u32", "i32",
-                                               "f32", "bool", "string", "u64", "i64", "f64"};
+void visit_value(const ModelFile::Value& value, const auto& visit) {
+  const std::string_view type = element_type(value);
   std::visit(
       [&]<class T>(const T& held) {
-        if constexpr (std::is_same_v<T, Gguf::Array>)
-          std::visit([&](const auto& elements) { visit(names[held.index()], elements); }, held);
+        if constexpr (std::is_same_v<T, ModelFile::Array>)
+          std::visit([&](const auto& elements) { visit(type, elements); }, held);
         else
-          visit(names[value.index()], held);
+          visit(type, held);
       },
       value);
 }
@@ -82,7 +81,7 @@ struct Total {
   }
 };
 
-void print_text(const Gguf& file, const std::map<std::string_view, Total>& totals,
+void print_text(const ModelFile& file, const std::map<std::string_view, Total>& totals,
                 const Total& all) {
   fmt::print("{}\n", styled(Style::title, "metadata"));
   std::vector<std::vector<std::string>> rows;
@@ -116,7 +115,8 @@ void print_text(const Gguf& file, const std::map<std::string_view, Total>& total
   print_table(rows);
 }
 
-Json to_json(const Gguf& file, const std::map<std::string_view, Total>& totals, const Total& all) {
+Json to_json(const ModelFile& file, const std::map<std::string_view, Total>& totals,
+             const Total& all) {
   Json metadata = Json::object(), tensors = Json::array(), by_type = Json::object();
   for (const auto& [key, value] : file.metadata())
     visit_value(value, [&](std::string_view type, const auto& held) {
@@ -132,16 +132,14 @@ Json to_json(const Gguf& file, const std::map<std::string_view, Total>& totals, 
   };
   for (const auto& [name, total] : totals) by_type[std::string(name)] = total_json(total);
   return {{"path", file.path().string()},
-          {"format", "gguf"},
-          {"version", file.version()},
-          {"alignment", file.alignment()},
+          {"format", file.format()},
           {"metadata", std::move(metadata)},
           {"tensors", std::move(tensors)},
           {"totals", {{"by_type", std::move(by_type)}, {"all", total_json(all)}}}};
 }
 
 void inspect(const std::string& path, bool json) {
-  const Gguf file = Gguf::open(path);
+  const ModelFile file = open_model(path);
   std::map<std::string_view, Total> totals;
   Total all;
   for (const TensorInfo& tensor : file.tensors()) {
@@ -154,8 +152,7 @@ void inspect(const std::string& path, bool json) {
                to_json(file, totals, all).dump(2, ' ', false, Json::error_handler_t::replace));
     return;
   }
-  fmt::print("{}: GGUF version {}, {}\n", path, file.version(),
-             binary_bytes(std::filesystem::file_size(path)));
+  fmt::print("{}: {}, {}\n", path, file.format(), binary_bytes(file.mapped_bytes()));
   print_text(file, totals, all);
 }
 

@@ -68,15 +68,15 @@ Engine::Engine(const EngineOptions& options, bool) : progress_(options.progress)
 }
 
 Engine::Engine(const EngineOptions& options) : Engine(options, true) {
-  const Gguf file = Gguf::open(options.model);
+  const ModelFile file = open_model(options.model);
   const Config config = config_of(file);
   // "none" and "no_vocab" are GGUF's words for a model that takes token ids only.
   const auto vocabulary = file.find_string("tokenizer.ggml.model").value_or("none");
-  if (vocabulary != "none" && vocabulary != "no_vocab") tokenizer_ = Tokenizer::from_gguf(file);
+  if (vocabulary != "none" && vocabulary != "no_vocab") tokenizer_ = Tokenizer::from_file(file);
   if (tokenizer_ && tokenizer_->vocab_size() > config.vocab)
     fail("{}: the tokenizer has {} tokens, the embedding {} rows", options.model.string(),
          tokenizer_->vocab_size(), config.vocab);
-  if (tokenizer_) template_ = ChatTemplate::from_gguf(file);
+  if (tokenizer_) template_ = ChatTemplate::from_file(file);
   load(config, Catalog::of(file), options.options);
 }
 

@@ -1,4 +1,4 @@
-// gguf.cpp: the parser (a checked reader under it) and the typed look-ups.
+// gguf.cpp: the parser, and a checked reader under it.
 #include "formats/gguf.hpp"
 
 #include <algorithm>
@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <set>
 #include <tuple>
 #include <type_traits>
 
@@ -25,22 +26,6 @@ constexpr uint64_t kMaxNameBytes = 64;
 constexpr uint32_t kMaxDimensions = 4;
 constexpr uint64_t kMaxArrayElements = 1 << 30;  // the reference reader's; bounds what is allocated
 constexpr uint64_t kMaxElements = std::numeric_limits<int64_t>::max();
-
-// The scalar types by their place in Gguf::Value, which is also their place in Gguf::Array.
-constexpr std::string_view kScalarNames[] = {"u8",  "i8",   "u16",    "i16", "u32", "i32",
-                                             "f32", "bool", "string", "u64", "i64", "f64"};
-static_assert(std::variant_size_v<Gguf::Value> == std::size(kScalarNames) + 1);
-static_assert(std::variant_size_v<Gguf::Array> == std::size(kScalarNames));
-
-std::string type_name(const Gguf::Value& value) {
-  if (const auto* array = std::get_if<Gguf::Array>(&value)) {
-    return fmt::format("an array of {}", kScalarNames[array->index()]);
-  }
-  return std::string(kScalarNames[value.index()]);
-}
-
-// A name from the file as a message may show it: quoted, escaped, not endless.
-std::string quoted(std::string_view name) { return fmt::format("{:?}", name.substr(0, 80)); }
 
 // Reads fields one after the other; each is checked against the bytes that remain.
 class Reader {
@@ -132,7 +117,7 @@ class Reader {
 
 // Returns visit(std::type_identity<T>()) for the type of a scalar's value type id, or nothing.
 template <class Visit>
-std::optional<Gguf::Value> with_type(uint32_t id, Visit visit) {
+std::optional<ModelFile::Value> with_type(uint32_t id, Visit visit) {
   switch (id) {
     case 0:
       return visit(std::type_identity<uint8_t>());
@@ -164,7 +149,7 @@ std::optional<Gguf::Value> with_type(uint32_t id, Visit visit) {
 }
 
 template <class T>
-Gguf::Array read_array(Reader& in) {
+ModelFile::Array read_array(Reader& in) {
   constexpr bool is_string = std::is_same_v<T, std::string_view>;
   constexpr uint64_t min_bytes = is_string ? sizeof(uint64_t) : sizeof(T);
   const uint64_t at = in.position();
@@ -175,7 +160,7 @@ Gguf::Array read_array(Reader& in) {
   return in.read_vector<T>("element", count);
 }
 
-Gguf::Value read_value(Reader& in) {
+ModelFile::Value read_value(Reader& in) {
   uint64_t at = in.position();
   auto id = in.read<uint32_t>("value type");
   const bool is_array = id == kArrayId;
@@ -184,7 +169,7 @@ Gguf::Value read_value(Reader& in) {
     id = in.read<uint32_t>("element type");
     if (id == kArrayId) in.refuse("element type", at, "is an array; nested arrays are not read");
   }
-  auto value = with_type(id, [&]<class T>(std::type_identity<T>) -> Gguf::Value {
+  auto value = with_type(id, [&]<class T>(std::type_identity<T>) -> ModelFile::Value {
     if (is_array) return read_array<T>(in);
     return in.read<T>("value");
   });
@@ -193,44 +178,47 @@ Gguf::Value read_value(Reader& in) {
   return *std::move(value);
 }
 
-}  // namespace
+uint32_t read_version(Reader& in) {
+  in.enter("header");
+  const auto magic = in.read<std::array<char, 4>>("magic");
+  const std::string_view found(magic.data(), magic.size());
+  if (found != "GGUF") in.refuse("magic", 0, "is {:?}, not \"GGUF\": not a GGUF file", found);
+  const uint64_t at = in.position();
+  const auto version = in.read<uint32_t>("version");
+  if (version != 0 && (version & 0xffff) == 0) {
+    in.refuse("version", at, "is {:#010x}, with its bytes swapped: convert this big-endian file",
+              version);
+  }
+  if (version != 2 && version != 3) {
+    in.refuse("version", at, "is {}; 2 and 3 are read: {}", version,
+              version < 2 ? "convert the model again" : "a newer program is needed");
+  }
+  return version;
+}
 
-struct Gguf::Parser {
-  Gguf& out;
+// What follows the version.
+struct Parser {
+  ModelFile& out;
+  std::span<const std::byte> file;
   Reader in;
+  uint64_t alignment = 32;  // bytes
 
   // Where the data of a tensor lies, relative to the data section.
   struct Placement {
     uint64_t offset, bytes;
     uint64_t field_at;  // of the offset in the file
   };
-  std::vector<Placement> placements;  // of out.tensors_
+  std::vector<TensorInfo> tensors;
+  std::vector<Placement> placements;  // of tensors
+  std::set<std::string_view> names;   // of tensors
 
   void parse() {
-    in.enter("header");
-    read_version();
-    const auto tensors = in.read_count("tensor count", kMinTensorBytes);
-    const auto entries = in.read_count("metadata count", kMinEntryBytes);
-    for (uint64_t i = 0; i < entries; ++i) read_entry(i);
-    for (uint64_t i = 0; i < tensors; ++i) read_tensor(i);
-    if (tensors > 0) place_data();
-  }
-
-  void read_version() {
-    const auto magic = in.read<std::array<char, 4>>("magic");
-    const std::string_view found(magic.data(), magic.size());
-    if (found != "GGUF") in.refuse("magic", 0, "is {:?}, not \"GGUF\": not a GGUF file", found);
-    const uint64_t at = in.position();
-    const auto version = in.read<uint32_t>("version");
-    if (version != 0 && (version & 0xffff) == 0) {
-      in.refuse("version", at, "is {:#010x}, with its bytes swapped: convert this big-endian file",
-                version);
-    }
-    if (version != 2 && version != 3) {
-      in.refuse("version", at, "is {}; 2 and 3 are read: {}", version,
-                version < 2 ? "convert the model again" : "a newer program is needed");
-    }
-    out.version_ = version;
+    const auto n_tensors = in.read_count("tensor count", kMinTensorBytes);
+    const auto n_entries = in.read_count("metadata count", kMinEntryBytes);
+    for (uint64_t i = 0; i < n_entries; ++i) read_entry(i);
+    for (uint64_t i = 0; i < n_tensors; ++i) read_tensor(i);
+    if (n_tensors > 0) place_data();
+    for (TensorInfo& tensor : tensors) out.add(std::move(tensor));
   }
 
   void read_entry(uint64_t i) {
@@ -238,25 +226,27 @@ struct Gguf::Parser {
     uint64_t at = in.position();
     const auto key = in.read_string("key", kMaxKeyBytes);
     if (key.empty()) in.refuse("key", at, "is empty");
-    if (out.metadata_.contains(key)) in.refuse("key", at, "is {} a second time", quoted(key));
+    if (out.find(key) != nullptr) in.refuse("key", at, "is {} a second time", quoted(key));
 
     in.enter(fmt::format("metadata {}", quoted(key)));
     at = in.position();
-    const Value& value = out.metadata_.emplace(key, read_value(in)).first->second;
-    if (key != "general.alignment") return;
-    const auto* alignment = std::get_if<uint32_t>(&value);
-    if (alignment == nullptr) in.refuse("value type", at, "is {}, not u32", type_name(value));
-    if (!std::has_single_bit(*alignment)) {
-      in.refuse("value", at + sizeof(uint32_t), "is {}, not a power of two", *alignment);
+    ModelFile::Value value = read_value(in);
+    if (key == "general.alignment") {
+      const auto* bytes = std::get_if<uint32_t>(&value);
+      if (bytes == nullptr) in.refuse("value type", at, "is {}, not u32", type_name(value));
+      if (!std::has_single_bit(*bytes)) {
+        in.refuse("value", at + sizeof(uint32_t), "is {}, not a power of two", *bytes);
+      }
+      alignment = *bytes;
     }
-    out.alignment_ = *alignment;
+    out.set(key, std::move(value));
   }
 
   void read_tensor(uint64_t i) {
     in.enter(fmt::format("tensor info {}", i));
     const uint64_t name_at = in.position();
     const auto name = in.read_string("name", kMaxNameBytes);
-    if (!out.tensor_index_.emplace(name, i).second) {
+    if (!names.insert(name).second) {
       in.refuse("name", name_at, "is {} a second time", quoted(name));
     }
     in.enter(fmt::format("tensor {}", quoted(name)));
@@ -278,7 +268,7 @@ struct Gguf::Parser {
     }
     const uint64_t offset_at = in.position();
     placements.push_back({in.read<uint64_t>("data offset"), bytes, offset_at});
-    out.tensors_.push_back(std::move(tensor));
+    tensors.push_back(std::move(tensor));
   }
 
   std::vector<uint64_t> read_shape() {
@@ -302,8 +292,6 @@ struct Gguf::Parser {
   }
 
   void place_data() {
-    const auto file = out.file_.bytes();
-    const uint64_t alignment = out.alignment_;
     const uint64_t start = (in.position() + alignment - 1) / alignment * alignment;
     in.enter("tensor data");
     if (start > file.size()) {
@@ -314,7 +302,7 @@ struct Gguf::Parser {
     const auto section = file.subspan(start);
     for (size_t i = 0; i < placements.size(); ++i) {
       const auto& [offset, bytes, at] = placements[i];
-      in.enter(fmt::format("tensor {}", quoted(out.tensors_[i].name)));
+      in.enter(fmt::format("tensor {}", quoted(tensors[i].name)));
       if (offset % alignment != 0) {
         in.refuse("data offset", at, "is {}, not a multiple of the alignment {}", offset,
                   alignment);
@@ -326,7 +314,7 @@ struct Gguf::Parser {
             "complete?",
             offset, bytes, section.size());
       }
-      out.tensors_[i].data = section.subspan(offset, bytes);
+      tensors[i].data = section.subspan(offset, bytes);
     }
     refuse_overlap();
   }
@@ -346,143 +334,19 @@ struct Gguf::Parser {
   }
 };
 
-Gguf Gguf::open(const std::filesystem::path& path) {
-  Gguf file{MappedFile(path)};
-  file.path_ = path;
-  Parser{.out = file, .in = Reader(path.string(), file.file_.bytes()), .placements = {}}.parse();
-  return file;
-}
-
-namespace {
-
-[[noreturn]] void fail_type(const Gguf& file, std::string_view key, std::string_view wanted) {
-  fail("{}: metadata {} is {}; {} is needed", file.path().string(), quoted(key),
-       type_name(*file.find(key)), wanted);
-}
-
-template <class T>
-T required(const Gguf& file, std::string_view key, const std::optional<T>& value) {
-  if (!value) {
-    fail("{}: metadata {} is missing: is this the right file?", file.path().string(), quoted(key));
-  }
-  return *value;
-}
-
-// The value of a key if it is a T, null if the key is absent; an Error if it is another type.
-template <class T>
-const T* find_exact(const Gguf& file, std::string_view key, std::string_view wanted) {
-  const Gguf::Value* value = file.find(key);
-  if (value == nullptr) return nullptr;
-  if constexpr (std::is_constructible_v<Gguf::Array, T>) {
-    if (const auto* array = std::get_if<Gguf::Array>(value)) {
-      if (const auto* exact = std::get_if<T>(array)) return exact;
-    }
-  } else {
-    if (const auto* exact = std::get_if<T>(value)) return exact;
-  }
-  fail_type(file, key, wanted);
-}
-
-template <class T>
-std::optional<T> copied(const T* value) {
-  return value != nullptr ? std::optional(*value) : std::nullopt;
-}
-
-template <class T>
-constexpr bool is_integer = std::is_integral_v<T> && !std::is_same_v<T, bool>;
-
 }  // namespace
 
-const Gguf::Value* Gguf::find(std::string_view key) const {
-  const auto found = metadata_.find(key);
-  return found != metadata_.end() ? &found->second : nullptr;
+ModelFile read_gguf(const std::filesystem::path& path) {
+  MappedFile mapped(path);
+  const auto bytes = mapped.bytes();
+  Reader in(path.string(), bytes);
+  const uint32_t version = read_version(in);
+  ModelFile file(path, fmt::format("GGUF version {}", version));
+  file.keep(std::move(mapped));
+  Parser{
+      .out = file, .file = bytes, .in = std::move(in), .tensors = {}, .placements = {}, .names = {}}
+      .parse();
+  return file;
 }
-
-std::optional<uint64_t> Gguf::find_uint(std::string_view key) const {
-  const Value* value = find(key);
-  if (value == nullptr) return std::nullopt;
-  return std::visit(
-      [&]<class T>(const T& number) -> uint64_t {
-        if constexpr (is_integer<T>) {
-          if (std::in_range<uint64_t>(number)) return static_cast<uint64_t>(number);
-          fail("{}: metadata {} is {}; it must not be negative", path_.string(), quoted(key),
-               number);
-        }
-        fail_type(*this, key, "an integer");
-      },
-      *value);
-}
-
-std::optional<double> Gguf::find_float(std::string_view key) const {
-  const Value* value = find(key);
-  if (value == nullptr) return std::nullopt;
-  return std::visit(
-      [&]<class T>(const T& number) -> double {
-        if constexpr (is_integer<T> || std::is_floating_point_v<T>) {
-          return static_cast<double>(number);
-        }
-        fail_type(*this, key, "a number");
-      },
-      *value);
-}
-
-std::optional<bool> Gguf::find_bool(std::string_view key) const {
-  return copied(find_exact<bool>(*this, key, "bool"));
-}
-
-std::optional<std::string_view> Gguf::find_string(std::string_view key) const {
-  return copied(find_exact<std::string_view>(*this, key, "string"));
-}
-
-const std::vector<std::string_view>* Gguf::find_strings(std::string_view key) const {
-  return find_exact<std::vector<std::string_view>>(*this, key, "an array of string");
-}
-
-const std::vector<float>* Gguf::find_floats(std::string_view key) const {
-  return find_exact<std::vector<float>>(*this, key, "an array of f32");
-}
-
-std::optional<std::vector<int64_t>> Gguf::find_ints(std::string_view key) const {
-  const Value* value = find(key);
-  if (value == nullptr) return std::nullopt;
-  const auto* array = std::get_if<Array>(value);
-  if (array == nullptr) fail_type(*this, key, "an array of integers");
-  return std::visit(
-      [&]<class T>(const std::vector<T>& values) -> std::vector<int64_t> {
-        if constexpr (is_integer<T>) {
-          for (const T value : values) {
-            if (!std::in_range<int64_t>(value)) {
-              fail("{}: metadata {} holds {}, beyond 2^63", path_.string(), quoted(key), value);
-            }
-          }
-          return {values.begin(), values.end()};
-        }
-        fail_type(*this, key, "an array of integers");
-      },
-      *array);
-}
-
-uint64_t Gguf::get_uint(std::string_view key) const { return required(*this, key, find_uint(key)); }
-
-double Gguf::get_float(std::string_view key) const { return required(*this, key, find_float(key)); }
-
-std::string_view Gguf::get_string(std::string_view key) const {
-  return required(*this, key, find_string(key));
-}
-
-const TensorInfo* Gguf::find_tensor(std::string_view name) const {
-  const auto found = tensor_index_.find(name);
-  return found != tensor_index_.end() ? &tensors_[found->second] : nullptr;
-}
-
-uint64_t TensorInfo::elements() const { return rows() * cols(); }
-
-uint64_t TensorInfo::rows() const {
-  uint64_t product = 1;
-  for (size_t i = 0; i + 1 < shape.size(); ++i) product *= shape[i];
-  return product;
-}
-
-uint64_t TensorInfo::cols() const { return shape.empty() ? 1 : shape.back(); }
 
 }  // namespace ms

@@ -21,7 +21,7 @@ constexpr uint64_t kMetadataCountAt = 16;
 constexpr uint64_t kMaxU64 = UINT64_MAX;
 
 // Decodes what can be decoded and reads every byte of the rest, so that a sanitizer sees it all.
-void read_everything(const Gguf& file) {
+void read_everything(const ModelFile& file) {
   for (const TensorInfo& tensor : file.tensors()) {
     const TypeInfo& type = info(tensor.type);
     ASSERT_EQ(tensor.data.size(), tensor.elements() / type.block_size * type.block_bytes);
@@ -36,14 +36,14 @@ void read_everything(const Gguf& file) {
 
 void expect_opens(const std::string& bytes) {
   const TemporaryFile file(bytes);
-  EXPECT_NO_THROW(read_everything(Gguf::open(file.path())));
+  EXPECT_NO_THROW(read_everything(read_gguf(file.path())));
 }
 
 // What the Error says that the bytes are refused with, after the name of the file; or "none".
 std::string refusal(const std::string& bytes) {
   const TemporaryFile file(bytes);
   try {
-    Gguf::open(file.path());
+    read_gguf(file.path());
   } catch (const Error& error) {
     const std::string beginning = "cannot read " + file.path().string() + ": ";
     EXPECT_TRUE(std::string_view(error.what()).starts_with(beginning)) << error.what();
@@ -212,7 +212,7 @@ TEST(GgufFlaws, an_array_beyond_the_limit_is_refused_even_if_the_file_is_as_long
   const TemporaryFile sparse(bytes);
   std::filesystem::resize_file(sparse.path(), bytes.size() + count);
   try {
-    Gguf::open(sparse.path());
+    read_gguf(sparse.path());
     FAIL() << "nothing was thrown";
   } catch (const Error& error) {
     EXPECT_TRUE(std::string_view(error.what())
@@ -332,7 +332,7 @@ TEST(GgufFlaws, a_zero_dimension_makes_an_empty_tensor) {
             .tensor("empty", TensorType::q8_0, shape, std::span<const float>{})
             .tensor("full", TensorType::q8_0, {32}, gguf_ramp(32))
             .bytes());
-    const Gguf file = Gguf::open(bytes.path());
+    const ModelFile file = read_gguf(bytes.path());
     EXPECT_EQ(file.find_tensor("empty")->elements(), 0u);
     EXPECT_EQ(file.find_tensor("empty")->shape, shape);
     EXPECT_TRUE(file.find_tensor("empty")->data.empty());
@@ -472,7 +472,7 @@ TEST(GgufFlaws, every_truncation_is_refused) {
 void expect_no_harm(TemporaryFile& file, const std::string& bytes) {
   file.write(bytes);
   try {
-    read_everything(Gguf::open(file.path()));
+    read_everything(read_gguf(file.path()));
   } catch (const Error&) {
   }
 }

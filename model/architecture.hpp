@@ -11,9 +11,10 @@ namespace ms {
 class LayerLoader;
 
 struct Architecture {
-  std::string_view name;               // general.architecture of a GGUF file
-  Config (*config)(const Gguf& file);  // throws Error: a missing key, a value that no model has
-  Layer (*layer)(LayerLoader& load);   // throws Error: a missing tensor, or one of another shape
+  std::string_view name;  // general.architecture of a GGUF file
+  Config (*config)(
+      const ModelFile& file);         // throws Error: a missing key, a value that no model has
+  Layer (*layer)(LayerLoader& load);  // throws Error: a missing tensor, or one of another shape
   void (*graph)(const DecoderWeights& weights, const Config& config, Pass& pass);
 };
 

@@ -8,13 +8,13 @@ namespace ms {
 namespace {
 
 // A value, named for the message.
-uint32_t bounded(const Gguf& file, std::string_view name, uint64_t value, uint64_t most) {
+uint32_t bounded(const ModelFile& file, std::string_view name, uint64_t value, uint64_t most) {
   if (value == 0 || value > most)
     fail("{}: {} is {}; a model has 1 to {}", file.path().string(), name, value, most);
   return uint32_t(value);
 }
 
-RopeScaling scaling(const Gguf& file) {
+RopeScaling scaling(const ModelFile& file) {
   const auto of = [&](std::string_view name) {
     return key(file, "rope.scaling.") + std::string(name);
   };
@@ -35,16 +35,16 @@ RopeScaling scaling(const Gguf& file) {
 
 }  // namespace
 
-std::string key(const Gguf& file, std::string_view name) {
+std::string key(const ModelFile& file, std::string_view name) {
   return fmt::format("{}.{}", file.get_string("general.architecture"), name);
 }
 
-uint32_t count(const Gguf& file, std::string_view name, uint64_t most) {
+uint32_t count(const ModelFile& file, std::string_view name, uint64_t most) {
   const std::string full = key(file, name);
   return bounded(file, full, file.get_uint(full), most);
 }
 
-Config config_of(const Gguf& file) {
+Config config_of(const ModelFile& file) {
   const std::string_view name = file.get_string("general.architecture");
   std::string names;
   for (const Architecture* a : architectures()) {
@@ -58,7 +58,7 @@ Config config_of(const Gguf& file) {
   fail("{}: architecture \"{}\" is not supported; there are {}", file.path().string(), name, names);
 }
 
-Config decoder_config(const Gguf& file) {
+Config decoder_config(const ModelFile& file) {
   const auto count_or = [&](std::string_view name, uint64_t otherwise, uint64_t most) {
     const std::string full = key(file, name);
     return bounded(file, full, file.find_uint(full).value_or(otherwise), most);

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "formats/gguf.hpp"
+#include "formats/model_file.hpp"
 #include "kernels/fused_ffn/fused_ffn.hpp"
 #include "kernels/rope_init/rope_init.hpp"
 
@@ -53,14 +53,14 @@ struct Config {
 
 // Of a GGUF file, by its architecture. Throws Error: an architecture that is not supported, a
 // missing key, a value that no model has.
-Config config_of(const Gguf& file);
+Config config_of(const ModelFile& file);
 
 // For architectures. The numbers that every decoder has, under the name of the file's architecture.
-Config decoder_config(const Gguf& file);
+Config decoder_config(const ModelFile& file);
 // "llama.context_length" of "context_length", for a file of that architecture.
-std::string key(const Gguf& file, std::string_view name);
+std::string key(const ModelFile& file, std::string_view name);
 // The count under a key; an Error outside [1, most].
-uint32_t count(const Gguf& file, std::string_view name, uint64_t most);
+uint32_t count(const ModelFile& file, std::string_view name, uint64_t most);
 
 // A well-known shape by name: "llama-8b" (Llama 3.1), "llama-1b" (Llama 3.2), "mixtral-8x7b".
 // Throws std::invalid_argument that lists them.

@@ -9,7 +9,7 @@ namespace ms {
 
 namespace {
 
-Config config(const Gguf& file) {
+Config config(const ModelFile& file) {
   Config c = decoder_config(file);
   c.interleaved_rope = false;
   c.qk_norm = c.post_norms = true;
@@ -20,7 +20,8 @@ Config config(const Gguf& file) {
       uint32_t(file.find_uint(key(file, "attention.sliding_window_pattern")).value_or(6));
   c.local_rope_base = file.find_float(key(file, "rope.freq_base_swa")).value_or(10000);
   // The 27B model alone divides by its dimension for each head instead of the head's own.
-  if (c.layers == 62) c.attention_scale = 1 / std::sqrt(float(c.dim / c.heads));
+  const float scale = c.layers == 62 ? 1 / std::sqrt(float(c.dim / c.heads)) : 0;
+  c.attention_scale = float(file.find_float(key(file, "attention.scale")).value_or(scale));
   return c;
 }
 

@@ -7,7 +7,7 @@ namespace ms {
 
 namespace {
 
-Config config(const Gguf& file) {
+Config config(const ModelFile& file) {
   Config c = decoder_config(file);
   const auto scale = [&](std::string_view name, float otherwise) {
     const std::string full = key(file, name);

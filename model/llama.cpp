@@ -11,7 +11,7 @@ namespace ms {
 
 namespace {
 
-Config config(const Gguf& file) {
+Config config(const ModelFile& file) {
   Config c = decoder_config(file);
   // Mistral 7B's first version.
   if (file.find_uint(key(file, "attention.sliding_window")).value_or(0))

@@ -6,7 +6,7 @@ namespace ms {
 
 namespace {
 
-Config config(const Gguf& file) {
+Config config(const ModelFile& file) {
   Config c = decoder_config(file);
   c.interleaved_rope = false;
   c.qkv_bias = true;

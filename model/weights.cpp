@@ -25,7 +25,7 @@ uint64_t tensor_bytes(const TensorInfo& t) {
 
 }  // namespace
 
-Catalog Catalog::of(const Gguf& file) {
+Catalog Catalog::of(const ModelFile& file) {
   Catalog catalog{.source = file.path().string(), .tensors = {}};
   for (const TensorInfo& t : file.tensors()) catalog.tensors.emplace(t.name, t);
   return catalog;

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/thread_pool.hpp"
-#include "formats/gguf.hpp"
+#include "formats/model_file.hpp"
 #include "gpu/device.hpp"
 #include "model/config.hpp"
 #include "model/graph.hpp"
@@ -22,7 +22,7 @@ struct Catalog {
   std::string source;  // for messages
   std::map<std::string, TensorInfo, std::less<>> tensors;
 
-  static Catalog of(const Gguf& file);
+  static Catalog of(const ModelFile& file);
   // A Llama of this shape, or a mixture of experts: matrices of one type, norms f32. Whether the
   // output has weights of its own or the embedding's.
   static Catalog synthetic(const Config& config, TensorType type, bool tied);

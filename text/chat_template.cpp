@@ -8,7 +8,7 @@ namespace ms {
 namespace {
 
 // The text of the token whose id is under `key`; empty where there is none.
-std::string_view token_text(const Gguf& file, std::string_view key) {
+std::string_view token_text(const ModelFile& file, std::string_view key) {
   const std::optional<uint64_t> id = file.find_uint(key);
   const std::vector<std::string_view>* tokens = file.find_strings("tokenizer.ggml.tokens");
   return id && tokens && *id < tokens->size() ? (*tokens)[*id] : std::string_view();
@@ -20,7 +20,7 @@ void ChatTemplate::Free::operator()(MsTextTemplate* chat_template) const {
   ms_text_template_free(chat_template);
 }
 
-std::optional<ChatTemplate> ChatTemplate::from_gguf(const Gguf& file) {
+std::optional<ChatTemplate> ChatTemplate::from_file(const ModelFile& file) {
   const std::optional<std::string_view> source = file.find_string("tokenizer.chat_template");
   if (!source) return std::nullopt;
   try {

@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "formats/gguf.hpp"
+#include "formats/model_file.hpp"
 
 struct MsTextTemplate;
 
@@ -28,7 +28,7 @@ class ChatTemplate {
   };
 
   // Nothing where the file has no tokenizer.chat_template.
-  static std::optional<ChatTemplate> from_gguf(const Gguf& file);
+  static std::optional<ChatTemplate> from_file(const ModelFile& file);
   // `bos` and `eos`: the names of these tokens, which templates write out.
   static ChatTemplate from_string(std::string_view source, std::string_view bos,
                                   std::string_view eos);

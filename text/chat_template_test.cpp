@@ -37,7 +37,7 @@ TEST(ChatTemplate, the_golden_conversations_become_the_golden_text) {
       GTEST_SKIP() << "needs " << golden << " and " << model_file(name);
     }
     const Json expected = read_json(golden);
-    const auto chat_template = ChatTemplate::from_gguf(Gguf::open(model_file(name)));
+    const auto chat_template = ChatTemplate::from_file(open_model(model_file(name)));
     ASSERT_TRUE(chat_template);
     EXPECT_EQ(chat_template->render(expected["messages"], {}), expected["text"].get<std::string>());
   }
@@ -46,7 +46,7 @@ TEST(ChatTemplate, the_golden_conversations_become_the_golden_text) {
 TEST(ChatTemplate, the_built_in_model_takes_a_system_message_and_turns) {
   if (!std::filesystem::exists(model_file("tales-31m")))
     GTEST_SKIP() << "needs " << model_file("tales-31m");
-  const auto chat_template = ChatTemplate::from_gguf(Gguf::open(model_file("tales-31m")));
+  const auto chat_template = ChatTemplate::from_file(open_model(model_file("tales-31m")));
   ASSERT_TRUE(chat_template);
   const Json messages = Json::parse(
       R"([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}])");
@@ -76,7 +76,7 @@ TEST(ChatTemplate, real_templates_give_what_jinja2_gives) {
 
 TEST(ChatTemplate, a_file_without_a_template_has_none) {
   TemporaryFile file(GgufBuilder().set("general.architecture", "llama").bytes());
-  EXPECT_FALSE(ChatTemplate::from_gguf(Gguf::open(file.path())));
+  EXPECT_FALSE(ChatTemplate::from_file(open_model(file.path())));
 }
 
 TEST(ChatTemplate, the_names_of_bos_and_eos_come_from_the_vocabulary) {
@@ -87,7 +87,7 @@ TEST(ChatTemplate, the_names_of_bos_and_eos_come_from_the_vocabulary) {
           .set("tokenizer.ggml.bos_token_id", 1u)
           .set("tokenizer.ggml.eos_token_id", 2u)
           .bytes());
-  EXPECT_EQ(ChatTemplate::from_gguf(Gguf::open(file.path()))->render(kHi, {}), "<b>|<e>");
+  EXPECT_EQ(ChatTemplate::from_file(open_model(file.path()))->render(kHi, {}), "<b>|<e>");
 }
 
 TEST(ChatTemplate, blocks_leave_no_white_space) {

@@ -35,7 +35,7 @@ std::vector<MsTextBytes> as_bytes(const Strings& strings) {
   return out;
 }
 
-std::optional<uint32_t> find_id(const Gguf& file, std::string_view key, size_t n_tokens) {
+std::optional<uint32_t> find_id(const ModelFile& file, std::string_view key, size_t n_tokens) {
   const std::optional<uint64_t> id = file.find_uint(key);
   if (!id) return std::nullopt;
   if (*id >= n_tokens) {
@@ -44,14 +44,14 @@ std::optional<uint32_t> find_id(const Gguf& file, std::string_view key, size_t n
   return static_cast<uint32_t>(*id);
 }
 
-void require_entries(const Gguf& file, std::string_view key, size_t entries, size_t n_tokens) {
+void require_entries(const ModelFile& file, std::string_view key, size_t entries, size_t n_tokens) {
   if (entries == n_tokens) return;
   fail("{}: {} has {} entries, but there are {} tokens", file.path().string(), key, entries,
        n_tokens);
 }
 
 // [tokens]: normal, where the file does not say.
-std::vector<int32_t> token_kinds(const Gguf& file, size_t n_tokens) {
+std::vector<int32_t> token_kinds(const ModelFile& file, size_t n_tokens) {
   constexpr std::string_view kKey = "tokenizer.ggml.token_type";
   const std::optional<std::vector<int64_t>> kinds = file.find_ints(kKey);
   if (!kinds) return std::vector<int32_t>(n_tokens, kNormal);
@@ -85,7 +85,7 @@ std::vector<uint32_t> ends(const Strings& tokens) {
 // [tokens]: which of them swallow the white space after them. A GGUF file does not say; of the
 // models here only the SentencePiece ones of Phi-3 have such tokens (their tokenizer.json:
 // "rstrip").
-std::vector<uint8_t> strip_flags(const Gguf& file, const Strings& tokens, bool sentencepiece) {
+std::vector<uint8_t> strip_flags(const ModelFile& file, const Strings& tokens, bool sentencepiece) {
   std::vector<uint8_t> out(tokens.size(), 0);
   if (!sentencepiece || file.find_string("general.architecture") != "phi3") return out;
   constexpr auto kExceptions = std::to_array<std::string_view>({"<unk>", "<s>", "<|endoftext|>"});
@@ -101,7 +101,7 @@ void Tokenizer::Free::operator()(MsTextTokenizer* tokenizer) const {
   ms_text_tokenizer_free(tokenizer);
 }
 
-Tokenizer Tokenizer::from_gguf(const Gguf& file) {
+Tokenizer Tokenizer::from_file(const ModelFile& file) {
   const Strings* tokens = file.find_strings("tokenizer.ggml.tokens");
   if (!tokens)
     fail("{}: tokenizer.ggml.tokens is missing: the file has no vocabulary", file.path().string());
@@ -124,7 +124,7 @@ Tokenizer Tokenizer::from_gguf(const Gguf& file) {
 
 // Sets the ids, and makes control tokens of them: a file may call them normal, but text must not
 // form them.
-void Tokenizer::find_special_tokens(const Gguf& file, const Strings& tokens) {
+void Tokenizer::find_special_tokens(const ModelFile& file, const Strings& tokens) {
   bos_ = find_id(file, "tokenizer.ggml.bos_token_id", tokens.size());
   eos_ = find_id(file, "tokenizer.ggml.eos_token_id", tokens.size());
   eot_ = find_id(file, "tokenizer.ggml.eot_token_id", tokens.size());
@@ -141,7 +141,7 @@ void Tokenizer::find_special_tokens(const Gguf& file, const Strings& tokens) {
 }
 
 // Sets rust_, pieces_ and space_prefix_; kinds_ are final by then.
-void Tokenizer::make_model(const Gguf& file, const Strings& tokens) {
+void Tokenizer::make_model(const ModelFile& file, const Strings& tokens) {
   const std::string_view model = file.get_string("tokenizer.ggml.model");
   const Strings* merges = file.find_strings("tokenizer.ggml.merges");
   const std::vector<float>* scores = file.find_floats("tokenizer.ggml.scores");

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "formats/gguf.hpp"
+#include "formats/model_file.hpp"
 
 struct MsTextTokenizer;
 
@@ -28,7 +28,7 @@ class Tokenizer {
 
   // The vocabulary in the metadata (tokenizer.ggml.*); an Error says what is missing or contradicts
   // itself.
-  static Tokenizer from_gguf(const Gguf& file);
+  static Tokenizer from_file(const ModelFile& file);
 
   // Bytes that are not UTF-8 count as U+FFFD. What the vocabulary can't spell is left out, as by
   // the model's own tokenizer: a few control characters in some byte-level vocabularies.
@@ -60,8 +60,8 @@ class Tokenizer {
     void operator()(MsTextTokenizer* tokenizer) const;
   };
   Tokenizer() = default;
-  void find_special_tokens(const Gguf& file, const std::vector<std::string_view>& tokens);
-  void make_model(const Gguf& file, const std::vector<std::string_view>& tokens);
+  void find_special_tokens(const ModelFile& file, const std::vector<std::string_view>& tokens);
+  void make_model(const ModelFile& file, const std::vector<std::string_view>& tokens);
 
   std::unique_ptr<MsTextTokenizer, Free> rust_;
   std::vector<int32_t> kinds_;            // tokenizer.ggml.token_type

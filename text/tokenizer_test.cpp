@@ -99,7 +99,7 @@ struct Vocabulary {
 
 Tokenizer load(const GgufBuilder& builder) {
   TemporaryFile file(builder.bytes());
-  return Tokenizer::from_gguf(Gguf::open(file.path()));
+  return Tokenizer::from_file(open_model(file.path()));
 }
 
 Tokenizer load(const Vocabulary& vocabulary) { return load(vocabulary.gguf()); }
@@ -134,7 +134,7 @@ INSTANTIATE_TEST_SUITE_P(, VocabularyFile,
 TEST_P(VocabularyFile, gives_the_ids_of_its_records) {
   const auto file = model_file(GetParam());
   if (!std::filesystem::exists(file)) GTEST_SKIP() << "needs " << file;
-  const Tokenizer tokenizer = Tokenizer::from_gguf(Gguf::open(file));
+  const Tokenizer tokenizer = Tokenizer::from_file(open_model(file));
   const Texts texts = split(read_file(file.string() + ".inp"), "\n__ggml_vocab_test__\n");
   const Texts expected = split(read_file(file.string() + ".out"), "\n");
   ASSERT_GE(texts.size(), 40u);
@@ -157,7 +157,7 @@ INSTANTIATE_TEST_SUITE_P(, MixedText,
 TEST_P(MixedText, becomes_the_tokens_of_the_models_own_tokenizer) {
   const auto file = model_file(GetParam());
   if (!std::filesystem::exists(file)) GTEST_SKIP() << "needs " << file;
-  const Tokenizer tokenizer = Tokenizer::from_gguf(Gguf::open(file));
+  const Tokenizer tokenizer = Tokenizer::from_file(open_model(file));
   const std::vector<Texts> lines = mixed_text();
   ASSERT_EQ(lines.size(), 1001u);
   const auto column = std::ranges::find(lines[0], GetParam()) - lines[0].begin();
@@ -173,7 +173,7 @@ TEST_P(MixedText, becomes_the_tokens_of_the_models_own_tokenizer) {
 TEST_P(MixedText, comes_back) {
   const auto file = model_file(GetParam());
   if (!std::filesystem::exists(file)) GTEST_SKIP() << "needs " << file;
-  const Tokenizer tokenizer = Tokenizer::from_gguf(Gguf::open(file));
+  const Tokenizer tokenizer = Tokenizer::from_file(open_model(file));
   size_t lost = 0;
   for (const Texts& line : mixed_text()) {
     if (line[0] == "text") continue;
@@ -206,7 +206,7 @@ TEST_P(Golden, text_becomes_the_golden_tokens) {
   std::string text = expected["text"];
   if (text == "long.txt") text = read_file(golden.parent_path() / text);
   const bool chat = GetParam().ends_with("-chat");
-  const Tokenizer tokenizer = Tokenizer::from_gguf(Gguf::open(file));
+  const Tokenizer tokenizer = Tokenizer::from_file(open_model(file));
   EXPECT_EQ(tokenizer.encode(text, {.add_special = !chat, .parse_special = chat}),
             expected["tokens"].get<Ids>());
 }
@@ -353,7 +353,7 @@ TEST(Tokenizer, without_byte_tokens_an_unknown_token_stands_for_a_character) {
 TEST(Tokenizer, special_tokens_of_phi_3_swallow_the_white_space_after_them) {
   if (!std::filesystem::exists(model_file("ggml-vocab-phi-3")))
     GTEST_SKIP() << "needs " << model_file("ggml-vocab-phi-3");
-  const Tokenizer tokenizer = Tokenizer::from_gguf(Gguf::open(model_file("ggml-vocab-phi-3")));
+  const Tokenizer tokenizer = Tokenizer::from_file(open_model(model_file("ggml-vocab-phi-3")));
   const Ids hello = tokenizer.encode("Hello", kPlain);
   EXPECT_EQ(tokenizer.encode("<|user|> \nHello", kSpecial), (Ids{32010, hello.at(0)}));
   EXPECT_EQ(tokenizer.encode("<s>\n", kSpecial).size(), 3u);  // <s> does not
