@@ -35,6 +35,7 @@ void add_devices(CLI::App& app, const GlobalOptions& options);
 void add_inspect(CLI::App& app, const GlobalOptions& options);
 void add_kernels(CLI::App& app, const GlobalOptions& options);
 void add_logits(CLI::App& app, const GlobalOptions& options);
+void add_perplexity(CLI::App& app, const GlobalOptions& options);
 void add_run(CLI::App& app, const GlobalOptions& options);
 
 // -o, --output text|json of a subcommand.

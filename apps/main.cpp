@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
   ms::add_run(app, options);
   ms::add_bench(app, options);
   ms::add_logits(app, options);
+  ms::add_perplexity(app, options);
   ms::add_inspect(app, options);
   ms::add_devices(app, options);
   ms::add_kernels(app, options);

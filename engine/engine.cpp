@@ -280,30 +280,40 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
 
 std::vector<float> Engine::logits(std::span<const uint32_t> tokens, std::span<const uint32_t> rows,
                                   uint32_t batch) {
+  for (uint32_t row : rows)
+    require(row < tokens.size(), "logits: row {} of {} tokens", row, tokens.size());
+  const size_t vocab = model_->config().vocab;
+  std::vector<float> all(rows.size() * vocab);
+  const uint32_t first = rows.empty() ? uint32_t(tokens.size()) : *std::ranges::min_element(rows);
+  each_logits(tokens, first, batch, [&](uint32_t position, std::span<const float> logits) {
+    for (size_t i = 0; i < rows.size(); ++i)
+      if (rows[i] >= position && (rows[i] - position) * vocab < logits.size())
+        std::ranges::copy(logits.subspan((rows[i] - position) * vocab, vocab),
+                          all.begin() + std::ptrdiff_t(i * vocab));
+  });
+  return all;
+}
+
+void Engine::each_logits(std::span<const uint32_t> tokens, uint32_t first_row, uint32_t batch,
+                         const std::function<void(uint32_t, std::span<const float>)>& on_rows) {
   check_tokens(tokens);
   require(!tokens.empty(), "logits: no tokens");
   require(batch >= 1, "logits: a batch of 0 tokens");
   if (tokens.size() > model_->context())
     fail("{} tokens; the context holds {}: raise it (-c)", tokens.size(), model_->context());
-  for (uint32_t row : rows)
-    require(row < tokens.size(), "logits: row {} of {} tokens", row, tokens.size());
-  const uint32_t vocab = model_->config().vocab;
-  std::vector<float> all(rows.size() * size_t(vocab));
-  const auto keep = [&](const gpu::View& logits, uint32_t first, uint32_t count) {
-    for (size_t i = 0; i < rows.size(); ++i) {
-      if (rows[i] < first || rows[i] >= first + count) continue;
-      const auto bytes = device_->read(
-          *logits.buffer, logits.offset + (rows[i] - first) * uint64_t(vocab) * 4, vocab * 4ull);
-      std::memcpy(all.data() + i * vocab, bytes.data(), bytes.size());
-    }
-  };
-  const auto wanted = [&](uint32_t first, uint32_t count) {
-    return std::ranges::any_of(rows, [&](uint32_t r) { return r >= first && r < first + count; });
+  const uint64_t row_bytes = model_->config().vocab * 4ull;
+  const auto hand_out = [&](const gpu::View& logits, uint32_t position, uint32_t count) {
+    const auto bytes = device_->read(*logits.buffer, logits.offset, count * row_bytes);
+    std::vector<float> values(bytes.size() / 4);
+    std::memcpy(values.data(), bytes.data(), bytes.size());
+    on_rows(position, values);
   };
 
   batch = std::min(batch, model_->options().batch);
   for (uint32_t first = 0; first < tokens.size();) {
     uint32_t count = std::min<uint32_t>(batch, uint32_t(tokens.size()) - first);
+    if (first < first_row) count = std::min(count, first_row - first);
+    const bool want = first >= first_row;
     if (batch == 1) {
       if (!decode_) decode_ = record(model_->decode());
       write_slot({.token = tokens[first],
@@ -311,19 +321,17 @@ std::vector<float> Engine::logits(std::span<const uint32_t> tokens, std::span<co
                   .limit = model_->context(),
                   .stopped = Stopped::running});
       device_->submit(*decode_);
-      if (wanted(first, 1)) keep(model_->logits(), first, 1);
+      if (want) hand_out(model_->logits(), first, 1);
     } else {
-      const bool want = wanted(first, count);
       if (want) count = std::min(count, model_->logit_rows());
       device_->write(*model_->tokens().buffer, 0, std::as_bytes(tokens.subspan(first, count)));
       write_slot({.position = first, .stopped = Stopped::running});
       device_->submit(prefill_recording(count, want));
-      if (want) keep(model_->logits_of_rows(count), first, count);
+      if (want) hand_out(model_->logits_of_rows(count), first, count);
     }
     first += count;
   }
   device_->finish();
-  return all;
 }
 
 }  // namespace ms

@@ -59,6 +59,10 @@ class Engine {
   // time; 1 goes through the decode step.
   std::vector<float> logits(std::span<const uint32_t> tokens, std::span<const uint32_t> rows,
                             uint32_t batch);
+  // The same for all positions from `first_row` on, as they come: on_rows(first position, logits
+  // [rows, vocab]).
+  void each_logits(std::span<const uint32_t> tokens, uint32_t first_row, uint32_t batch,
+                   const std::function<void(uint32_t, std::span<const float>)>& on_rows);
 
   // Evaluates tokens from position `start` of slot 0 on, into the KV cache. Does not wait, but with
   // keep_going: for each batch, then asks. False if that was told to end.

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -225,11 +226,13 @@ TEST_F(Cli, files_that_cannot_be_read_exit_with_1_and_are_named) {
   const TemporaryFile cut(std::string_view(whole).substr(0, whole.size() / 2)), empty("");
   for (const std::string& path : {std::string("no/such.gguf"), cut.path().string(),
                                   empty.path().string(), std::string("/")}) {
-    for (const char* command : {"run", "logits", "bench"}) {
+    for (const char* command : {"run", "logits", "perplexity", "bench"}) {
       std::vector<std::string> arguments = {command, "-m", path};
       if (command == std::string_view("run")) arguments.push_back(">");
       if (command == std::string_view("logits"))
         arguments.insert(arguments.end(), {"--tokens", "1", "--greedy", "1"});
+      if (command == std::string_view("perplexity"))
+        arguments.insert(arguments.end(), {"-f", MS_SOURCE_DIR "/README.md"});
       const Result result = run(arguments);
       EXPECT_EQ(result.code, 1) << command << " " << path;
       EXPECT_SAYS(result.error, path);
@@ -302,7 +305,7 @@ TEST_F(Cli, a_reader_that_goes_away_ends_it_without_a_word) {
 
 TEST_F(Cli, help_and_version_exit_with_0) {
   EXPECT_SAYS(run({"--help"}).out, "Exit codes");
-  for (const char* command : {"run", "logits", "bench"}) {
+  for (const char* command : {"run", "logits", "perplexity", "bench"}) {
     const Result result = run({command, "--help"});
     EXPECT_EQ(result.code, 0);
     EXPECT_SAYS(result.out, "Examples:");
@@ -336,6 +339,60 @@ TEST_F(Cli, logits_are_a_numpy_array_with_a_row_a_token) {
     EXPECT_EQ(logits({"@" + tokens.path().string(), "-ub", batch, "-ctk", "f32"}).second, file);
   }
   EXPECT_SAYS(logits({"29,39,68", "--rows", "2,0"}).second, "'shape': (2, 103)");
+}
+
+TEST_F(Cli, perplexity_is_what_the_probabilities_say) {
+  // The likely successor has a probability of likely(c), each other token one of unlikely(c).
+  const auto sum = [](double c) { return std::exp(c) + 102; };
+  const auto likely = [&](double c) { return std::exp(c) / sum(c); };
+  const auto unlikely = [&](double c) { return 1 / sum(c); };
+  const auto model_of = [](float confidence) {
+    return TemporaryFile(
+        scripted_model({.chain = ">Helo wrd.", .confidence = confidence, .context = 64}));
+  };
+  const TemporaryFile two = model_of(2), one = model_of(1), text(">Helx"), base;
+  const auto perplexity = [&](const TemporaryFile& model, std::vector<std::string> more) {
+    more.insert(more.begin(), {"perplexity", "-m", model.path(), "-ctk", "f32"});
+    const Result result = run(more);
+    EXPECT_EQ(result.code, 0) << result.error;
+    return result.out;
+  };
+  const double whole = -(3 * std::log(likely(2)) + std::log(unlikely(2))) / 4;
+  for (const char* batch : {"1", "2", "512"})
+    EXPECT_SAYS(perplexity(two, {"-f", text.path(), "--whole", "-ub", batch}),
+                fmt::format("1 piece of 5 tokens, 4 of them counted: {:.6f}", whole));
+  // Of pieces of four tokens the last counts: "l" after "e", and "e" after "H".
+  const TemporaryFile pieces(">Heloo>He");
+  EXPECT_SAYS(perplexity(two, {"-f", pieces.path(), "-c", "4"}),
+              fmt::format("2 pieces of 4 tokens, 2 of them counted: {:.6f}", -std::log(likely(2))));
+  EXPECT_SAYS(perplexity(two, {"-f", pieces.path(), "-c", "4", "--chunks", "1"}), "1 piece of 4");
+
+  EXPECT_SAYS(perplexity(two, {"-f", text.path(), "--whole", "--kl-base", base.path()}), "PPL");
+  EXPECT_SAYS(perplexity(two, {"--kl", "--kl-base", base.path()}), "mean 0.000e+00");
+  const std::string compared = perplexity(one, {"--kl", "--kl-base", base.path()});
+  EXPECT_SAYS(compared, fmt::format("mean {:.3e}",
+                                    likely(2) * std::log(likely(2) / likely(1)) +
+                                        102 * unlikely(2) * std::log(unlikely(2) / unlikely(1))));
+  EXPECT_SAYS(compared, fmt::format("base: PPL = {:.4f}", std::exp(whole)));
+  EXPECT_SAYS(compared, "same top token: 100.000");
+
+  const auto refuses = [&](int code, std::vector<std::string> more, const char* message) {
+    more.insert(more.begin(), {"perplexity", "-m", two.path()});
+    const Result result = run(more);
+    EXPECT_EQ(result.code, code);
+    EXPECT_SAYS(result.error, message);
+  };
+  refuses(2, {}, "give one with -f");
+  refuses(2, {"-f", text.path(), "--kl"}, "--kl-base");
+  refuses(2, {"-f", text.path(), "--kl", "--kl-base", base.path()}, "not -f");
+  refuses(2, {"-f", text.path(), "-c", "3"}, "4 tokens or more");
+  refuses(1, {"-f", text.path()}, "has 5 tokens; 512 at least");
+  refuses(1, {"--kl", "--kl-base", text.path()}, "is not a file of --kl-base");
+  const std::string whole_file = read_file(base.path());
+  const TemporaryFile cut(whole_file.substr(0, whole_file.size() - 4)),
+      other(whole_file.substr(0, 8) + std::string("\x68\0\0\0", 4) + whole_file.substr(12));
+  refuses(1, {"--kl", "--kl-base", cut.path()}, "its header (1 pieces of 5 tokens");
+  refuses(1, {"--kl", "--kl-base", other.path()}, "vocabulary 104");
 }
 
 TEST_F(Cli, bench_prints_what_llama_bench_prints) {
