@@ -334,9 +334,7 @@ struct Parser {
   }
 };
 
-}  // namespace
-
-ModelFile read_gguf(const std::filesystem::path& path) {
+ModelFile read_part(const std::filesystem::path& path) {
   MappedFile mapped(path);
   const auto bytes = mapped.bytes();
   Reader in(path.string(), bytes);
@@ -347,6 +345,74 @@ ModelFile read_gguf(const std::filesystem::path& path) {
       .out = file, .file = bytes, .in = std::move(in), .tensors = {}, .placements = {}, .names = {}}
       .parse();
   return file;
+}
+
+uint64_t part_count(const ModelFile& file) { return file.find_uint("split.count").value_or(1); }
+
+// The end of the file name of part `number`, counted from 0.
+std::string part_suffix(uint64_t number, uint64_t count) {
+  return fmt::format("-{:05}-of-{:05}.gguf", number + 1, count);
+}
+
+// A part's own account of its place.
+void check_place(const ModelFile& file, uint64_t number, uint64_t count) {
+  const uint64_t own_number = file.get_uint("split.no"), own_count = part_count(file);
+  if (own_number != number || own_count != count) {
+    fail("{}: split.no is {} and split.count {}, where {} and {} are needed", file.path().string(),
+         own_number, own_count, number, count);
+  }
+}
+
+// The model of which `opened` is a part. Its metadata are those of the first part.
+ModelFile join_parts(ModelFile opened) {
+  const uint64_t count = part_count(opened), number = opened.get_uint("split.no");
+  const std::filesystem::path path = opened.path();
+  const std::string name = path.filename().string(), suffix = part_suffix(number, count);
+  if (number >= count) {
+    fail("{}: split.no is {}, but split.count is {}", path.string(), number, count);
+  }
+  if (!name.ends_with(suffix)) {
+    fail("{}: it is part {} of {}, but its name does not end with {}, by which parts are found",
+         path.string(), number + 1, count, suffix);
+  }
+  const std::string stem = name.substr(0, name.size() - suffix.size());
+  const auto read = [&](uint64_t part) {
+    const auto other = path.parent_path() / (stem + part_suffix(part, count));
+    if (!std::filesystem::exists(other)) {
+      fail("{}: this part of {} is missing; all {} must lie in one folder", other.string(),
+           path.string(), count);
+    }
+    return read_part(other);
+  };
+
+  std::optional<ModelFile> whole;
+  for (uint64_t part = 0; part < count; ++part) {
+    ModelFile file = part == number ? std::move(opened) : read(part);
+    check_place(file, part, count);
+    if (!whole) {
+      whole = std::move(file);
+      continue;
+    }
+    for (const TensorInfo& tensor : file.tensors()) {
+      if (!whole->add(tensor)) {
+        fail("{}: tensor {} is in an earlier part, too", file.path().string(), quoted(tensor.name));
+      }
+    }
+    whole->keep(std::move(file));
+  }
+  const uint64_t tensors = whole->get_uint("split.tensors.count");
+  if (whole->tensors().size() != tensors) {
+    fail("{}: the {} parts hold {} tensors, but split.tensors.count is {}", whole->path().string(),
+         count, whole->tensors().size(), tensors);
+  }
+  return *std::move(whole);
+}
+
+}  // namespace
+
+ModelFile read_gguf(const std::filesystem::path& path) {
+  ModelFile file = read_part(path);
+  return part_count(file) > 1 ? join_parts(std::move(file)) : std::move(file);
 }
 
 }  // namespace ms

@@ -4,6 +4,8 @@
 // checked before use; a file that lies is an Error that names the file, the field and the byte
 // offset. Tensors may lie in any order and with gaps; they may not overlap, so all of them together
 // are no larger than the file.
+//
+// A model split over files, like m-00001-of-00003.gguf, is read whole by the name of any of them.
 #pragma once
 #include <filesystem>
 

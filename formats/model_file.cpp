@@ -67,6 +67,12 @@ std::string_view ModelFile::keep(std::string text) { return texts_.emplace_back(
 
 std::span<std::byte> ModelFile::allocate(size_t bytes) { return buffers_.emplace_back(bytes); }
 
+void ModelFile::keep(ModelFile&& other) {
+  files_.splice(files_.end(), other.files_);
+  texts_.splice(texts_.end(), other.texts_);
+  buffers_.splice(buffers_.end(), other.buffers_);
+}
+
 bool ModelFile::set(std::string_view key, Value value) {
   return metadata_.emplace(key, std::move(value)).second;
 }

@@ -6,8 +6,8 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <filesystem>
+#include <list>
 #include <map>
 #include <optional>
 #include <span>
@@ -75,6 +75,7 @@ class ModelFile {
   std::span<const std::byte> keep(MappedFile file);
   std::string_view keep(std::string text);
   std::span<std::byte> allocate(size_t bytes);
+  void keep(ModelFile&& other);  // all its memory; its metadata and tensors stay behind
   // False where the key or the name is there already. Strings in them must be kept.
   bool set(std::string_view key, Value value);
   bool add(TensorInfo tensor);
@@ -82,9 +83,9 @@ class ModelFile {
  private:
   std::filesystem::path path_;
   std::string format_;
-  std::vector<MappedFile> files_;
-  std::deque<std::string> texts_;
-  std::vector<std::vector<std::byte>> buffers_;
+  std::list<MappedFile> files_;
+  std::list<std::string> texts_;
+  std::list<std::vector<std::byte>> buffers_;
   std::map<std::string_view, Value> metadata_;
   std::vector<TensorInfo> tensors_;
   std::map<std::string_view, size_t> tensor_index_;
