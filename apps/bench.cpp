@@ -337,8 +337,6 @@ std::unique_ptr<Engine> load(const EngineOptions& options, const std::string& sy
 }
 
 void bench(const GlobalOptions& options, const Arguments& a) {
-  require(!a.model.model.empty() || !a.synthetic.empty(),
-          "there is no model: give -m FILE or --synthetic SHAPE:TYPE");
   require(!a.dispatches || a.format == "md", "--dispatches prints a table: -o md");
   std::vector<Test> tests;
   for (const uint32_t depth : a.depths) {
@@ -352,8 +350,10 @@ void bench(const GlobalOptions& options, const Arguments& a) {
   for (const Test& test : tests)
     context = std::max(context, 64 + test.depth + test.prompt + test.generate);
 
+  const std::string path =
+      a.synthetic.empty() ? model_path(a.model.model, a.model.hub_model) : std::string();
   ModelInfo model;
-  const auto engine = load(engine_options(options, a.model, context), a.synthetic, model);
+  const auto engine = load(engine_options(options, path, a.model, context), a.synthetic, model);
   const double nmse = check_paths(*engine, a.model.int8_activations);
   const Bench bench{a, *engine, model, nmse, measure_bandwidth(engine->device())};
 
@@ -409,7 +409,7 @@ void add_bench(CLI::App& app, const GlobalOptions& options) {
   command.footer(notes);
   add_model_options(command, a->model);
   add_option(command, "--synthetic", a->synthetic,
-             "Random weights instead of a file, whatever -m says: llama-8b, llama-1b or "
+             "Random weights instead of a file, whatever -m and -hf say: llama-8b, llama-1b or "
              "mixtral-8x7b, a colon, a tensor type")
       ->type_name("SHAPE:TYPE");
   const auto list = [&](const char* names, std::vector<uint32_t>& values, const char* help) {

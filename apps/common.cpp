@@ -37,18 +37,18 @@ gpu::DeviceOptions device_options(const GlobalOptions& options) {
   return {.device = options.device,
           .tier = options.tier,
           .fast = options.fast,
-          .cache = pipeline_cache(),
+          .cache = cache_folder("pipelines"),
           .sources = wgsl_sources()};
 }
 
-std::filesystem::path pipeline_cache() {
+std::filesystem::path cache_folder(std::string_view name) {
   std::filesystem::path cache = variable("XDG_CACHE_HOME");
   if (!cache.is_absolute()) {  // the XDG specification ignores a relative one
     const std::filesystem::path home = variable("HOME");
     if (!home.is_absolute()) return {};
     cache = home / ".cache";
   }
-  return cache / "mainspring" / "pipelines";
+  return cache / "mainspring" / name;
 }
 
 void require_kernels(const std::vector<std::string>& names) {

@@ -36,6 +36,7 @@ void add_inspect(CLI::App& app, const GlobalOptions& options);
 void add_kernels(CLI::App& app, const GlobalOptions& options);
 void add_logits(CLI::App& app, const GlobalOptions& options);
 void add_perplexity(CLI::App& app, const GlobalOptions& options);
+void add_models(CLI::App& app, const GlobalOptions& options);  // pull, list, rm
 void add_run(CLI::App& app, const GlobalOptions& options);
 
 // -o, --output text|json of a subcommand.
@@ -43,9 +44,8 @@ void add_output_option(CLI::App& command, std::string& format);
 
 // The device that the options ask for, with every kernel and the pipeline cache of this user.
 gpu::DeviceOptions device_options(const GlobalOptions& options);
-// ${XDG_CACHE_HOME:-~/.cache}/mainspring/pipelines; empty where neither is known: then none are
-// kept.
-std::filesystem::path pipeline_cache();
+// ${XDG_CACHE_HOME:-~/.cache}/mainspring/NAME; empty where neither is known: then nothing is kept.
+std::filesystem::path cache_folder(std::string_view name);
 
 // Throws std::invalid_argument unless each name is a kernel's.
 void require_kernels(const std::vector<std::string>& names);

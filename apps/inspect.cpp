@@ -1,9 +1,8 @@
 // inspect.cpp: mainspring inspect: what a model file holds. Needs no GPU.
-#include <CLI/CLI.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "apps/common.hpp"
+#include "apps/model_options.hpp"
 #include "formats/model_file.hpp"
 
 namespace ms {
@@ -160,15 +159,18 @@ void inspect(const std::string& path, bool json) {
 
 void add_inspect(CLI::App& app, const GlobalOptions&) {
   struct Arguments {
-    std::string model;
+    std::string model, hub_model;
     std::string format = "text";
   };
   CLI::App& command = *app.add_subcommand(
       "inspect", "Prints what a model file holds: metadata, tensors, totals. Needs no GPU.");
   const auto arguments = std::make_shared<Arguments>();
-  command.add_option("MODEL", arguments->model, "A GGUF file")->required();
+  command.add_option("-m,--model,MODEL", arguments->model, "A GGUF file");
+  add_hub_option(command, arguments->hub_model);
   add_output_option(command, arguments->format);
-  command.callback([arguments] { inspect(arguments->model, arguments->format == "json"); });
+  command.callback([arguments] {
+    inspect(model_path(arguments->model, arguments->hub_model), arguments->format == "json");
+  });
 }
 
 }  // namespace ms

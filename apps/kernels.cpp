@@ -112,9 +112,7 @@ std::string_view unused_reason(std::string_view kernel) {
 void list_used(const GlobalOptions& options, const std::vector<std::string>& files) {
   std::map<const gpu::Kernel*, std::string> used;
   for (const std::string& file : files) {
-    ModelArguments arguments;
-    arguments.model = file;
-    Engine engine(engine_options(options, arguments, 0));
+    Engine engine(engine_options(options, file, {}, 0));
     const Decoder& model = engine.model();
     const std::pair<const char*, gpu::Work> parts[] = {{"load", model.tables()},
                                                        {"prefill", model.prefill(2, 0, true)},

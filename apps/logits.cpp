@@ -80,7 +80,8 @@ void logits(const GlobalOptions& options, const Arguments& a) {
     rows.resize(tokens.size());
     std::iota(rows.begin(), rows.end(), 0u);
   }
-  Engine engine(engine_options(options, a.model, uint32_t(tokens.size()) + a.greedy));
+  Engine engine(engine_options(options, model_path(a.model.model, a.model.hub_model), a.model,
+                               uint32_t(tokens.size()) + a.greedy));
   if (!a.out.empty())
     write_npy(a.out, engine.logits(tokens, rows, engine.model().options().batch), rows.size());
   if (a.greedy) {
@@ -99,7 +100,7 @@ void add_logits(CLI::App& app, const GlobalOptions& options) {
       *app.add_subcommand("logits", "Writes the logits of a sequence of tokens as a NumPy array.");
   const auto a = std::make_shared<Arguments>();
   command.footer(notes);
-  add_model_options(command, a->model)->required();
+  add_model_options(command, a->model);
   add_option(command, "--tokens", a->tokens, "Token ids, 1,2,3 or @FILE")->required();
   add_option(command, "--rows", a->rows, "Positions whose logits are wanted, 0,7; else all");
   add_option(command, "--greedy", a->greedy, "Print so many likeliest tokens that follow, as JSON")

@@ -12,6 +12,7 @@ namespace {
 
 constexpr const char* examples = R"(Examples:
   mainspring run -m model.gguf "Why is the sky blue?"
+  mainspring run -hf ggml-org/gemma-3-270m-it-GGUF "Why is the sky blue?"
   mainspring bench -m model.gguf            how fast a model runs here
   mainspring devices                        what this machine can run on
   mainspring inspect model.gguf             what a model file holds
@@ -56,6 +57,7 @@ int main(int argc, char** argv) {
   ms::add_bench(app, options);
   ms::add_logits(app, options);
   ms::add_perplexity(app, options);
+  ms::add_models(app, options);
   ms::add_inspect(app, options);
   ms::add_devices(app, options);
   ms::add_kernels(app, options);

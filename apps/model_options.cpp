@@ -2,6 +2,9 @@
 #include "apps/model_options.hpp"
 
 #include <algorithm>
+#include <cstdlib>
+
+#include "apps/models.hpp"
 
 namespace ms {
 
@@ -17,7 +20,29 @@ CLI::Option* add_flag(CLI::App& command, const std::string& names, bool& value,
   return option->envname(detail::environment_name(*option));
 }
 
-CLI::Option* add_model_options(CLI::App& command, ModelArguments& a) {
+void add_hub_option(CLI::App& command, std::string& hub_model) {
+  add_option(command, "--hf-repo", hub_model,
+             "-hf: instead, a model of a hub, fetched if it is not here (see `pull`)")
+      ->type_name("USER/REPO[:WHICH]");
+}
+
+std::string model_path(const std::string& model, const std::string& hub_model) {
+  const auto from_environment = [](const char* name, const std::string& value) {
+    const char* const given = std::getenv(name);
+    return given && value == given;
+  };
+  require(!model.empty() || !hub_model.empty(),
+          "there is no model: give -m FILE, or -hf USER/REPO for one of a hub");
+  if (hub_model.empty()) return model;
+  if (!model.empty() && !from_environment("MAINSPRING_MODEL", model)) {
+    require(from_environment("MAINSPRING_HF_REPO", hub_model), "-m {} and -hf {}: give one of them",
+            model, hub_model);
+    return model;
+  }
+  return ms::hub_model(hub_model);
+}
+
+void add_model_options(CLI::App& command, ModelArguments& a) {
   const CLI::IsMember cache_types({"f32", "f16"});
   add_option(command, "--ubatch-size", a.ubatch,
              "-ub: most tokens of a prompt that are evaluated at once")
@@ -31,16 +56,17 @@ CLI::Option* add_model_options(CLI::App& command, ModelArguments& a) {
       ->check(cache_types);
   add_flag(command, "--int8-activations", a.int8_activations,
            "Round activations to 8 bits where weights are integers");
-  return add_option(command, "-m,--model", a.model, "The model: a GGUF file")->type_name("FILE");
+  add_option(command, "-m,--model", a.model, "The model: a GGUF file")->type_name("FILE");
+  add_hub_option(command, a.hub_model);
 }
 
-EngineOptions engine_options(const GlobalOptions& options, const ModelArguments& a,
-                             uint32_t context) {
+EngineOptions engine_options(const GlobalOptions& options, const std::filesystem::path& model,
+                             const ModelArguments& a, uint32_t context) {
   require(a.cache_type_v.empty() || a.cache_type_v == a.cache_type,
           "-ctk is {}, -ctv is {}: keys and values are of one type", a.cache_type, a.cache_type_v);
   const auto weights = std::make_shared<Progress>("reading weights, MiB");
   const auto pipelines = std::make_shared<Progress>("preparing kernels");
-  return {.model = a.model,
+  return {.model = model,
           .device = device_options(options),
           .options = {.context = context,
                       .batch = std::min(a.batch, a.ubatch),
@@ -57,6 +83,7 @@ EngineOptions engine_options(const GlobalOptions& options, const ModelArguments&
 std::vector<std::string> reversed_arguments(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   const auto end = std::ranges::find(arguments, "--");
+  std::replace(arguments.begin(), end, std::string("-hf"), std::string("--hf-repo"));
   std::replace(arguments.begin(), end, std::string("-ub"), std::string("--ubatch-size"));
   std::replace(arguments.begin(), end, std::string("-ctk"), std::string("--cache-type-k"));
   std::replace(arguments.begin(), end, std::string("-ctv"), std::string("--cache-type-v"));

@@ -18,21 +18,28 @@ CLI::Option* add_flag(CLI::App& command, const std::string& names, bool& value,
                       const std::string& help);
 
 struct ModelArguments {
-  std::string model;
+  std::string model, hub_model;         // a path, or a name at a hub
   uint32_t batch = 2048, ubatch = 512;  // the smaller one counts
   std::string cache_type = "f16", cache_type_v;
   bool int8_activations = false;
 };
 
-// -m, -ub, -b, -ctk, -ctv, --int8-activations. Returns -m, for the caller to require.
-CLI::Option* add_model_options(CLI::App& command, ModelArguments& arguments);
+// -m, -hf, -ub, -b, -ctk, -ctv, --int8-activations.
+void add_model_options(CLI::App& command, ModelArguments& arguments);
+// -hf alone, for a command with a way of its own to name a file.
+void add_hub_option(CLI::App& command, std::string& hub_model);
+
+// The path of the one that is given; a hub's model is fetched where it is not in the cache. One of
+// the command line counts more than one of the environment. Throws std::invalid_argument where
+// there is none, or both.
+std::string model_path(const std::string& model, const std::string& hub_model);
 
 // Shows progress on a terminal. Throws std::invalid_argument for a cache of two types.
-EngineOptions engine_options(const GlobalOptions& options, const ModelArguments& arguments,
-                             uint32_t context);
+EngineOptions engine_options(const GlobalOptions& options, const std::filesystem::path& model,
+                             const ModelArguments& arguments, uint32_t context);
 
-// argv without the program's name, the spellings that llama.cpp has but CLI11 cannot parse (-ub,
-// -ctk, -ctv) replaced by the long ones; last argument first, as CLI11 takes it.
+// argv without the program's name, the spellings that llama.cpp has but CLI11 cannot parse (-hf,
+// -ub, -ctk, -ctv) replaced by the long ones; last argument first, as CLI11 takes it.
 std::vector<std::string> reversed_arguments(int argc, char** argv);
 
 namespace detail {

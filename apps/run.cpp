@@ -21,6 +21,7 @@ Each option has an environment variable, named beside it. -p, -m and so on are a
 
 Examples:
   mainspring run -m model.gguf "Why is the sky blue?"
+  mainspring run -hf ggml-org/gemma-3-270m-it-GGUF:Q8_0 "Why is the sky blue?"
   mainspring run -m model.gguf --system "Answer in one line." -n 60 --temp 0 "What is a llama?"
   mainspring run -m model.gguf --raw --seed 7 -n 200 "Once upon a time"
   mainspring run -m model.gguf -c 8192 < letter.txt
@@ -131,7 +132,8 @@ void run(const GlobalOptions& options, Arguments& a, bool prompt_given) {
   a.request.sampling.seed = a.seed < 0 ? std::random_device()() : uint32_t(a.seed);
 
   const auto start = std::chrono::steady_clock::now();
-  Engine engine(engine_options(options, a.model, a.context));
+  Engine engine(
+      engine_options(options, model_path(a.model.model, a.model.hub_model), a.model, a.context));
   const std::vector<uint32_t> tokens = encode(engine, a, prompt);
   const double load_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -171,7 +173,7 @@ void add_run(CLI::App& app, const GlobalOptions& options) {
           ->option_text("TEXT…");
   CLI::Option* const prompt =
       add_option(command, "-p,--prompt", a->prompt, "The prompt")->excludes(words);
-  add_model_options(command, a->model)->required();
+  add_model_options(command, a->model);
   add_option(command, "-c,--ctx-size", a->context,
              "Positions of the context; 0: the model's own, at most 4096");
   add_option(command, "-n,--predict", a->request.max_tokens,
