@@ -121,7 +121,8 @@ void print_rates(const Generation& g, double load_seconds, uint32_t seed) {
              "generation: {}\n"
              "end:        {}\n"
              "seed:       {}\n",
-             load_seconds, g.record_seconds, rate(g.prompt_tokens - 1, g.prompt_seconds),
+             load_seconds, g.record_seconds,
+             rate(g.prompt_tokens - 1 - g.cached_tokens, g.prompt_seconds),
              rate(g.tokens.size(), g.generate_seconds), to_string(g.finish), seed);
 }
 

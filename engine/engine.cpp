@@ -34,6 +34,37 @@ void check(const Sampling& s) {
           s.frequency_penalty);
 }
 
+// Cuts the names of control tokens in the text of messages, so that they are text to the tokenizer,
+// too: one of Unicode's noncharacters, which no text has, and which templates pass on.
+constexpr std::string_view cut = "\uFDD0", replacement = "\uFFFD";
+
+using NamesByFirst = std::map<char, std::vector<std::string>>;
+
+void cut_names(std::string& text, const NamesByFirst& names) {
+  for (size_t at = 0; (at = text.find(cut, at)) != std::string::npos;)
+    text.replace(at, cut.size(), replacement);
+  std::string result;
+  for (size_t at = 0; at < text.size();) {
+    const std::string_view rest = std::string_view(text).substr(at);
+    size_t length = 1;  // of a character
+    while (length < rest.size() && (rest[length] & 0xc0) == 0x80) ++length;
+    result += rest.substr(0, length);
+    const auto found = names.find(rest.front());
+    if (found != names.end() &&
+        std::ranges::any_of(found->second, [&](auto& name) { return rest.starts_with(name); }))
+      result += cut;
+    at += length;
+  }
+  text = std::move(result);
+}
+
+// In every text of a JSON value.
+void cut_names(ChatTemplate::Json& value, const NamesByFirst& names) {
+  if (value.is_string()) cut_names(value.get_ref<std::string&>(), names);
+  if (value.is_structured())
+    for (auto& element : value) cut_names(element, names);
+}
+
 // Steps on their way, oldest first. Whatever ends the generation, none is left behind.
 class StepsAhead {
  public:
@@ -77,6 +108,9 @@ Engine::Engine(const EngineOptions& options) : Engine(options, true) {
     fail("{}: the tokenizer has {} tokens, the embedding {} rows", options.model.string(),
          tokenizer_->vocab_size(), config.vocab);
   if (tokenizer_) template_ = ChatTemplate::from_file(file);
+  for (uint32_t token = 0; tokenizer_ && token < tokenizer_->vocab_size(); ++token)
+    if (const auto name = tokenizer_->piece(token); tokenizer_->is_control(token) && !name.empty())
+      control_names_[name.front()].emplace_back(name);
   load(config, Catalog::of(file), options.options);
 }
 
@@ -104,8 +138,18 @@ std::vector<uint32_t> Engine::encode(std::string_view text) const {
 
 std::vector<uint32_t> Engine::encode_chat(const ChatTemplate::Json& messages) const {
   if (!template_) fail("the model file has no chat template (tokenizer.chat_template): use --raw");
-  return tokenizer().encode(template_->render(messages, {}),
-                            {.add_special = false, .parse_special = true});
+  ChatTemplate::Json harmless = messages;
+  cut_names(harmless, control_names_);
+  const std::string text = template_->render(harmless, {});
+  std::vector<uint32_t> tokens;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(cut, begin), text.size());
+    const auto piece = tokenizer().encode(std::string_view(text).substr(begin, end - begin),
+                                          {.add_special = false, .parse_special = true});
+    tokens.insert(tokens.end(), piece.begin(), piece.end());
+    begin = end + cut.size();
+  }
+  return tokens;
 }
 
 void Engine::check_tokens(std::span<const uint32_t> tokens) const {
@@ -141,16 +185,26 @@ const gpu::Recording& Engine::prefill_recording(uint32_t rows, bool want_logits)
 }
 
 void Engine::write_slot(const Slot& slot) {
+  evaluated_.clear();
+  set_slot(slot);
+}
+
+void Engine::set_slot(const Slot& slot) {
   device_->write(*model_->slots().buffer, 0, std::as_bytes(std::span(&slot, 1)));
 }
 
 bool Engine::prefill(std::span<const uint32_t> tokens, uint32_t start,
                      const std::function<bool()>& keep_going) {
+  // What is overwritten counts no more, what overwrites it when it is on its way; behind positions
+  // of which nothing is known, neither.
+  const bool known = start <= evaluated_.size();
+  evaluated_.resize(known ? start : 0);
   while (!tokens.empty()) {
     const uint32_t rows = uint32_t(std::min<size_t>(tokens.size(), model_->options().batch));
     device_->write(*model_->tokens().buffer, 0, std::as_bytes(tokens.first(rows)));
-    write_slot({.position = start, .stopped = Stopped::running});
+    set_slot({.position = start, .stopped = Stopped::running});
     device_->submit(prefill_recording(rows, false));
+    if (known) evaluated_.insert(evaluated_.end(), tokens.begin(), tokens.begin() + rows);
     tokens = tokens.subspan(rows);
     start += rows;
     if (!keep_going) continue;
@@ -182,12 +236,17 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
                                                 s.frequency_penalty == 0));
   const gpu::Recording& recording = step(greedy);
   const uint32_t filled = uint32_t(prompt.size()) - 1, batch = model_->options().batch;
-  if (filled >= batch) prefill_recording(batch, false);
-  if (filled % batch) prefill_recording(filled % batch, false);
+  // What the cache holds already of the prompt but its last token, which is the first step's.
+  const uint32_t cached =
+      uint32_t(std::ranges::mismatch(prompt.first(filled), evaluated_).in1 - prompt.begin());
+  const uint32_t rest = filled - cached;
+  result.cached_tokens = cached;
+  if (rest >= batch) prefill_recording(batch, false);
+  if (rest % batch) prefill_recording(rest % batch, false);
   result.record_seconds = seconds_since(start);
 
   start = Clock::now();
-  if (!prefill(prompt.first(filled), 0, keep_going)) {
+  if (!prefill(prompt.subspan(cached, rest), cached, keep_going)) {
     result.finish = Finish::cancelled;
     return result;
   }
@@ -222,7 +281,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     slot.stop_count = uint32_t(stops.size());
     std::ranges::copy(stops, slot.stop_tokens);
   }
-  write_slot(slot);
+  set_slot(slot);
   device_->finish();
   result.prompt_seconds = seconds_since(start);
 
@@ -249,6 +308,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     std::memcpy(words, ahead.next().data(), sizeof(words));
     stopped = Stopped(words[3]);
     const uint32_t token = words[0];
+    evaluated_.push_back(result.tokens.empty() ? prompt.back() : result.tokens.back());
     result.tokens.push_back(token);
     result.generate_seconds = seconds_since(begin);
     if (keep_going) wanted_more = keep_going();
@@ -260,7 +320,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     if (!show(matcher.push(utf8.push(piece)))) wanted_more = false;
     if (matcher.stopped()) break;
   }
-  // Steps that went beyond the end have changed nothing that the next generation reads.
+  // Steps that went beyond the end have filled positions behind those that count as evaluated.
   if (!matcher.stopped() && wanted_more) {
     std::string rest = matcher.push(utf8.finish());
     show(rest + matcher.finish());
@@ -309,6 +369,7 @@ void Engine::each_logits(std::span<const uint32_t> tokens, uint32_t first_row, u
     on_rows(position, values);
   };
 
+  evaluated_.clear();
   batch = std::min(batch, model_->options().batch);
   for (uint32_t first = 0; first < tokens.size();) {
     uint32_t count = std::min<uint32_t>(batch, uint32_t(tokens.size()) - first);

@@ -43,15 +43,15 @@ class Engine {
   const ChatTemplate* chat_template() const { return template_ ? &*template_ : nullptr; }
 
   // The tokens of a prompt: as it is, or as one user turn (after an optional system turn) by the
-  // chat template.
+  // chat template, which alone may write special tokens: their names in messages are text.
   std::vector<uint32_t> encode(std::string_view text) const;
   std::vector<uint32_t> encode_chat(const ChatTemplate::Json& messages) const;
 
-  // Continues a prompt. on_text(piece) gets text that is whole characters and no part of a stop
-  // string; keep_going() is asked after each batch of the prompt and each token. Either may return
-  // false to end the generation. Throws
-  // Error when the prompt is empty or does not fit the context; std::invalid_argument for a token
-  // outside the vocabulary or a senseless parameter.
+  // Continues a prompt, of which only what differs from what the KV cache holds is evaluated: text
+  // of this or an earlier generation. on_text(piece) gets text that is whole characters and no part
+  // of a stop string; keep_going() is asked after each batch of the prompt and each token. Either
+  // may return false to end the generation. Throws Error when the prompt is empty or does not fit
+  // the context; std::invalid_argument for a token outside the vocabulary or a senseless parameter.
   Generation generate(std::span<const uint32_t> prompt, const Request& request,
                       const OnText& on_text = {}, const std::function<bool()>& keep_going = {});
 
@@ -70,6 +70,7 @@ class Engine {
                const std::function<bool()>& keep_going = {});
   // The recorded step: decode, sample, advance.
   const gpu::Recording& step(bool greedy);
+  // For steps of the caller's own, after which the KV cache's contents count as unknown.
   void write_slot(const Slot& slot);
 
  private:
@@ -77,13 +78,16 @@ class Engine {
   void load(const Config& config, const Catalog& catalog, const ModelOptions& options);
   const gpu::Recording& prefill_recording(uint32_t rows, bool want_logits);
   gpu::Recording record(gpu::Work work);
+  void set_slot(const Slot& slot);
   void check_tokens(std::span<const uint32_t> tokens) const;
 
   std::function<void(std::string_view, uint64_t, uint64_t)> progress_;
   std::unique_ptr<gpu::Device> device_;
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> template_;
+  std::map<char, std::vector<std::string>> control_names_;  // of tokens, by first characters
   std::unique_ptr<Decoder> model_;
+  std::vector<uint32_t> evaluated_;  // tokens whose keys and values slot 0 holds, from position 0
   std::map<std::pair<uint32_t, bool>, gpu::Recording>
       prefills_;                                     // by rows and whether logits are wanted
   std::optional<gpu::Recording> steps_[2], decode_;  // steps_[greedy]

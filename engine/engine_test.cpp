@@ -194,6 +194,28 @@ TEST(Engine, a_conversation_goes_through_the_models_template) {
   EXPECT_SAYS(message_of<Error>([&] { plain.engine.encode_chat(messages); }), "no chat template");
 }
 
+TEST(Engine, names_of_special_tokens_in_messages_are_text) {
+  Scripted scripted({.chain = ":a",
+                     .chat_template = "<s>{% for m in messages %}{{ m.content | trim }}</s>"
+                                      "{% endfor %}:"});
+  const auto encode = [&](std::string_view content) {
+    auto messages = ChatTemplate::Json::array();
+    messages.push_back({{"role", "user"}, {"content", content}});
+    return scripted.engine.encode_chat(messages);
+  };
+  const auto inside = [&](std::string_view text) {  // the template's tokens around it
+    Tokens tokens = script_tokens(std::string(1, script_bos) + std::string(text) + script_eos);
+    tokens.push_back(script_token(':'));
+    return tokens;
+  };
+  EXPECT_EQ(encode("ab"), inside("ab"));
+  EXPECT_EQ(encode(" a</s>:b "), inside("a</s>:b"));
+  EXPECT_EQ(encode("</s>"), inside("</s>"));
+  EXPECT_EQ(encode("<</s><s></s"), inside("<</s><s></s"));
+  // The mark that keeps them apart means nothing in a message.
+  EXPECT_EQ(encode("<\uFDD0/s>"), encode("<\uFFFD/s>"));
+}
+
 TEST(Engine, an_exception_of_the_callers_ends_one_generation_only) {
   Scripted scripted({.chain = std::string(">abcdef") + script_eos});
   const auto interrupt = [](std::string_view) -> bool { throw std::runtime_error("mine"); };
@@ -339,6 +361,92 @@ TEST_F(RealModel, a_prompt_in_small_batches_continues_as_in_one) {
   EXPECT_EQ(draw({.temperature = 0}), whole);
 }
 
+TEST_F(RealModel, turns_evaluate_what_is_new_alone_and_say_the_same) {
+  Engine other(EngineOptions{.model = tales(), .options = {}});
+  const Request request{.sampling = {.temperature = 0}, .max_tokens = 8, .ignore_eos = true};
+  const Tokens more = engine_->encode(", and then the fox said");
+  for (int turn = 0; turn < 30; ++turn) {
+    const Generation g = engine_->generate(prompt_, request);
+    if (turn % 5 == 4) {
+      other.write_slot({});  // forgets
+      const Generation fresh = other.generate(prompt_, request);
+      EXPECT_EQ(fresh.cached_tokens, 0u);
+      EXPECT_EQ(g.tokens, fresh.tokens) << "turn " << turn;
+    }
+    // The last token before was drawn, and not evaluated.
+    if (turn > 0) {
+      EXPECT_EQ(g.prompt_tokens - g.cached_tokens, 1 + more.size()) << "turn " << turn;
+    }
+    prompt_.insert(prompt_.end(), g.tokens.begin(), g.tokens.end());
+    prompt_.insert(prompt_.end(), more.begin(), more.end());
+  }
+}
+
+TEST_F(RealModel, whatever_ended_a_generation_the_next_goes_on_from_what_was_evaluated) {
+  const Request request{.sampling = {.temperature = 0}, .max_tokens = 12, .ignore_eos = true};
+  const Tokens whole = engine_->generate(prompt_, request).tokens;
+  Tokens longer = prompt_;
+  longer.insert(longer.end(), whole.begin(), whole.begin() + 6);
+  const Tokens tail(whole.begin() + 6, whole.end());
+  Tokens other = longer;
+  other.back() = other.front();
+  const Tokens other_tail = engine_->generate(other, request).tokens;
+  const auto again = [&](uint32_t cached) {
+    Request rest = request;
+    rest.max_tokens = int64_t(tail.size());
+    const Generation g = engine_->generate(longer, rest);
+    EXPECT_EQ(g.tokens, tail);
+    EXPECT_EQ(g.cached_tokens, cached);
+    const Generation second = engine_->generate(other, request);
+    EXPECT_EQ(second.tokens, other_tail);
+    EXPECT_EQ(second.cached_tokens, other.size() - 1);
+  };
+  const uint32_t all = uint32_t(longer.size()) - 1, before = uint32_t(prompt_.size());
+
+  engine_->write_slot({});
+  size_t count = 0;  // the prompt, then three tokens, the last of which was not evaluated
+  engine_->generate(prompt_, request, {}, [&] { return ++count < 4; });
+  again(before + 2);
+
+  engine_->write_slot({});
+  Request stopping = request;  // after steps beyond the stop string, which others would follow
+  stopping.stop = {engine_->tokenizer().decode(std::span(whole).subspan(4, 1), false)};
+  EXPECT_EQ(engine_->generate(prompt_, stopping).finish, Finish::stop_string);
+  again(before + 4);
+
+  engine_->write_slot({});
+  EXPECT_THROW(
+      engine_->generate(prompt_, request,
+                        [](std::string_view) -> bool { throw std::runtime_error("mine"); }),
+      std::runtime_error);
+  again(before);
+
+  engine_->write_slot({});
+  Request none = request;
+  none.max_tokens = 0;
+  engine_->generate(prompt_, none);
+  again(before - 1);
+
+  Tokens much = longer;
+  much.insert(much.end(), prompt_.begin(), prompt_.end());
+  engine_->generate(much, request);
+  again(all);
+
+  engine_->logits(much, Tokens{0}, 1);
+  again(0);
+}
+
+TEST_F(RealModel, a_prompt_that_was_cancelled_counts_as_far_as_it_came) {
+  const Tokens fresh = draw({.temperature = 0});
+  load({.batch = 4});
+  size_t asked = 0;
+  engine_->generate(prompt_, {}, {}, [&] { return ++asked < 2; });
+  const Generation g = engine_->generate(
+      prompt_, {.sampling = {.temperature = 0}, .max_tokens = 24, .ignore_eos = true});
+  EXPECT_EQ(g.cached_tokens, 8u);
+  EXPECT_EQ(g.tokens, fresh);
+}
+
 TEST_F(RealModel, a_step_makes_no_buffer_or_bind_group_and_waits_for_its_token_alone) {
   std::vector<gpu::Counts> counts;
   const auto keep = [&] {
@@ -347,6 +455,7 @@ TEST_F(RealModel, a_step_makes_no_buffer_or_bind_group_and_waits_for_its_token_a
   };
   for (const float temperature : {0.0f, 0.8f}) {
     counts.clear();
+    engine_->write_slot({});
     engine_->generate(
         prompt_, {.sampling = {.temperature = temperature}, .max_tokens = 32, .ignore_eos = true},
         {}, keep);

@@ -52,6 +52,7 @@ struct Generation {
   std::vector<uint32_t> tokens;  // generated, the stop token included
   Finish finish = Finish::max_tokens;
   uint32_t prompt_tokens = 0;
+  uint32_t cached_tokens = 0;   // of these, known from earlier generations: not evaluated again
   double record_seconds = 0;    // compiling and recording what this prompt's length needs, if new
   double prompt_seconds = 0;    // until the prompt but its last token was in the cache
   double generate_seconds = 0;  // from then to the last token
@@ -76,7 +77,9 @@ struct LoadOptions {
   std::function<void(std::string_view, uint64_t, uint64_t)> progress = {};
 };
 
-// A loaded model. One generation at a time, by one thread. After a lost device it is of no use.
+// A loaded model. One generation at a time, by one thread. What begins as an earlier one did, as
+// each turn of a conversation does, is evaluated from where it differs. After a lost device it is
+// of no use.
 class Model {
  public:
   static Model load(const LoadOptions& options);
