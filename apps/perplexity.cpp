@@ -193,11 +193,11 @@ void perplexity(const GlobalOptions& options, const Arguments& a) {
   require(!a.kl || a.file.empty(), "--kl takes its text from the file of --kl-base, not -f");
   require(a.kl || !a.file.empty(), "no text: give one with -f");
   require(a.context >= 4 || a.whole, "-c {}: a piece has 4 tokens or more", a.context);
+  const std::filesystem::path model = model_path(a.model.model, a.model.hub_model);
   Base base;
-  Text text;
   // The text comes first: its length is the context's.
-  text = a.kl ? base.open(a.kl_base) : cut(Tokenizer::from_file(open_model(a.model.model)), a);
-  Engine engine(engine_options(options, a.model, text.header.piece));
+  Text text = a.kl ? base.open(a.kl_base) : cut(Tokenizer::from_file(open_model(model)), a);
+  Engine engine(engine_options(options, model, a.model, text.header.piece));
   const uint32_t vocab = engine.model().config().vocab;
   if (a.kl && vocab != text.header.vocab)
     fail("{} is of a vocabulary of {} tokens, the model has {}", a.kl_base, text.header.vocab,
@@ -255,7 +255,7 @@ void add_perplexity(CLI::App& app, const GlobalOptions& options) {
       *app.add_subcommand("perplexity", "Measures how well a model expects a text.");
   const auto a = std::make_shared<Arguments>();
   command.footer(notes);
-  add_model_options(command, a->model)->required();
+  add_model_options(command, a->model);
   command.add_option("-f,--file", a->file, "The text")->type_name("FILE")->check(CLI::ExistingFile);
   add_option(command, "-c,--ctx-size", a->context, "Tokens of a piece");
   add_option(command, "--chunks", a->chunks, "Most pieces; 0: the whole text");
