@@ -21,6 +21,7 @@
 #include "kernels/fused_swiglu/fused_swiglu.hpp"
 #include "kernels/gather/gather.hpp"
 #include "kernels/gelu/gelu.hpp"
+#include "kernels/layernorm/layernorm.hpp"
 #include "kernels/matmul/matmul.hpp"
 #include "kernels/matmul_gemv/matmul_gemv.hpp"
 #include "kernels/matmul_gemv_residual/matmul_gemv_residual.hpp"

@@ -20,7 +20,8 @@ gpu::Work gelu(const gpu::Caps&, const Gelu& a, Gelu::Overrides over) {
                             .dim = a.y.cols(),
                             .has_gate = a.layout != GateLayout::separate || a.gate,
                             .gate_layout = uint32_t(a.layout),
-                            .inplace = !a.input};
+                            .inplace = !a.input,
+                            .erf = a.erf};
   const uint32_t per_group = over.workgroup_size * (over.use_vec4 ? 4 : 1);
   return gpu::Dispatch{.kernel = &gelu_kernel,
                        .constants = gpu::constants(over),

@@ -1,4 +1,5 @@
-// gelu.hpp: y = gelu(x), or gelu(gate) * up (GEGLU; Shazeer, 2020); the tanh form of GELU.
+// gelu.hpp: y = gelu(x), or gelu(gate) * up (GEGLU; Shazeer, 2020); the tanh form of GELU, or
+// the exact one.
 #pragma once
 #include "kernels/gate.hpp"
 
@@ -9,6 +10,7 @@ struct Gelu {
   gpu::View gate = {};   // [rows, dim] f32, separate only; absent: no gate
   gpu::View y;           // [rows, dim] f32, of no input's buffer; in place, it is the input too
   GateLayout layout = GateLayout::separate;
+  bool erf = false;  // x / 2 (1 + erf(x / sqrt(2))), as in BERT
 
   struct Overrides {
     uint32_t workgroup_size = 256;
@@ -22,7 +24,7 @@ struct Gelu {
   };
   struct Params {
     uint32_t size, dim;
-    uint32_t has_gate, gate_layout, inplace;
+    uint32_t has_gate, gate_layout, inplace, erf;
   };
 };
 

@@ -1,5 +1,6 @@
 // gelu.wgsl: y = gelu(x), or gelu(gate) * up (GEGLU), with gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
 //
+// With erf, the function that this one approximates: x / 2 (1 + erf(x / sqrt(2))).
 // Any size and dim, any finite x. One element of y a lane, or four.
 // Grid: lanes / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
 // Limits: 2^32 - 1 elements of input; only the separate layout works in place.
@@ -18,6 +19,7 @@ struct Params {
   has_gate: u32,     // 1: y = gelu(gate) * up, else y = gelu(input)
   gate_layout: u32,  // with has_gate, one of gate.wgsl (WGSL reserves the word `layout`)
   inplace: u32,      // 1: y takes the place of input, which is not bound; SEPARATE only
+  erf: u32,          // 1: exactly, not by tanh
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -40,7 +42,9 @@ fn main(group: Group, at: Lane) {
       up[k] = e.y;
     }
   }
-  let values = gelu(x) * up;
+  var values = gelu(x);
+  if (params.erf != 0) { values = gelu_erf(x); }
+  values *= up;
   for (var k = 0u; k < count; k++) {
     let i = first + k * WORKGROUP_SIZE;
     if (i < params.size) { y[i] = values[k]; }

@@ -12,7 +12,7 @@ void gelu_ref(const gpu::HostDispatch& d) {
   for (size_t i = 0; i < p.size; ++i) {
     const auto [x, up] = gate_operands(p, input, gate, y, i);
     const double u = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
-    y[i] = float(0.5 * x * (1 + std::tanh(u)) * up);
+    y[i] = float(x * (p.erf ? std::erfc(-x / std::numbers::sqrt2) : 1 + std::tanh(u)) / 2 * up);
   }
 }
 

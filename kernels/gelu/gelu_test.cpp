@@ -7,9 +7,12 @@ namespace ms {
 
 KERNEL_TEST(gelu) {
   using Layout = GateLayout;
-  const auto every = [&](const Gelu& args) {
-    lab.every<Gelu::Overrides>(gelu_kernel,
-                               [&](auto over) { return gelu(lab.caps(), args, over); });
+  const auto every = [&](Gelu args) {
+    for (bool erf : {false, true}) {
+      args.erf = erf;
+      lab.every<Gelu::Overrides>(gelu_kernel,
+                                 [&](auto over) { return gelu(lab.caps(), args, over); });
+    }
   };
 
   // Every layout; dims around multiples of 4, sizes around a workgroup of either width.
