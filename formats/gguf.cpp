@@ -226,9 +226,9 @@ struct Parser {
     uint64_t at = in.position();
     const auto key = in.read_string("key", kMaxKeyBytes);
     if (key.empty()) in.refuse("key", at, "is empty");
-    if (out.find(key) != nullptr) in.refuse("key", at, "is {} a second time", quoted(key));
+    if (out.find(key) != nullptr) in.refuse("key", at, "is {} a second time", in_quotes(key));
 
-    in.enter(fmt::format("metadata {}", quoted(key)));
+    in.enter(fmt::format("metadata {}", in_quotes(key)));
     at = in.position();
     ModelFile::Value value = read_value(in);
     if (key == "general.alignment") {
@@ -247,9 +247,9 @@ struct Parser {
     const uint64_t name_at = in.position();
     const auto name = in.read_string("name", kMaxNameBytes);
     if (!names.insert(name).second) {
-      in.refuse("name", name_at, "is {} a second time", quoted(name));
+      in.refuse("name", name_at, "is {} a second time", in_quotes(name));
     }
-    in.enter(fmt::format("tensor {}", quoted(name)));
+    in.enter(fmt::format("tensor {}", in_quotes(name)));
     auto shape = read_shape();
     const uint64_t type_at = in.position();
     const auto id = in.read<uint32_t>("type");
@@ -302,7 +302,7 @@ struct Parser {
     const auto section = file.subspan(start);
     for (size_t i = 0; i < placements.size(); ++i) {
       const auto& [offset, bytes, at] = placements[i];
-      in.enter(fmt::format("tensor {}", quoted(tensors[i].name)));
+      in.enter(fmt::format("tensor {}", in_quotes(tensors[i].name)));
       if (offset % alignment != 0) {
         in.refuse("data offset", at, "is {}, not a multiple of the alignment {}", offset,
                   alignment);
@@ -395,7 +395,8 @@ ModelFile join_parts(ModelFile opened) {
     }
     for (const TensorInfo& tensor : file.tensors()) {
       if (!whole->add(tensor)) {
-        fail("{}: tensor {} is in an earlier part, too", file.path().string(), quoted(tensor.name));
+        fail("{}: tensor {} is in an earlier part, too", file.path().string(),
+             in_quotes(tensor.name));
       }
     }
     whole->keep(std::move(file));

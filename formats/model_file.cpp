@@ -6,6 +6,7 @@
 
 #include "base/error.hpp"
 #include "formats/gguf.hpp"
+#include "formats/hugging_face.hpp"
 
 namespace ms {
 
@@ -19,14 +20,15 @@ static_assert(std::variant_size_v<ModelFile::Value> == std::size(kScalarNames) +
 static_assert(std::variant_size_v<ModelFile::Array> == std::size(kScalarNames));
 
 [[noreturn]] void fail_type(const ModelFile& file, std::string_view key, std::string_view wanted) {
-  fail("{}: metadata {} is {}; {} is needed", file.path().string(), quoted(key),
+  fail("{}: metadata {} is {}; {} is needed", file.path().string(), in_quotes(key),
        type_name(*file.find(key)), wanted);
 }
 
 template <class T>
 T required(const ModelFile& file, std::string_view key, const std::optional<T>& value) {
   if (!value) {
-    fail("{}: metadata {} is missing: is this the right file?", file.path().string(), quoted(key));
+    fail("{}: metadata {} is missing: is this the right file?", file.path().string(),
+         in_quotes(key));
   }
   return *value;
 }
@@ -99,7 +101,7 @@ std::string type_name(const ModelFile::Value& value) {
   return fmt::format("{}{}", array ? "an array of " : "", element_type(value));
 }
 
-std::string quoted(std::string_view text) { return fmt::format("{:?}", text.substr(0, 80)); }
+std::string in_quotes(std::string_view text) { return fmt::format("{:?}", text.substr(0, 80)); }
 
 const ModelFile::Value* ModelFile::find(std::string_view key) const {
   const auto found = metadata_.find(key);
@@ -113,7 +115,7 @@ std::optional<uint64_t> ModelFile::find_uint(std::string_view key) const {
       [&]<class T>(const T& number) -> uint64_t {
         if constexpr (is_integer<T>) {
           if (std::in_range<uint64_t>(number)) return static_cast<uint64_t>(number);
-          fail("{}: metadata {} is {}; it must not be negative", path_.string(), quoted(key),
+          fail("{}: metadata {} is {}; it must not be negative", path_.string(), in_quotes(key),
                number);
         }
         fail_type(*this, key, "an integer");
@@ -160,7 +162,7 @@ std::optional<std::vector<int64_t>> ModelFile::find_ints(std::string_view key) c
         if constexpr (is_integer<T>) {
           for (const T value : values) {
             if (!std::in_range<int64_t>(value)) {
-              fail("{}: metadata {} holds {}, beyond 2^63", path_.string(), quoted(key), value);
+              fail("{}: metadata {} holds {}, beyond 2^63", path_.string(), in_quotes(key), value);
             }
           }
           return {values.begin(), values.end()};
@@ -197,6 +199,17 @@ uint64_t TensorInfo::rows() const {
 
 uint64_t TensorInfo::cols() const { return shape.empty() ? 1 : shape.back(); }
 
-ModelFile open_model(const std::filesystem::path& path) { return read_gguf(path); }
+ModelFile open_model(const std::filesystem::path& path) {
+  const bool folder = std::filesystem::is_directory(path);
+  if (folder && std::filesystem::exists(path / "config.json")) return read_hugging_face(path);
+  if (folder) {
+    fail("{}: this folder has no config.json: give a GGUF file, or a folder from Hugging Face",
+         path.string());
+  }
+  if (path.extension() == ".safetensors") {
+    fail("{}: give the folder that holds it with its config.json", path.string());
+  }
+  return read_gguf(path);
+}
 
 }  // namespace ms

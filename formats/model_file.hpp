@@ -95,9 +95,10 @@ class ModelFile {
 std::string_view element_type(const ModelFile::Value& value);
 // For messages: "u32", "an array of u32"; and text of a file: quoted, escaped, not endless.
 std::string type_name(const ModelFile::Value& value);
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
-// Reads a model file. Throws Error that names the file, and what in it is wrong.
+// Reads a GGUF file, or a folder from Hugging Face, which has a config.json. Throws Error that
+// names the file, and what in it is wrong.
 ModelFile open_model(const std::filesystem::path& path);
 
 }  // namespace ms

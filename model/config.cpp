@@ -79,6 +79,7 @@ Config decoder_config(const ModelFile& file) {
   c.norm_eps = float(file.get_float(eps));
   c.rope_base = file.find_float(base).value_or(10000);
   c.rope_scaling = scaling(file);
+  c.interleaved_rope = file.find_bool(key(file, "rope.interleaved")).value_or(true);
   if (c.heads % c.kv_heads != 0)
     fail("{}: {} heads do not divide among {} KV heads", file.path().string(), c.heads, c.kv_heads);
   if (c.rotary_dim > c.head_dim || c.rotary_dim % 2 != 0)
