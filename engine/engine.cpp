@@ -101,13 +101,11 @@ Engine::Engine(const EngineOptions& options, bool) : progress_(options.progress)
 Engine::Engine(const EngineOptions& options) : Engine(options, true) {
   const ModelFile file = open_model(options.model);
   const Config config = config_of(file);
-  // "none" and "no_vocab" are GGUF's words for a model that takes token ids only.
-  const auto vocabulary = file.find_string("tokenizer.ggml.model").value_or("none");
-  if (vocabulary != "none" && vocabulary != "no_vocab") tokenizer_ = Tokenizer::from_file(file);
+  if (Tokenizer::is_in(file)) tokenizer_ = Tokenizer::from_file(file);
   if (tokenizer_ && tokenizer_->vocab_size() > config.vocab)
     fail("{}: the tokenizer has {} tokens, the embedding {} rows", options.model.string(),
          tokenizer_->vocab_size(), config.vocab);
-  if (tokenizer_) template_ = ChatTemplate::from_file(file);
+  if (tokenizer_) template_ = ChatTemplate::from_file(file, *tokenizer_);
   for (uint32_t token = 0; tokenizer_ && token < tokenizer_->vocab_size(); ++token)
     if (const auto name = tokenizer_->piece(token); tokenizer_->is_control(token) && !name.empty())
       control_names_[name.front()].emplace_back(name);

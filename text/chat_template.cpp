@@ -7,11 +7,8 @@
 namespace ms {
 namespace {
 
-// The text of the token whose id is under `key`; empty where there is none.
-std::string_view token_text(const ModelFile& file, std::string_view key) {
-  const std::optional<uint64_t> id = file.find_uint(key);
-  const std::vector<std::string_view>* tokens = file.find_strings("tokenizer.ggml.tokens");
-  return id && tokens && *id < tokens->size() ? (*tokens)[*id] : std::string_view();
+std::string_view name_of(const Tokenizer& tokenizer, std::optional<uint32_t> token) {
+  return token ? tokenizer.piece(*token) : std::string_view();
 }
 
 }  // namespace
@@ -20,12 +17,13 @@ void ChatTemplate::Free::operator()(MsTextTemplate* chat_template) const {
   ms_text_template_free(chat_template);
 }
 
-std::optional<ChatTemplate> ChatTemplate::from_file(const ModelFile& file) {
+std::optional<ChatTemplate> ChatTemplate::from_file(const ModelFile& file,
+                                                    const Tokenizer& tokenizer) {
   const std::optional<std::string_view> source = file.find_string("tokenizer.chat_template");
   if (!source) return std::nullopt;
   try {
-    return from_string(*source, token_text(file, "tokenizer.ggml.bos_token_id"),
-                       token_text(file, "tokenizer.ggml.eos_token_id"));
+    return from_string(*source, name_of(tokenizer, tokenizer.bos()),
+                       name_of(tokenizer, tokenizer.eos()));
   } catch (const Error& error) {
     fail("{}: {}", file.path().string(), error.what());
   }

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "formats/model_file.hpp"
+#include "text/tokenizer.hpp"
 
 struct MsTextTemplate;
 
@@ -28,7 +29,7 @@ class ChatTemplate {
   };
 
   // Nothing where the file has no tokenizer.chat_template.
-  static std::optional<ChatTemplate> from_file(const ModelFile& file);
+  static std::optional<ChatTemplate> from_file(const ModelFile& file, const Tokenizer& tokenizer);
   // `bos` and `eos`: the names of these tokens, which templates write out.
   static ChatTemplate from_string(std::string_view source, std::string_view bos,
                                   std::string_view eos);

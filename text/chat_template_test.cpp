@@ -20,6 +20,11 @@ std::string render(std::string_view source, const Json& variables = Json::object
   return ChatTemplate::from_string(source, "<s>", "</s>").render(kHi, {.variables = variables});
 }
 
+std::optional<ChatTemplate> load(const std::filesystem::path& path) {
+  const ModelFile file = open_model(path);
+  return ChatTemplate::from_file(file, Tokenizer::from_file(file));
+}
+
 // What a template that fails says.
 std::string failure(std::string_view source, const Json& messages = kHi) {
   try {
@@ -37,7 +42,7 @@ TEST(ChatTemplate, the_golden_conversations_become_the_golden_text) {
       GTEST_SKIP() << "needs " << golden << " and " << model_file(name);
     }
     const Json expected = read_json(golden);
-    const auto chat_template = ChatTemplate::from_file(open_model(model_file(name)));
+    const auto chat_template = load(model_file(name));
     ASSERT_TRUE(chat_template);
     EXPECT_EQ(chat_template->render(expected["messages"], {}), expected["text"].get<std::string>());
   }
@@ -46,7 +51,7 @@ TEST(ChatTemplate, the_golden_conversations_become_the_golden_text) {
 TEST(ChatTemplate, the_built_in_model_takes_a_system_message_and_turns) {
   if (!std::filesystem::exists(model_file("tales-31m")))
     GTEST_SKIP() << "needs " << model_file("tales-31m");
-  const auto chat_template = ChatTemplate::from_file(open_model(model_file("tales-31m")));
+  const auto chat_template = load(model_file("tales-31m"));
   ASSERT_TRUE(chat_template);
   const Json messages = Json::parse(
       R"([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}])");
@@ -74,20 +79,26 @@ TEST(ChatTemplate, real_templates_give_what_jinja2_gives) {
   }
 }
 
+// A vocabulary of three tokens.
+GgufBuilder vocabulary() {
+  return GgufBuilder()
+      .set("tokenizer.ggml.model", "gpt2")
+      .set("tokenizer.ggml.pre", "gpt-2")
+      .set("tokenizer.ggml.merges", std::vector<std::string_view>())
+      .set("tokenizer.ggml.tokens", std::vector<std::string_view>{"a", "<b>", "<e>"});
+}
+
 TEST(ChatTemplate, a_file_without_a_template_has_none) {
-  TemporaryFile file(GgufBuilder().set("general.architecture", "llama").bytes());
-  EXPECT_FALSE(ChatTemplate::from_file(open_model(file.path())));
+  EXPECT_FALSE(load(TemporaryFile(vocabulary().bytes()).path()));
 }
 
 TEST(ChatTemplate, the_names_of_bos_and_eos_come_from_the_vocabulary) {
-  TemporaryFile file(
-      GgufBuilder()
-          .set("tokenizer.chat_template", "{{ bos_token }}|{{ eos_token }}")
-          .set("tokenizer.ggml.tokens", std::vector<std::string_view>{"a", "<b>", "<e>"})
-          .set("tokenizer.ggml.bos_token_id", 1u)
-          .set("tokenizer.ggml.eos_token_id", 2u)
-          .bytes());
-  EXPECT_EQ(ChatTemplate::from_file(open_model(file.path()))->render(kHi, {}), "<b>|<e>");
+  const TemporaryFile file(vocabulary()
+                               .set("tokenizer.chat_template", "{{ bos_token }}|{{ eos_token }}")
+                               .set("tokenizer.ggml.bos_token_id", 1u)
+                               .set("tokenizer.ggml.eos_token_id", 2u)
+                               .bytes());
+  EXPECT_EQ(load(file.path())->render(kHi, {}), "<b>|<e>");
 }
 
 TEST(ChatTemplate, blocks_leave_no_white_space) {

@@ -1,7 +1,7 @@
 // text_rust.h: the C interface of the Rust crate in text/rust: tokenizers and chat templates.
 //
-// Written by hand rather than by cbindgen: ten functions do not pay for one more tool that every
-// build needs, and text/'s tests call them all. `struct`s mirror #[repr(C)] ones in
+// Written by hand rather than by cbindgen: a dozen functions do not pay for one more tool that
+// every build needs, and text/'s tests call them all. `struct`s mirror #[repr(C)] ones in
 // rust/src/lib.rs, field by field. Where a function says that it failed, the buffer holds a message
 // (UTF-8). Objects may be used by several threads.
 #pragma once
@@ -25,7 +25,7 @@ typedef struct {
   size_t size;
 } MsTextBuffer;
 
-// A vocabulary, as the metadata of a GGUF file have it.
+// A vocabulary, as the metadata of a GGUF file have it: of model gpt2, llama or bert.
 typedef struct {
   MsTextBytes model;          // tokenizer.ggml.model
   MsTextBytes pre;            // tokenizer.ggml.pre (for gpt2)
@@ -41,16 +41,36 @@ typedef struct {
   bool space_prefix;  // llama: every stretch of plain text gets a space in front
 } MsTextVocabulary;
 
+typedef struct {
+  const MsTextBytes* pieces;  // [n_tokens] the bytes that each token stands for
+  size_t n_tokens;
+  // Of a parsed one, else null:
+  const MsTextBytes* tokens;  // [n_tokens] their names; empty for a number without a token
+  const int32_t* kinds;       // [n_tokens]
+  const uint32_t* start;      // [n_start] the tokens that it puts in front of a text
+  size_t n_start;
+  const uint32_t* end;  // [n_end] and behind it
+  size_t n_end;
+  // Whether the first token of a text begins with a space that is not its own, and the first one
+  // after each special token.
+  bool strips_first;
+  bool strips_each;
+  bool usually_bos;  // whether texts begin with bos where the file does not say
+} MsTextProperties;
+
 typedef struct MsTextTokenizer MsTextTokenizer;
 typedef struct MsTextTemplate MsTextTemplate;
 
 // Null after a failure. The vocabulary is not needed any more afterwards.
 MsTextTokenizer* ms_text_tokenizer_new(const MsTextVocabulary* vocabulary, MsTextBuffer* error);
+// From the text of tokenizer.json; as before.
+MsTextTokenizer* ms_text_tokenizer_parse(MsTextBytes json, MsTextBuffer* error);
 void ms_text_tokenizer_free(MsTextTokenizer* tokenizer);
-// The bytes that each token stands for: [n_tokens], as long as the tokenizer lives.
-const MsTextBytes* ms_text_tokenizer_pieces(const MsTextTokenizer* tokenizer);
-// Whether texts begin with bos where the file does not say (tokenizer.ggml.add_bos_token).
-bool ms_text_tokenizer_usually_bos(const MsTextTokenizer* tokenizer);
+// As long as the tokenizer lives.
+const MsTextProperties* ms_text_tokenizer_properties(const MsTextTokenizer* tokenizer);
+// Of a parsed one, before threads share it: text must not form these tokens. False after a failure.
+bool ms_text_tokenizer_set_control(MsTextTokenizer* tokenizer, const uint32_t* ids, size_t n_ids,
+                                   MsTextBuffer* error);
 // `out`: the ids, as uint32_t. Bytes of `text` that are not UTF-8 count as U+FFFD.
 bool ms_text_tokenizer_encode(const MsTextTokenizer* tokenizer, MsTextBytes text,
                               bool parse_special, MsTextBuffer* out);

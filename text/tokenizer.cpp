@@ -1,4 +1,4 @@
-// tokenizer.cpp: what a GGUF file says about its tokenizer; the Rust crate does the rest.
+// tokenizer.cpp: what a model file says about its tokenizer; the Rust crate does the rest.
 #include "text/tokenizer.hpp"
 
 #include <algorithm>
@@ -25,6 +25,8 @@ constexpr auto kEnds = std::to_array<std::string_view>(
     {"<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>", "<turn|>", "<end_of_utterance>",
      "<EOT>", "_<EOT>", "[EOT]", "<|return|>", "<|call|>", "<|eom_id|>", "<|endoftext|>",
      "<|end_of_text|>", "<｜end▁of▁sentence｜>"});
+constexpr std::string_view kJson = "tokenizer.huggingface.json";
+constexpr std::string_view kEndIds = "tokenizer.huggingface.eos_token_ids";
 constexpr std::string_view kHarmonyReturn = "<|return|>", kHarmonyEnd = "<|end|>";
 
 using Strings = std::vector<std::string_view>;
@@ -101,25 +103,60 @@ void Tokenizer::Free::operator()(MsTextTokenizer* tokenizer) const {
   ms_text_tokenizer_free(tokenizer);
 }
 
+bool Tokenizer::is_in(const ModelFile& file) {
+  // "none" and "no_vocab" are GGUF's words.
+  const auto model = file.find_string("tokenizer.ggml.model").value_or("none");
+  return (model != "none" && model != "no_vocab") || file.find(kJson) != nullptr;
+}
+
 Tokenizer Tokenizer::from_file(const ModelFile& file) {
-  const Strings* tokens = file.find_strings("tokenizer.ggml.tokens");
-  if (!tokens)
-    fail("{}: tokenizer.ggml.tokens is missing: the file has no vocabulary", file.path().string());
-  if (tokens->empty() || tokens->size() > INT32_MAX) {
-    fail("{}: tokenizer.ggml.tokens has {} entries", file.path().string(), tokens->size());
-  }
   Tokenizer out;
-  out.kinds_ = token_kinds(file, tokens->size());
-  out.find_special_tokens(file, *tokens);
-  out.make_model(file, *tokens);
-  out.add_eos_ = file.find_bool("tokenizer.ggml.add_eos_token").value_or(false);
-  out.add_bos_ = file.find_bool("tokenizer.ggml.add_bos_token")
-                     .value_or(out.bos_ && ms_text_tokenizer_usually_bos(out.rust_.get()));
-  if ((out.add_bos_ && !out.bos_) || (out.add_eos_ && !out.eos_)) {
-    fail("{}: the tokenizer adds a {} token, but tokenizer.ggml does not name it",
-         file.path().string(), out.bos_ ? "eos" : "bos");
+  const Strings* tokens = file.find_strings("tokenizer.ggml.tokens");
+  if (tokens == nullptr) {
+    const auto json = file.find_string(kJson);
+    if (!json) {
+      fail("{}: tokenizer.ggml.tokens is missing: the file has no vocabulary",
+           file.path().string());
+    }
+    out.parse_model(file, *json);
+  } else {
+    if (tokens->empty() || tokens->size() > INT32_MAX) {
+      fail("{}: tokenizer.ggml.tokens has {} entries", file.path().string(), tokens->size());
+    }
+    out.kinds_ = token_kinds(file, tokens->size());
+    out.find_special_tokens(file, *tokens);
+    out.make_model(file, *tokens);
   }
+  const MsTextProperties& properties = *ms_text_tokenizer_properties(out.rust_.get());
+  out.pieces_.resize(properties.n_tokens);
+  std::transform(properties.pieces, properties.pieces + properties.n_tokens, out.pieces_.begin(),
+                 rust::view);
+  out.first_space_ = properties.strips_first;
+  out.space_prefix_ = properties.strips_each;
+  out.frame(file);
   return out;
+}
+
+// Sets start_ and end_, as the file says or else as is usual.
+void Tokenizer::frame(const ModelFile& file) {
+  const MsTextProperties& usual = *ms_text_tokenizer_properties(rust_.get());
+  start_.assign(usual.start, usual.start + usual.n_start);
+  end_.assign(usual.end, usual.end + usual.n_end);
+  if (usual.usually_bos && bos_) start_ = {*bos_};
+  const bool bert = file.find_string("tokenizer.ggml.model") == "bert";
+  const auto add_bos = file.find_bool("tokenizer.ggml.add_bos_token");
+  const auto add_eos = file.find_bool("tokenizer.ggml.add_eos_token");
+  const auto set = [&](std::optional<bool> add, std::optional<uint32_t> token,
+                       std::vector<uint32_t>& side, std::string_view name) {
+    if (!add) return;
+    if (*add && !token) {
+      fail("{}: the tokenizer adds a {} token, but the file does not name it", file.path().string(),
+           name);
+    }
+    side = *add ? std::vector{*token} : std::vector<uint32_t>();
+  };
+  set(add_bos ? add_bos : bert ? std::optional(true) : std::nullopt, bos_, start_, "bos");
+  set(add_eos ? add_eos : bert ? std::optional(true) : std::nullopt, eos_, end_, "eos");
 }
 
 // Sets the ids, and makes control tokens of them: a file may call them normal, but text must not
@@ -127,6 +164,9 @@ Tokenizer Tokenizer::from_file(const ModelFile& file) {
 void Tokenizer::find_special_tokens(const ModelFile& file, const Strings& tokens) {
   bos_ = find_id(file, "tokenizer.ggml.bos_token_id", tokens.size());
   eos_ = find_id(file, "tokenizer.ggml.eos_token_id", tokens.size());
+  // BERT's names for them; GGUF spells the second one so.
+  if (!bos_) bos_ = find_id(file, "tokenizer.ggml.cls_token_id", tokens.size());
+  if (!eos_) eos_ = find_id(file, "tokenizer.ggml.seperator_token_id", tokens.size());
   eot_ = find_id(file, "tokenizer.ggml.eot_token_id", tokens.size());
   const auto eom = find_id(file, "tokenizer.ggml.eom_token_id", tokens.size());
   stop_tokens_ = ends(tokens);
@@ -134,13 +174,41 @@ void Tokenizer::find_special_tokens(const ModelFile& file, const Strings& tokens
   for (const std::optional<uint32_t> id : {eos_, eot_, eom}) {
     if (id) stop_tokens_.push_back(*id);
   }
+  if (const auto ids = file.find_ints(kEndIds)) {
+    for (const int64_t id : *ids) {
+      if (id < 0 || uint64_t(id) >= tokens.size())
+        fail("{}: {} holds {}, but there are {} tokens", file.path().string(), kEndIds, id,
+             tokens.size());
+      stop_tokens_.push_back(uint32_t(id));
+    }
+  }
   std::ranges::sort(stop_tokens_);
   stop_tokens_.erase(std::ranges::unique(stop_tokens_).begin(), stop_tokens_.end());
   for (const uint32_t id : stop_tokens_) kinds_[id] = kControl;
   if (bos_) kinds_[*bos_] = kControl;
 }
 
-// Sets rust_, pieces_ and space_prefix_; kinds_ are final by then.
+// Sets rust_ and kinds_, as tokenizer.json has them.
+void Tokenizer::parse_model(const ModelFile& file, std::string_view json) {
+  rust::Buffer error;
+  rust_.reset(ms_text_tokenizer_parse(rust::bytes(json), &error));
+  if (!rust_) fail("{}: tokenizer.json cannot be used: {}", file.path().string(), error.view());
+  const MsTextProperties& properties = *ms_text_tokenizer_properties(rust_.get());
+  Strings tokens(properties.n_tokens);
+  std::transform(properties.tokens, properties.tokens + properties.n_tokens, tokens.begin(),
+                 rust::view);
+  kinds_.assign(properties.kinds, properties.kinds + properties.n_tokens);
+  find_special_tokens(file, tokens);
+  std::vector<uint32_t> control;
+  for (uint32_t id = 0; id < kinds_.size(); ++id) {
+    if (kinds_[id] == kControl) control.push_back(id);
+  }
+  if (!ms_text_tokenizer_set_control(rust_.get(), control.data(), control.size(), &error)) {
+    fail("{}: tokenizer.json cannot be used: {}", file.path().string(), error.view());
+  }
+}
+
+// Sets rust_; kinds_ are final by then.
 void Tokenizer::make_model(const ModelFile& file, const Strings& tokens) {
   const std::string_view model = file.get_string("tokenizer.ggml.model");
   const Strings* merges = file.find_strings("tokenizer.ggml.merges");
@@ -150,7 +218,6 @@ void Tokenizer::make_model(const ModelFile& file, const Strings& tokens) {
   if (model == "llama") {
     if (!scores) fail("{}: tokenizer.ggml.scores is missing", file.path().string());
     require_entries(file, "tokenizer.ggml.scores", scores->size(), tokens.size());
-    space_prefix_ = file.find_bool("tokenizer.ggml.add_space_prefix").value_or(true);
   }
   const std::vector<MsTextBytes> token_bytes = as_bytes(tokens);
   const std::vector<MsTextBytes> merge_bytes = as_bytes(merges ? *merges : Strings());
@@ -168,14 +235,11 @@ void Tokenizer::make_model(const ModelFile& file, const Strings& tokens) {
       .merges = merge_bytes.data(),
       .n_merges = merge_bytes.size(),
       .unknown = unknown ? static_cast<int64_t>(*unknown) : -1,
-      .space_prefix = space_prefix_,
+      .space_prefix = file.find_bool("tokenizer.ggml.add_space_prefix").value_or(true),
   };
   rust::Buffer error;
   rust_.reset(ms_text_tokenizer_new(&vocabulary, &error));
   if (!rust_) fail("{}: the tokenizer cannot be made: {}", file.path().string(), error.view());
-  const MsTextBytes* pieces = ms_text_tokenizer_pieces(rust_.get());
-  pieces_.resize(tokens.size());
-  std::transform(pieces, pieces + tokens.size(), pieces_.begin(), rust::view);
 }
 
 std::vector<uint32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
@@ -183,23 +247,25 @@ std::vector<uint32_t> Tokenizer::encode(std::string_view text, EncodeOptions opt
   if (!ms_text_tokenizer_encode(rust_.get(), rust::bytes(text), options.parse_special, &ids)) {
     fail("a text of {} bytes cannot be tokenized: {}", text.size(), ids.view());
   }
-  const bool bos = options.add_special && add_bos_;
-  std::vector<uint32_t> out(bos + ids.size / sizeof(uint32_t));
-  if (bos) out[0] = *bos_;
-  if (ids.size > 0) std::memcpy(out.data() + bos, ids.data, ids.size);
-  if (options.add_special && add_eos_) out.push_back(*eos_);
+  std::vector<uint32_t> out;
+  if (options.add_special) out = start_;
+  const size_t text_at = out.size();
+  out.resize(text_at + ids.size / sizeof(uint32_t));
+  if (ids.size > 0) std::memcpy(out.data() + text_at, ids.data, ids.size);
+  if (options.add_special) out.insert(out.end(), end_.begin(), end_.end());
   return out;
 }
 
 std::string Tokenizer::decode(std::span<const uint32_t> tokens, bool skip_special) const {
   std::string bytes;
-  bool after_special = true;
+  bool strips = first_space_;
   for (const uint32_t token : tokens) {
     const bool control = is_control(token);
     std::string_view text = control && skip_special ? std::string_view() : piece(token);
-    if (!control && space_prefix_ && after_special && text.starts_with(' ')) text.remove_prefix(1);
+    if (!control && strips && text.starts_with(' ')) text.remove_prefix(1);
     bytes += text;
-    after_special = control || kinds_[token] == kUserDefined;
+    const bool special = control || kinds_[token] == kUserDefined;
+    strips = special && (space_prefix_ || (strips && control));
   }
   Utf8Stream utf8;
   const std::string out = utf8.push(bytes);

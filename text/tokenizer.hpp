@@ -1,7 +1,8 @@
-// tokenizer.hpp: text to tokens and back, with the vocabulary of a GGUF file.
+// tokenizer.hpp: text to tokens and back, with the vocabulary of a model file.
 //
-// Byte-level BPE (tokenizer.ggml.model "gpt2") and SentencePiece ("llama"), exactly as the model's
-// own tokenizer. A Tokenizer does not change once made: threads may share it.
+// Byte-level BPE (tokenizer.ggml.model "gpt2"), SentencePiece ("llama"), WordPiece ("bert"), and
+// what a tokenizer.json describes, exactly as the model's own tokenizer. A Tokenizer does not
+// change once made: threads may share it.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -20,15 +21,17 @@ namespace ms {
 class Tokenizer {
  public:
   struct EncodeOptions {
-    // bos and eos, as far as the model asks for them.
+    // bos and eos, or what else the model wants around a text.
     bool add_special = true;
     // "<|im_end|>" in the text is that token. Never for text from a user.
     bool parse_special = false;
   };
 
-  // The vocabulary in the metadata (tokenizer.ggml.*); an Error says what is missing or contradicts
-  // itself.
+  // The vocabulary in the metadata (tokenizer.ggml.*, or else tokenizer.huggingface.json); an Error
+  // says what is missing or contradicts itself.
   static Tokenizer from_file(const ModelFile& file);
+  // Whether there is any: some models take token ids only.
+  static bool is_in(const ModelFile& file);
 
   // Bytes that are not UTF-8 count as U+FFFD. What the vocabulary can't spell is left out, as by
   // the model's own tokenizer: a few control characters in some byte-level vocabularies.
@@ -46,7 +49,6 @@ class Tokenizer {
   uint32_t vocab_size() const { return static_cast<uint32_t>(kinds_.size()); }
   bool is_control(uint32_t token) const;
   bool space_prefix() const { return space_prefix_; }
-  bool add_bos() const { return add_bos_; }
   // The beginning and the end of a text, and the end of a turn, which often is the same as eos.
   std::optional<uint32_t> bos() const { return bos_; }
   std::optional<uint32_t> eos() const { return eos_; }
@@ -62,15 +64,17 @@ class Tokenizer {
   Tokenizer() = default;
   void find_special_tokens(const ModelFile& file, const std::vector<std::string_view>& tokens);
   void make_model(const ModelFile& file, const std::vector<std::string_view>& tokens);
+  void parse_model(const ModelFile& file, std::string_view json);
+  void frame(const ModelFile& file);
 
   std::unique_ptr<MsTextTokenizer, Free> rust_;
   std::vector<int32_t> kinds_;            // tokenizer.ggml.token_type
   std::vector<std::string_view> pieces_;  // in rust_
   std::vector<uint32_t> stop_tokens_;
   std::optional<uint32_t> bos_, eos_, eot_;
-  bool add_bos_ = false;
-  bool add_eos_ = false;
-  bool space_prefix_ = false;
+  std::vector<uint32_t> start_, end_;  // of a text with add_special
+  bool space_prefix_ = false;          // after each special token
+  bool first_space_ = false;           // at the beginning of a text
 };
 
 }  // namespace ms

@@ -3,17 +3,19 @@
 
 mod byte_level;
 mod limits;
+mod pipeline;
 mod python;
 mod sentencepiece;
 mod template;
 mod tokenizer;
 
+use pipeline::{Pipeline, Prefix};
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 use std::slice::from_raw_parts;
 use std::str::from_utf8;
 use template::Template;
-use tokenizer::{Tokenizer, Vocabulary};
+use tokenizer::{texts, Tokenizer, Vocabulary};
 
 #[repr(C)]
 pub struct Bytes {
@@ -43,9 +45,73 @@ pub struct GgufVocabulary {
     space_prefix: bool,
 }
 
+enum Model {
+    Vocabulary(Tokenizer),
+    Pipeline(Pipeline),
+}
+
+/// What C++ sees of a tokenizer.
+#[repr(C)]
+pub struct Properties {
+    pieces: *const Bytes,
+    n_tokens: usize,
+    tokens: *const Bytes,
+    kinds: *const i32,
+    start: *const u32,
+    n_start: usize,
+    end: *const u32,
+    n_end: usize,
+    strips_first: bool,
+    strips_each: bool,
+    usually_bos: bool,
+}
+
 pub struct OwnedTokenizer {
-    tokenizer: Tokenizer,
-    pieces: Vec<Bytes>, // views of tokenizer.pieces()
+    model: Model,
+    properties: Properties, // views of the model and of these
+    _views: [Vec<Bytes>; 2],
+}
+
+impl OwnedTokenizer {
+    fn new(model: Model) -> Self {
+        let views =
+            |bytes: &[Box<[u8]>]| -> Vec<Bytes> { bytes.iter().map(|piece| Bytes::of(piece)).collect() };
+        let (pieces, tokens) = match &model {
+            Model::Vocabulary(tokenizer) => (views(tokenizer.pieces()), vec![]),
+            Model::Pipeline(pipeline) => (
+                views(pipeline.pieces()),
+                pipeline.tokens().iter().map(|token| Bytes::of(token.as_bytes())).collect(),
+            ),
+        };
+        let mut properties = Properties {
+            pieces: pieces.as_ptr(),
+            n_tokens: pieces.len(),
+            tokens: tokens.as_ptr(),
+            kinds: null(),
+            start: null(),
+            n_start: 0,
+            end: null(),
+            n_end: 0,
+            strips_first: false,
+            strips_each: false,
+            usually_bos: false,
+        };
+        match &model {
+            Model::Vocabulary(tokenizer) => {
+                properties.strips_first = tokenizer.space_prefix();
+                properties.strips_each = tokenizer.space_prefix();
+                properties.usually_bos = tokenizer.usually_bos();
+            }
+            Model::Pipeline(pipeline) => {
+                properties.kinds = pipeline.kinds().as_ptr();
+                (properties.start, properties.n_start) = (pipeline.start().as_ptr(), pipeline.start().len());
+                (properties.end, properties.n_end) = (pipeline.end().as_ptr(), pipeline.end().len());
+                properties.strips_first = pipeline.prefix() != Prefix::None;
+                properties.strips_each = pipeline.prefix() == Prefix::Each;
+            }
+        }
+        Self { model, properties, _views: [pieces, tokens] }
+    }
 }
 
 /// `data` points to `size` values, or `size` is 0.
@@ -99,7 +165,7 @@ pub unsafe extern "C" fn ms_text_tokenizer_new(
     owned(guard(error, || {
         let views =
             |data, size| -> Vec<&[u8]> { slice::<Bytes>(data, size).iter().map(|view| view.get()).collect() };
-        let tokenizer = Tokenizer::new(&Vocabulary {
+        let vocabulary = Vocabulary {
             model: from.model.text()?,
             pre: from.pre.text()?,
             tokens: views(from.tokens, from.n_tokens),
@@ -109,10 +175,34 @@ pub unsafe extern "C" fn ms_text_tokenizer_new(
             merges: views(from.merges, from.n_merges),
             unknown: u32::try_from(from.unknown).ok(),
             space_prefix: from.space_prefix,
-        })?;
-        let pieces = tokenizer.pieces().iter().map(|piece| Bytes::of(piece)).collect();
-        Ok(OwnedTokenizer { tokenizer, pieces })
+        };
+        Ok(OwnedTokenizer::new(match vocabulary.model {
+            "bert" => {
+                let tokens = texts(&vocabulary.tokens)?;
+                Model::Pipeline(Pipeline::word_pieces(&tokens, vocabulary.kinds, vocabulary.unknown)?)
+            }
+            _ => Model::Vocabulary(Tokenizer::new(&vocabulary)?),
+        }))
     }))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_tokenizer_parse(json: Bytes, error: *mut Buffer) -> *mut OwnedTokenizer {
+    owned(guard(error, || Ok(OwnedTokenizer::new(Model::Pipeline(Pipeline::parse(json.get())?)))))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_tokenizer_set_control(
+    tokenizer: &mut OwnedTokenizer,
+    ids: *const u32,
+    n_ids: usize,
+    error: *mut Buffer,
+) -> bool {
+    let done = guard(error, || match &mut tokenizer.model {
+        Model::Vocabulary(_) => Err("a vocabulary has its kinds of tokens already".into()),
+        Model::Pipeline(pipeline) => pipeline.set_control(slice(ids, n_ids)),
+    });
+    done.is_some()
 }
 
 #[no_mangle]
@@ -123,13 +213,8 @@ pub unsafe extern "C" fn ms_text_tokenizer_free(tokenizer: *mut OwnedTokenizer) 
 }
 
 #[no_mangle]
-pub unsafe extern "C" fn ms_text_tokenizer_pieces(tokenizer: &OwnedTokenizer) -> *const Bytes {
-    tokenizer.pieces.as_ptr()
-}
-
-#[no_mangle]
-pub unsafe extern "C" fn ms_text_tokenizer_usually_bos(tokenizer: &OwnedTokenizer) -> bool {
-    tokenizer.tokenizer.usually_bos()
+pub unsafe extern "C" fn ms_text_tokenizer_properties(tokenizer: &OwnedTokenizer) -> &Properties {
+    &tokenizer.properties
 }
 
 #[no_mangle]
@@ -141,7 +226,10 @@ pub unsafe extern "C" fn ms_text_tokenizer_encode(
 ) -> bool {
     let ids = guard(out, || {
         let text = String::from_utf8_lossy(text.get());
-        tokenizer.tokenizer.encode(&text, parse_special)
+        match &tokenizer.model {
+            Model::Vocabulary(tokenizer) => tokenizer.encode(&text, parse_special),
+            Model::Pipeline(pipeline) => pipeline.encode(&text, parse_special),
+        }
     });
     ids.map(|ids| out.write(Buffer::of(ids.into_iter().flat_map(u32::to_ne_bytes).collect()))).is_some()
 }

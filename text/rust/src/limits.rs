@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 pub struct Limits {
     pub memory: usize, // bytes allocated at a time
     pub time: Duration,
+    pub stack: usize, // bytes; pages that nothing touches cost nothing
 }
 
 #[derive(Debug, PartialEq)]
@@ -38,11 +39,6 @@ impl Display for Stopped {
         }
     }
 }
-
-/// What is nested as deeply as the memory allows is parsed, printed, compared and dropped by recursion: a
-/// level takes at least 64 bytes of memory, and at most 1 KiB of stack. Pages that nothing touches cost
-/// nothing.
-const STACK_PER_MEMORY: usize = 16;
 
 struct Meter {
     left: AtomicIsize,
@@ -65,8 +61,7 @@ pub fn run<T: Send + 'static>(
             let _ = sender.send(result); // nobody listens any more if the time is over
         }
     };
-    let stack = limits.memory.saturating_mul(STACK_PER_MEMORY);
-    thread::Builder::new().stack_size(stack).spawn(body).map_err(|_| Stopped::NoThread)?;
+    thread::Builder::new().stack_size(limits.stack).spawn(body).map_err(|_| Stopped::NoThread)?;
 
     let deadline = Instant::now() + limits.time;
     loop {
@@ -140,7 +135,7 @@ mod tests {
     use super::*;
     use std::hint::black_box;
 
-    const LIMITS: Limits = Limits { memory: 1 << 20, time: Duration::from_secs(60) };
+    const LIMITS: Limits = Limits { memory: 1 << 20, time: Duration::from_secs(60), stack: 16 << 20 };
 
     #[test]
     fn a_job_within_its_limits_returns_its_result() {

@@ -63,9 +63,14 @@ impl Template {
     }
 }
 
+/// What is nested as deeply as the memory allows is parsed, printed, compared and dropped by recursion: a
+/// level takes at least 64 bytes of memory, and at most 1 KiB of stack.
+const STACK_PER_MEMORY: usize = 16;
+
 /// For a template or a conversation of so many bytes.
 fn limits(bytes: usize) -> Limits {
-    Limits { memory: (32 << 20) + 64 * bytes, time: Duration::from_secs(10) }
+    let memory = (32 << 20) + 64 * bytes;
+    Limits { memory, time: Duration::from_secs(10), stack: memory.saturating_mul(STACK_PER_MEMORY) }
 }
 
 fn environment() -> Environment<'static> {

@@ -55,7 +55,7 @@ impl Tokenizer {
             "llama" => sentencepiece(vocabulary, &tokens)?,
             other => {
                 return Err(format!(
-                    "tokenizers of model \"{other}\" are not supported, only \"gpt2\" and \"llama\""
+                    "tokenizers of model \"{other}\" are not supported, only \"gpt2\", \"llama\" and \"bert\""
                 ))
             }
         };
@@ -71,6 +71,11 @@ impl Tokenizer {
     /// The bytes that each token stands for.
     pub fn pieces(&self) -> &[Box<[u8]>] {
         &self.pieces
+    }
+
+    /// Whether decoding takes a space away in front of a stretch of plain text.
+    pub fn space_prefix(&self) -> bool {
+        matches!(&self.model, Model::SentencePiece { prefix, .. } if !prefix.is_empty())
     }
 
     /// Whether texts begin with bos where the file does not say.
@@ -129,7 +134,7 @@ impl Literals {
 }
 
 /// The tokens as text, each different from the others (but for empty ones, which stand for nothing).
-fn texts<'a>(tokens: &[&'a [u8]]) -> Result<Vec<&'a str>, String> {
+pub fn texts<'a>(tokens: &[&'a [u8]]) -> Result<Vec<&'a str>, String> {
     let mut first = AHashMap::with_capacity(tokens.len());
     let mut out = Vec::with_capacity(tokens.len());
     for (id, token) in tokens.iter().enumerate() {
@@ -210,7 +215,7 @@ fn sentencepiece(vocabulary: &Vocabulary, tokens: &[&str]) -> Result<(Model, Pie
 }
 
 /// 10 for "<0x0A>".
-fn hexadecimal(text: &str) -> Option<u8> {
+pub fn hexadecimal(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     let two = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     u8::from_str_radix(digits, 16).ok().filter(|_| two)
