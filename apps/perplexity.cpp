@@ -91,7 +91,8 @@ Text cut(const Tokenizer& tokenizer, const Arguments& a) {
     fail("{} has {} tokens; {} at least are needed (-c, or --whole)", a.file, tokens.size(),
          std::max(2u, h.piece));
   text.tokens.assign(tokens.begin(), tokens.begin() + std::ptrdiff_t(h.pieces) * h.piece);
-  if (tokenizer.add_bos() && tokenizer.bos())
+  const std::vector<uint32_t> frame = tokenizer.encode("", {});
+  if (tokenizer.bos() && !frame.empty() && frame.front() == *tokenizer.bos())
     for (uint32_t i = 0; i < h.pieces; ++i) text.tokens[size_t(i) * h.piece] = *tokenizer.bos();
   return text;
 }

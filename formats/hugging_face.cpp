@@ -245,14 +245,13 @@ void gemma3(const Translation& to) {
   to.set("rope.freq_base_swa", local.value_or(10000));
   to.set("attention.sliding_window", config.find_uint("sliding_window").value_or(4096));
 
-  // Either a period or, since transformers 4.52, what each layer is.
-  const uint64_t period = config.find_uint("_sliding_window_pattern")
-                              .value_or(config.find_uint("sliding_window_pattern").value_or(6));
-  if (period == 0) config.refuse("sliding_window_pattern", "is 0");
+  // Since transformers 4.52 what each layer is; before that, a period.
+  uint64_t period = config.find_uint("sliding_window_pattern").value_or(6);
   if (const Json* types = config.find("layer_types")) {
     const uint64_t layers = config.get_uint("num_hidden_layers");
     if (!types->is_array() || types->size() != layers)
       config.refuse("layer_types", fmt::format("is no list of {} layers", layers));
+    period = uint64_t(std::ranges::find(*types, "full_attention") - types->begin()) + 1;
     for (uint64_t i = 0; i < layers; ++i) {
       const bool full = (i + 1) % period == 0;
       if ((*types)[i] != (full ? "full_attention" : "sliding_attention"))
@@ -261,13 +260,14 @@ void gemma3(const Translation& to) {
                                   (*types)[i].dump().substr(0, 80), i, period));
     }
   }
+  if (period == 0) config.refuse("sliding_window_pattern", "is 0");
   to.set("attention.sliding_window_pattern", period);
 
-  // By what scores are divided: GGUF has no key for it; the model of 62 layers alone differs.
-  const uint64_t heads = heads_of(config), hidden = config.get_uint("hidden_size");
-  const uint64_t head = config.find_uint("head_dim").value_or(hidden / heads);
-  const uint64_t usual = config.get_uint("num_hidden_layers") == 62 ? hidden / heads : head;
-  want(config, "query_pre_attn_scalar", usual);
+  const uint64_t head =
+      config.find_uint("head_dim").value_or(config.get_uint("hidden_size") / heads_of(config));
+  const double scalar = config.find_number("query_pre_attn_scalar").value_or(double(head));
+  if (!(scalar > 0)) config.refuse("query_pre_attn_scalar", "is not above 0");
+  to.set("attention.scale", 1 / std::sqrt(scalar));
 }
 
 void bert(const Translation& to) {

@@ -265,15 +265,20 @@ TEST(HuggingFace, gemma_3_has_norms_from_one_and_two_ropes) {
   Json types = Json::array();
   for (int i = 0; i < 7; ++i) types.push_back(i == 5 ? "full_attention" : "sliding_attention");
   folder.config["layer_types"] = types;
-  EXPECT_NO_THROW(folder.open());
+  EXPECT_EQ(folder.open().get_uint("gemma3.attention.sliding_window_pattern"), 6u);
+  folder.config["layer_types"][2] = "full_attention";
+  EXPECT_EQ(folder.open().get_uint("gemma3.attention.sliding_window_pattern"), 3u);
   folder.config["layer_types"][3] = "full_attention";
   EXPECT_SAYS(folder.refusal(), "\"layer_types\" has \"full_attention\" for layer 3");
   folder.config["layer_types"].erase(3);
   EXPECT_SAYS(folder.refusal(), "\"layer_types\" is no list of 7 layers");
   folder.config.erase("layer_types");
-  folder.config["query_pre_attn_scalar"] = 5;
-  EXPECT_SAYS(folder.refusal(), "\"query_pre_attn_scalar\" is 5; here only 4 is known");
-  folder.config["query_pre_attn_scalar"] = 4;
+  folder.config["query_pre_attn_scalar"] = 16;
+  EXPECT_EQ(folder.open().get_float("gemma3.attention.scale"), 0.25);
+  folder.config["query_pre_attn_scalar"] = 0;
+  EXPECT_SAYS(folder.refusal(), "\"query_pre_attn_scalar\" is not above 0");
+  folder.config.erase("query_pre_attn_scalar");
+  EXPECT_EQ(folder.open().get_float("gemma3.attention.scale"), 0.5);
   folder.config["final_logit_softcapping"] = 30.0;
   EXPECT_SAYS(folder.refusal(), "\"final_logit_softcapping\" is not known here");
 }

@@ -30,7 +30,7 @@ std::filesystem::path folder_of(const Golden& golden) {
 
 std::filesystem::path path_of(const Golden& golden) {
   if (golden.real) return model_file(golden.model);
-  if (golden.name.starts_with("tiny")) return folder_of(golden) / golden.model;
+  if (golden.ours || golden.name.starts_with("tiny")) return folder_of(golden) / golden.model;
   return shared_folder() / "models" / golden.model;
 }
 
@@ -50,6 +50,8 @@ std::vector<Case> cases() {
     goldens.push_back({.name = "tiny-" + type, .model = "tiny-" + type + ".gguf"});
   for (const std::string name : {"tiny-moe", "tiny-granite", "tiny-qwen2"})
     goldens.push_back({.name = name, .model = name + ".gguf", .ours = true});
+  for (const std::string name : {"hf-llama3", "hf-mistral", "hf-qwen3", "hf-gemma3"})
+    goldens.push_back({.name = name, .model = name, .ours = true});
   for (const std::string model : {"smollm2-135m", "qwen2.5-coder-0.5b"})
     for (const std::string what : {"", "-chat"})
       goldens.push_back({.name = model + what, .model = model, .greedy = true, .real = true});

@@ -165,12 +165,11 @@ INSTANTIATE_TEST_SUITE_P(, VocabularyFile,
 TEST_P(VocabularyFile, gives_the_ids_of_its_records) {
   const auto file = model_file(GetParam());
   if (!std::filesystem::exists(file)) GTEST_SKIP() << "needs " << file;
-  expect_records(Tokenizer::from_file(open_model(file)), file,
-                 GetParam() != "ggml-vocab-bert-bge");
+  expect_records(Tokenizer::from_file(open_model(file)), file, GetParam() != "ggml-vocab-bert-bge");
 }
 
 struct FolderCase {
-  std::string folder, records;              // below tokenizers/
+  std::string folder, records;               // below tokenizers/
   std::map<std::string, std::string> files;  // its name, where it differs: in the folder
   std::string config = "{}";
 };
