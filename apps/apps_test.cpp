@@ -9,6 +9,7 @@
 
 #include "base/test_files.hpp"
 #include "formats/gguf_builder.hpp"
+#include "formats/safetensors_builder.hpp"
 #include "gpu/device.hpp"
 #include "kernels/kernels.hpp"
 
@@ -133,6 +134,26 @@ TEST(Inspect, prints_metadata_tensors_and_totals) {
   EXPECT_EQ(json["tensors"][0]["shape"], (std::vector<uint64_t>{2, 32}));
   EXPECT_EQ(json["totals"]["by_type"]["q8_0"]["bytes"], 68);
   EXPECT_EQ(json["totals"]["all"]["elements"], 128);
+}
+
+TEST(Inspect, reads_a_folder_from_hugging_face) {
+  const ModelFolder folder;
+  folder.write("config.json", R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 8,
+      "intermediate_size": 12, "max_position_embeddings": 64, "num_attention_heads": 2,
+      "num_hidden_layers": 0, "tie_word_embeddings": true})");
+  folder.write("model.safetensors",
+               SafetensorsBuilder()
+                   .tensor("model.embed_tokens.weight", {4, 8}, std::vector<float>(32, 0.5f))
+                   .bytes());
+  const Ran text = run("inspect " + folder.path().string(), "VK_DRIVER_FILES=/dev/null");
+  ASSERT_EQ(text.code, 0) << text.err;
+  for (const char* part : {"Hugging Face folder", "llama.context_length", "token_embd.weight",
+                           "f32", "[4, 8]", "32 weights"})
+    EXPECT_SAYS(text.out, part);
+  folder.write("config.json", "{}");
+  const Ran broken = run("inspect " + folder.path().string());
+  EXPECT_EQ(broken.code, 1);
+  EXPECT_SAYS(broken.err, "config.json: \"architectures\" is missing");
 }
 
 TEST(Inspect, a_file_cannot_speak_to_the_terminal) {

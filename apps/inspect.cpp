@@ -165,7 +165,8 @@ void add_inspect(CLI::App& app, const GlobalOptions&) {
   CLI::App& command = *app.add_subcommand(
       "inspect", "Prints what a model file holds: metadata, tensors, totals. Needs no GPU.");
   const auto arguments = std::make_shared<Arguments>();
-  command.add_option("-m,--model,MODEL", arguments->model, "A GGUF file");
+  command.add_option("-m,--model,MODEL", arguments->model,
+                     "A GGUF file, or a folder from Hugging Face");
   add_hub_option(command, arguments->hub_model);
   add_output_option(command, arguments->format);
   command.callback([arguments] {

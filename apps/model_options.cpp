@@ -56,7 +56,9 @@ void add_model_options(CLI::App& command, ModelArguments& a) {
       ->check(cache_types);
   add_flag(command, "--int8-activations", a.int8_activations,
            "Round activations to 8 bits where weights are integers");
-  add_option(command, "-m,--model", a.model, "The model: a GGUF file")->type_name("FILE");
+  add_option(command, "-m,--model", a.model,
+             "The model: a GGUF file, or a folder from Hugging Face")
+      ->type_name("PATH");
   add_hub_option(command, a.hub_model);
 }
 

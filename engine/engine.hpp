@@ -22,7 +22,7 @@
 namespace ms {
 
 struct EngineOptions {
-  std::filesystem::path model;     // a GGUF file
+  std::filesystem::path model;     // a GGUF file, or a folder from Hugging Face
   gpu::DeviceOptions device = {};  // sources are the engine's own
   ModelOptions options = {};
   // What is being done, how much of it, of how much: "weights" in bytes, "pipelines" in number.

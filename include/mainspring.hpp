@@ -67,7 +67,7 @@ struct Message {
 };
 
 struct LoadOptions {
-  std::filesystem::path model;       // a GGUF file
+  std::filesystem::path model;       // a GGUF file, or a folder from Hugging Face
   std::string device = {};           // number or part of the name of an adapter; empty: the first
   uint32_t context = 0;              // positions; 0: the model's own, at most 4096
   bool f32_kv = false;               // the KV cache in f32, else f16
