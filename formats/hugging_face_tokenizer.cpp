@@ -237,7 +237,7 @@ void read_hugging_face_tokenizer(const path& folder, const JsonObject& config, M
   if (ends.empty()) ends = ids_of(config, "eos_token_id");
   auto eos = find_id("eos");
   if (!eos && !ends.empty()) eos = ends.front();
-  if (eos) ends.push_back(*eos);
+  if (eos && std::ranges::find(ends, *eos) == ends.end()) ends.push_back(*eos);
   if (bos) out.set("tokenizer.ggml.bos_token_id", *bos);
   if (eos) out.set("tokenizer.ggml.eos_token_id", *eos);
   if (const auto unknown = find_id("unk")) out.set("tokenizer.ggml.unknown_token_id", *unknown);

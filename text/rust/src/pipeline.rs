@@ -7,6 +7,7 @@ use crate::byte_level::alphabet;
 use crate::limits::{run, Limits, Stopped};
 use crate::tokenizer::hexadecimal;
 use ahash::AHashMap;
+use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -67,7 +68,11 @@ impl Pipeline {
         let limits =
             Limits { memory: (256 << 20) + 64 * json.len(), time: Duration::from_secs(120), stack: STACK };
         let json = json.to_vec();
-        let job = move || Tokenizer::from_bytes(json).map_err(|error| error.to_string()).and_then(Parts::of);
+        let job = move || {
+            let tokenizer = Tokenizer::from_bytes(&json).map_err(|error| error.to_string())?;
+            check_numbers(&tokenizer, &json)?;
+            Parts::of(tokenizer)
+        };
         let parts = run(limits, job).unwrap_or_else(|stopped| Err(stopped.to_string()))?;
         Ok(Self { parts: Arc::new(parts), stopped: AtomicBool::new(false) })
     }
@@ -162,7 +167,7 @@ impl Pipeline {
         }
         let limits = Limits {
             memory: (64 << 20) + 4096 * text.len(),
-            time: Duration::from_millis(10_000 + text.len() as u64 / 10),
+            time: Duration::from_millis(3000 + text.len() as u64 / 50),
             stack: STACK,
         };
         let (parts, text) = (self.parts.clone(), text.to_string());
@@ -273,6 +278,27 @@ impl Parts {
         }
         Ok(out)
     }
+}
+
+/// The crate gives added tokens numbers of its own where it does not like those of the file.
+fn check_numbers(tokenizer: &Tokenizer, json: &[u8]) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Added {
+        id: u32,
+        content: String,
+    }
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        added_tokens: Vec<Added>,
+    }
+    let file: File = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    for Added { id, content } in file.added_tokens {
+        if tokenizer.token_to_id(&content) != Some(id) {
+            return Err(format!("the number of the added token {content:?} is {id}, out of turn"));
+        }
+    }
+    Ok(())
 }
 
 /// The parts of a "decoder" that make text of one token.
