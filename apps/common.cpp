@@ -104,7 +104,11 @@ Progress::~Progress() { clear(); }
 
 void Progress::operator()(size_t done, size_t all) {
   constexpr size_t places = 30;
-  if (!terminal_) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (done <= last_ || last_ == 0) begin_ = now;  // once more from the beginning
+  last_ = done;
+  if (!terminal_ || now - begin_ < std::chrono::milliseconds(250)) return;
+  shown_ = true;
   const size_t full = all == 0 ? places : places * done / all;
   fmt::print(stderr, "\r\x1b[K{} [{}{}] {}/{}", task_, std::string(full, '='),
              std::string(places - full, ' '), done, all);
@@ -112,7 +116,8 @@ void Progress::operator()(size_t done, size_t all) {
 }
 
 void Progress::clear() {
-  if (terminal_) fmt::print(stderr, "\r\x1b[K");
+  if (shown_) fmt::print(stderr, "\r\x1b[K");
+  shown_ = false;
 }
 
 }  // namespace ms

@@ -4,6 +4,7 @@
 // its result to stdout and throws: ms::Error (exit code 1), std::invalid_argument (a wrong use, 2)
 // or ExitCode.
 #pragma once
+#include <chrono>
 #include <cstddef>
 #include <filesystem>
 #include <string>
@@ -31,6 +32,7 @@ struct ExitCode {
 };
 
 void add_bench(CLI::App& app, const GlobalOptions& options);
+void add_chat(CLI::App& app, const GlobalOptions& options);
 void add_devices(CLI::App& app, const GlobalOptions& options);
 void add_inspect(CLI::App& app, const GlobalOptions& options);
 void add_kernels(CLI::App& app, const GlobalOptions& options);
@@ -61,7 +63,7 @@ std::string binary_bytes(uint64_t bytes);
 // Prints rows in columns that line up, two blanks between them.
 void print_table(const std::vector<std::vector<std::string>>& rows);
 
-// A line on stderr that says how far a long task is. Prints only on a terminal.
+// A line on stderr that says how far a task is that takes long. Prints only on a terminal.
 class Progress {
  public:
   explicit Progress(std::string task);
@@ -74,7 +76,9 @@ class Progress {
 
  private:
   std::string task_;
-  bool terminal_;
+  bool terminal_, shown_ = false;
+  size_t last_ = 0;
+  std::chrono::steady_clock::time_point begin_;
 };
 
 }  // namespace ms

@@ -13,6 +13,7 @@ namespace {
 constexpr const char* examples = R"(Examples:
   mainspring run -m model.gguf "Why is the sky blue?"
   mainspring run -hf ggml-org/gemma-3-270m-it-GGUF "Why is the sky blue?"
+  mainspring chat -m model.gguf             a conversation
   mainspring bench -m model.gguf            how fast a model runs here
   mainspring devices                        what this machine can run on
   mainspring inspect model.gguf             what a model file holds
@@ -54,6 +55,7 @@ int main(int argc, char** argv) {
       ->envname("MAINSPRING_TIER");
   app.add_flag("--fast", options.fast, "No bounds checks in shaders")->envname("MAINSPRING_FAST");
   ms::add_run(app, options);
+  ms::add_chat(app, options);
   ms::add_bench(app, options);
   ms::add_logits(app, options);
   ms::add_perplexity(app, options);

@@ -22,18 +22,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-void check(const Sampling& s) {
-  require(std::isfinite(s.temperature) && s.temperature >= 0, "temperature is {}, want 0 or more",
-          s.temperature);
-  require(s.top_p > 0 && s.top_p <= 1, "top-p is {}, want more than 0, at most 1", s.top_p);
-  require(s.min_p >= 0 && s.min_p <= 1, "min-p is {}, want 0 to 1", s.min_p);
-  require(std::isfinite(s.repeat_penalty) && s.repeat_penalty > 0,
-          "repeat penalty is {}, want more than 0", s.repeat_penalty);
-  require(std::isfinite(s.presence_penalty) && std::isfinite(s.frequency_penalty),
-          "presence and frequency penalties are {} and {}, want numbers", s.presence_penalty,
-          s.frequency_penalty);
-}
-
 // Cuts the names of control tokens in the text of messages, so that they are text to the tokenizer,
 // too: one of Unicode's noncharacters, which no text has, and which templates pass on.
 constexpr std::string_view cut = "\uFDD0", replacement = "\uFFFD";
@@ -91,6 +79,18 @@ class StepsAhead {
 };
 
 }  // namespace
+
+void check_sampling(const Sampling& s) {
+  require(std::isfinite(s.temperature) && s.temperature >= 0, "temperature is {}, want 0 or more",
+          s.temperature);
+  require(s.top_p > 0 && s.top_p <= 1, "top-p is {}, want more than 0, at most 1", s.top_p);
+  require(s.min_p >= 0 && s.min_p <= 1, "min-p is {}, want 0 to 1", s.min_p);
+  require(std::isfinite(s.repeat_penalty) && s.repeat_penalty > 0,
+          "repeat penalty is {}, want more than 0", s.repeat_penalty);
+  require(std::isfinite(s.presence_penalty) && std::isfinite(s.frequency_penalty),
+          "presence and frequency penalties are {} and {}, want numbers", s.presence_penalty,
+          s.frequency_penalty);
+}
 
 Engine::Engine(const EngineOptions& options, bool) : progress_(options.progress) {
   gpu::DeviceOptions device = options.device;
@@ -216,7 +216,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
                             const OnText& on_text, const std::function<bool()>& keep_going) {
   const uint32_t context = model_->context();
   const Sampling& s = request.sampling;
-  check(s);
+  check_sampling(s);
   check_tokens(prompt);
   require(request.max_tokens >= -1, "max tokens is {}, want -1 (no limit) or more",
           request.max_tokens);

@@ -29,6 +29,9 @@ struct EngineOptions {
   std::function<void(std::string_view, uint64_t, uint64_t)> progress = {};
 };
 
+// Throws std::invalid_argument for a senseless parameter.
+void check_sampling(const Sampling& sampling);
+
 class Engine {
  public:
   // Loads a model. Throws Error: no device, file missing, broken or not supported, device memory
