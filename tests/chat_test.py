@@ -213,6 +213,8 @@ class Chat(unittest.TestCase):
     def test_lines_are_edited_and_messages_may_have_many(self):
         terminal = self.terminal(*GREEDY)
         terminal.send("Grüße, \u65e5\u672cx\x7f!")  # and a backspace
+        for number in signal.SIGSTOP, signal.SIGCONT, signal.SIGWINCH:
+            os.kill(terminal.pid, number)
         terminal.send("\x10")  # the line before
         terminal.send("  /bye is a message here")
         terminal.type('"""one\n')

@@ -1,11 +1,12 @@
 """hub_test: mainspring pull, list, rm and -hf against a server that answers as a hub of models does, well and badly.
 
-usage: hub_test PROGRAM MODEL      MODEL is a small GGUF file
+usage: hub_test PROGRAM MODEL [TEST…]      MODEL is a small GGUF file
 """
 import hashlib
 import http.server
 import json
 import os
+import pty
 import re
 import resource
 import signal
@@ -38,6 +39,9 @@ class Repository:
         self.cuts = []  # bytes after which connections to the other host break, in turn
         self.damage = None  # what becomes of the bytes of a file
         self.ranges = True
+        self.etag = None  # instead of the checksum's
+        self.shift = 0  # of the range that is sent
+        self.pause = 0  # seconds before each of 20 pieces
         self.stall = False
         self.to = "storage"  # where a large file's request is sent on
         self.private = False  # asks for the token
@@ -107,7 +111,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not path.endswith(repository.large):
             return self.send_file(repository, path)
         to = {"storage": f"{self.server.storage.url}/{match[1]}/{match[3]}?signature=x", "itself": self.path}.get(repository.to, repository.to)
-        digest = hashlib.sha256(repository.files[path]).hexdigest()
+        digest = repository.etag or hashlib.sha256(repository.files[path]).hexdigest()
         self.answer(302, b"Found. Redirecting", Location=to, X_Linked_Etag=f'"{digest}"', X_Repo_Commit="0" * 40)
 
     def send_list(self, repository, name, url):
@@ -131,13 +135,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             data = repository.damage(data)
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+            self.send_header("Content-Range", f"bytes {start + repository.shift}-{size - 1}/{size}")
         self.send_header("Content-Length", str(size - start))
         self.end_headers()
         end = size
         if repository.cuts and path.endswith(repository.large):
             end = min(size, start + repository.cuts.pop(0))
-        self.wfile.write(data[start:end])
+        step = (end - start) // 20 if repository.pause else max(1, end - start)
+        for at in range(start, end, step):
+            time.sleep(repository.pause)
+            self.wfile.write(data[at : min(at + step, end)])
         if end < size:
             self.wfile.flush()
             if repository.stall:
@@ -212,6 +219,32 @@ class Hub(unittest.TestCase):
         self.add("u/tales", {"tales-Q8_0.gguf": MODEL.read_bytes()})
         self.assertIn("llama", self.mainspring("inspect", "-hf", "u/tales:Q8_0"))
         self.assertEqual(self.files(), {"u/tales/tales-Q8_0.gguf"})
+
+    def test_every_command_that_takes_m_takes_hf(self):
+        self.add("u/tales", {"tales-Q8_0.gguf": MODEL.read_bytes()})
+        self.mainspring("pull", "u/tales")
+        tokens = "--tokens", "1,403,407", "--greedy", "4"
+        self.assertEqual(self.mainspring("logits", "-hf", "u/tales", *tokens), self.mainspring("logits", "-m", MODEL, *tokens))
+        self.mainspring("chat", "-hf", "u/tales")
+        for command in ["bench"], ["chat"], ["run", "Once"], ["inspect"]:
+            self.assertIn("no public model u/none", self.mainspring(*command, "-hf", "u/none", code=1))
+        self.assertIn("give -m FILE, or -hf", self.mainspring("run", "Once", code=2))
+
+    def test_a_terminal_shows_how_far_it_is(self):
+        self.add("u/r", {"m.gguf": random_bytes(10_000_000, 1)}, pause=0.05)
+        main, end = pty.openpty()
+        process = subprocess.Popen([PROGRAM, "pull", "u/r"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=end, env=self.environment())
+        os.close(end)
+        shown = b""
+        try:
+            while piece := os.read(main, 65536):
+                shown += piece
+        except OSError:  # so Linux says that the other end is closed
+            pass
+        os.close(main)
+        self.assertEqual(process.wait(), 0)
+        self.assertRegex(shown.decode(), r"fetching m\.gguf \[=+ +\] [1-9]\.\d MB of 10\.0 MB, \d[\d.]* MB/s, 0:\d\d left")
+        self.assertTrue(shown.endswith(b"\r\x1b[K"))
 
     def test_the_token_goes_to_the_hub_alone(self):
         self.add("u/r", {"m.gguf": b"abc", "a/tokenizer.json": b"x"}, private=True, page=1)
@@ -421,6 +454,15 @@ class Hub(unittest.TestCase):
         self.assertRegex(self.mainspring("pull", "u/r", code=1, preexec_fn=limit), r"cannot write .*m.gguf.part: File too large")
         self.assertEqual(self.files(), {"u/r/m.gguf.part"})
 
+    def test_a_hub_that_contradicts_itself(self):
+        repository = self.add("u/r", {"m.gguf": random_bytes(300_000, 1)}, etag="0" * 64)
+        self.assertIn("has changed at the hub just now", self.mainspring("pull", "u/r", code=1))
+        self.assertEqual(self.files(), set())
+        repository.etag, repository.shift, repository.cuts = None, 1, [100_000]
+        self.assertIn('on, the hub sends "bytes 100001-', self.mainspring("pull", "u/r", code=1))
+        repository.shift = 0
+        self.mainspring("pull", "u/r")
+
     def test_a_file_of_another_length_than_listed(self):
         entry = {"type": "file", "path": "m.gguf", "size": 2, "oid": git_oid(b"ab")}
         self.add("u/r", {"m.gguf": b"abc"}, large=(), listing=json.dumps([entry]).encode())
@@ -455,4 +497,4 @@ class Hub(unittest.TestCase):
         self.assertIn("set HOME", self.mainspring("pull", "u/r", code=2, XDG_CACHE_HOME="", HOME=""))
 
 
-unittest.main(argv=sys.argv[:1], verbosity=2)
+unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)
