@@ -94,7 +94,7 @@ void set_parameters(GenerationArguments& a, const Json& parameters) {
       assign(name, to, value);
       found = true;
     });
-    require(found, "there is no parameter \"{}\"; there are {}", key, names);
+    require(found, "there is no parameter {:?}; there are {}", key, names);
   }
   check_sampling(changed.request.sampling);
   require(changed.seed >= -1 && changed.seed <= UINT32_MAX, "seed is {}, want -1 to {}",
@@ -116,7 +116,7 @@ void check_messages(const Json& messages) {
             "message {} has no \"role\" and \"content\" that are texts", i + 1);
     const std::string role = m["role"];
     if (i == 0 && role == "system") continue;
-    require(role == wanted, "message {} is of \"{}\", want \"{}\"", i + 1, role, wanted);
+    require(role == wanted, "message {} is of {:?}, want {:?}", i + 1, role, wanted);
     wanted = wanted == "user" ? "assistant" : "user";
   }
   require(wanted == "user", "the last message has no answer");

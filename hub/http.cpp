@@ -111,7 +111,7 @@ size_t on_data(char* bytes, size_t, size_t count, void* user) {
       fail("the certificate of {} is not trusted: {}", origin, what);
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_URL_MALFORMAT:
-      fail("cannot fetch {}: {}", url, what);
+      fail("cannot fetch {:?}: {}", url, what);
     default:
       throw NetworkError(fmt::format("the connection to {} broke: {}", origin, what), false);
   }
@@ -145,10 +145,11 @@ HttpAnswer Http::get(const std::string& url, uint64_t from,
   if (!curl) fail("libcurl does not start");
   for (int redirects = 0;; ++redirects) {
     if (redirects > most_redirects)
-      fail("{} redirects more than {} times, the last time to {}", url, most_redirects, answer.url);
+      fail("{:?} redirects more than {} times, the last time to {:?}", url, most_redirects,
+           answer.url);
     const std::string origin = origin_of(answer.url);
     if (origin.empty() || (origin_.starts_with("https:") && !origin.starts_with("https:")))
-      fail("{} redirects to {}, which is not asked: no https", url, answer.url);
+      fail("{:?} redirects to {:?}, which is not asked: no https", url, answer.url);
 
     curl_easy_reset(curl.get());
     Request request{curl.get(), answer, begin, data};

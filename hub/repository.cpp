@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <tuple>
 
 #include "base/error.hpp"
@@ -69,17 +68,22 @@ std::string digits(const nlohmann::json& object, const char* key, size_t count) 
   return right ? text : std::string();
 }
 
+bool is_tag(std::string_view word) {
+  for (const std::string_view whole : {"BF16", "F16", "F32", "FP16", "FP32", "NVFP4"})
+    if (word == whole) return true;
+  if (word.starts_with("MXFP4")) return true;
+  if (word.starts_with("IQ") || word.starts_with("TQ")) word.remove_prefix(1);
+  return word.size() >= 4 && word[0] == 'Q' && word[1] >= '1' && word[1] <= '8' && word[2] == '_';
+}
+
 // The quantisation in a path: the last of its words that is one.
-std::string tag_of(const std::string& path) {
-  static const std::regex tags(
-      "(UD-)?(I?Q[1-8]_[0-9A-Z_]+|TQ[12]_[01]|MXFP4[0-9A-Z_]*|NVFP4|BF16|F16|F32|FP16|FP32)",
-      std::regex::icase);
+std::string tag_of(std::string_view path) {
+  const std::string text = upper(path);
   std::string tag;
-  for (size_t begin = 0; begin < path.size();) {  // words, which end with - . or /
-    const size_t end = std::min(path.find_first_of("-./", begin), path.size());
-    std::string word = path.substr(begin, end - begin);
-    if (begin >= 3 && upper(path.substr(begin - 3, 3)) == "UD-") word = "UD-" + word;
-    if (std::regex_match(word, tags)) tag = upper(word);
+  for (size_t begin = 0; begin < text.size();) {  // words, which end with - . or /
+    const size_t end = std::min(text.find_first_of("-./", begin), text.size());
+    const std::string word = text.substr(begin, end - begin);
+    if (is_tag(word)) tag = text.substr(0, begin).ends_with("UD-") ? "UD-" + word : word;
     begin = end + 1;
   }
   return tag;
@@ -91,13 +95,14 @@ struct Split {
   unsigned number = 1, count = 1;
 };
 Split split_of(const std::string& path) {
-  constexpr size_t tail = std::string_view("-00001-of-00003.gguf").size();
-  static const std::regex form("-([0-9]{5})-of-([0-9]{5})\\.gguf", std::regex::icase);
-  std::smatch match;
-  const std::string end = path.substr(path.size() - std::min(path.size(), tail));
-  if (!std::regex_match(end, match, form)) return {path};
-  return {path.substr(0, path.size() - tail) + "-of-" + match[2].str(),
-          unsigned(std::stoul(match[1])), unsigned(std::stoul(match[2]))};
+  constexpr std::string_view form = "-00000-OF-00000.GGUF";
+  if (path.size() < form.size()) return {path};
+  const size_t begin = path.size() - form.size();
+  const std::string end = upper(path.substr(begin));
+  for (size_t i = 0; i < form.size(); ++i)
+    if (form[i] == '0' ? end[i] < '0' || end[i] > '9' : end[i] != form[i]) return {path};
+  return {path.substr(0, begin) + "-of-" + end.substr(10, 5),
+          unsigned(std::stoul(end.substr(1, 5))), unsigned(std::stoul(end.substr(10, 5)))};
 }
 
 // Whether a path has these words: not in the middle of one.
