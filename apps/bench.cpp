@@ -365,7 +365,8 @@ void bench(const GlobalOptions& options, const Arguments& a) {
         print_dispatches(*engine, test, engine->step(true));
       } else {
         print_dispatches(*engine, test,
-                         engine->device().record(engine->model().prefill(test.prompt, 0, false)));
+                         engine->device().record(
+                             engine->model().prefill(test.prompt, 0, Decoder::Want::nothing)));
       }
     }
     return bench.print_conditions();

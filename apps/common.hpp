@@ -34,6 +34,7 @@ struct ExitCode {
 void add_bench(CLI::App& app, const GlobalOptions& options);
 void add_chat(CLI::App& app, const GlobalOptions& options);
 void add_devices(CLI::App& app, const GlobalOptions& options);
+void add_embed(CLI::App& app, const GlobalOptions& options);
 void add_inspect(CLI::App& app, const GlobalOptions& options);
 void add_kernels(CLI::App& app, const GlobalOptions& options);
 void add_logits(CLI::App& app, const GlobalOptions& options);

@@ -114,11 +114,12 @@ void list_used(const GlobalOptions& options, const std::vector<std::string>& fil
   for (const std::string& file : files) {
     Engine engine(engine_options(options, file, {}, 0));
     const Decoder& model = engine.model();
-    const std::pair<const char*, gpu::Work> parts[] = {{"load", model.tables()},
-                                                       {"prefill", model.prefill(2, 0, true)},
-                                                       {"step", model.decode()},
-                                                       {"greedy", model.sample(true)},
-                                                       {"sampled", model.sample(false)}};
+    const std::pair<const char*, gpu::Work> parts[] = {
+        {"load", model.tables()},
+        {"prefill", model.prefill(2, 0, Decoder::Want::logits)},
+        {"step", model.decode()},
+        {"greedy", model.sample(true)},
+        {"sampled", model.sample(false)}};
     for (const gpu::Kernel* kernel : all_kernels()) {
       std::string counts;
       for (const auto& [name, work] : parts)

@@ -57,6 +57,7 @@ int main(int argc, char** argv) {
   ms::add_run(app, options);
   ms::add_chat(app, options);
   ms::add_bench(app, options);
+  ms::add_embed(app, options);
   ms::add_logits(app, options);
   ms::add_perplexity(app, options);
   ms::add_models(app, options);

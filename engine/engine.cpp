@@ -100,7 +100,8 @@ Engine::Engine(const EngineOptions& options, bool) : progress_(options.progress)
 
 Engine::Engine(const EngineOptions& options) : Engine(options, true) {
   const ModelFile file = open_model(options.model);
-  const Config config = config_of(file);
+  const bool encoder = is_encoder(file);
+  const Config config = encoder ? encoder_config(file) : config_of(file);
   if (Tokenizer::is_in(file)) tokenizer_ = Tokenizer::from_file(file);
   if (tokenizer_ && tokenizer_->vocab_size() > config.vocab)
     fail("{}: the tokenizer has {} tokens, the embedding {} rows", options.model.string(),
@@ -109,7 +110,13 @@ Engine::Engine(const EngineOptions& options) : Engine(options, true) {
   for (uint32_t token = 0; tokenizer_ && token < tokenizer_->vocab_size(); ++token)
     if (const auto name = tokenizer_->piece(token); tokenizer_->is_control(token) && !name.empty())
       control_names_[name.front()].emplace_back(name);
-  load(config, Catalog::of(file), options.options);
+  if (encoder)
+    encoder_ = std::make_unique<Encoder>(*device_, config, Catalog::of(file),
+                                         [&](uint64_t done, uint64_t all) {
+                                           if (progress_) progress_("weights", done, all);
+                                         });
+  else
+    load(config, Catalog::of(file), options.options);
 }
 
 Engine::Engine(const EngineOptions& options, const Config& config, TensorType type, bool tied)
@@ -122,6 +129,11 @@ void Engine::load(const Config& config, const Catalog& catalog, const ModelOptio
                                      [&](uint64_t done, uint64_t all) {
                                        if (progress_) progress_("weights", done, all);
                                      });
+}
+
+Decoder& Engine::model() const {
+  if (!model_) fail("{} is an encoder: it makes embeddings, and no text", encoder_->config().name);
+  return *model_;
 }
 
 const Tokenizer& Engine::tokenizer() const {
@@ -151,9 +163,9 @@ std::vector<uint32_t> Engine::encode_chat(const ChatTemplate::Json& messages) co
 }
 
 void Engine::check_tokens(std::span<const uint32_t> tokens) const {
+  const uint32_t vocab = (encoder_ ? encoder_->config() : model_->config()).vocab;
   for (size_t i = 0; i < tokens.size(); ++i)
-    require(tokens[i] < model_->config().vocab, "token {} is {}; the vocabulary has {}", i,
-            tokens[i], model_->config().vocab);
+    require(tokens[i] < vocab, "token {} is {}; the vocabulary has {}", i, tokens[i], vocab);
 }
 
 gpu::Recording Engine::record(gpu::Work work) {
@@ -172,13 +184,14 @@ const gpu::Recording& Engine::step(bool greedy) {
   return *recording;
 }
 
-const gpu::Recording& Engine::prefill_recording(uint32_t rows, bool want_logits) {
-  const auto found = prefills_.find({rows, want_logits});
+const gpu::Recording& Engine::prefill_recording(uint32_t rows, Decoder::Want want) {
+  const auto found = prefills_.find({rows, want});
   if (found != prefills_.end()) return found->second;
   if (prefills_.size() >= kept_prefills)
     prefills_.erase(prefills_.begin());  // the shortest: whole batches stay
   return prefills_
-      .emplace(std::pair(rows, want_logits), record(model_->prefill(rows, 0, want_logits)))
+      .emplace(std::pair(rows, want),
+               record(encoder_ ? encoder_->encode(rows) : model_->prefill(rows, 0, want)))
       .first->second;
 }
 
@@ -201,7 +214,7 @@ bool Engine::prefill(std::span<const uint32_t> tokens, uint32_t start,
     const uint32_t rows = uint32_t(std::min<size_t>(tokens.size(), model_->options().batch));
     device_->write(*model_->tokens().buffer, 0, std::as_bytes(tokens.first(rows)));
     set_slot({.position = start, .stopped = Stopped::running});
-    device_->submit(prefill_recording(rows, false));
+    device_->submit(prefill_recording(rows, Decoder::Want::nothing));
     if (known) evaluated_.insert(evaluated_.end(), tokens.begin(), tokens.begin() + rows);
     tokens = tokens.subspan(rows);
     start += rows;
@@ -214,7 +227,7 @@ bool Engine::prefill(std::span<const uint32_t> tokens, uint32_t start,
 
 Generation Engine::generate(std::span<const uint32_t> prompt, const Request& request,
                             const OnText& on_text, const std::function<bool()>& keep_going) {
-  const uint32_t context = model_->context();
+  const uint32_t context = model().context();
   const Sampling& s = request.sampling;
   check_sampling(s);
   check_tokens(prompt);
@@ -239,8 +252,8 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
       uint32_t(std::ranges::mismatch(prompt.first(filled), evaluated_).in1 - prompt.begin());
   const uint32_t rest = filled - cached;
   result.cached_tokens = cached;
-  if (rest >= batch) prefill_recording(batch, false);
-  if (rest % batch) prefill_recording(rest % batch, false);
+  if (rest >= batch) prefill_recording(batch, Decoder::Want::nothing);
+  if (rest % batch) prefill_recording(rest % batch, Decoder::Want::nothing);
   result.record_seconds = seconds_since(start);
 
   start = Clock::now();
@@ -340,7 +353,7 @@ std::vector<float> Engine::logits(std::span<const uint32_t> tokens, std::span<co
                                   uint32_t batch) {
   for (uint32_t row : rows)
     require(row < tokens.size(), "logits: row {} of {} tokens", row, tokens.size());
-  const size_t vocab = model_->config().vocab;
+  const size_t vocab = model().config().vocab;
   std::vector<float> all(rows.size() * vocab);
   const uint32_t first = rows.empty() ? uint32_t(tokens.size()) : *std::ranges::min_element(rows);
   each_logits(tokens, first, batch, [&](uint32_t position, std::span<const float> logits) {
@@ -385,12 +398,53 @@ void Engine::each_logits(std::span<const uint32_t> tokens, uint32_t first_row, u
       if (want) count = std::min(count, model_->logit_rows());
       device_->write(*model_->tokens().buffer, 0, std::as_bytes(tokens.subspan(first, count)));
       write_slot({.position = first, .stopped = Stopped::running});
-      device_->submit(prefill_recording(count, want));
+      device_->submit(
+          prefill_recording(count, want ? Decoder::Want::logits : Decoder::Want::nothing));
       if (want) hand_out(model_->logits_of_rows(count), first, count);
     }
     first += count;
   }
   device_->finish();
+}
+
+std::vector<float> Engine::states(std::span<const uint32_t> tokens) {
+  check_tokens(tokens);
+  const uint32_t context = encoder_ ? encoder_->context() : model_->context();
+  if (tokens.empty()) fail("there are no tokens to embed");
+  if (tokens.size() > context) fail("{} tokens; the context holds {}", tokens.size(), context);
+  std::vector<float> all;
+  const gpu::View room = encoder_ ? encoder_->tokens() : model_->tokens();
+  const uint32_t batch = encoder_ ? context : model_->options().batch;
+  evaluated_.clear();
+  for (uint32_t first = 0; first < tokens.size(); first += batch) {
+    const uint32_t rows = std::min<uint32_t>(batch, uint32_t(tokens.size()) - first);
+    device_->write(*room.buffer, room.offset, std::as_bytes(tokens.subspan(first, rows)));
+    if (model_) set_slot({.position = first, .stopped = Stopped::running});
+    device_->submit(prefill_recording(rows, Decoder::Want::states));
+    const gpu::View states = encoder_ ? encoder_->states(rows) : model_->states_of_rows(rows);
+    const auto bytes = device_->read(*states.buffer, states.offset, states.bytes());
+    const size_t size = all.size();
+    all.resize(size + bytes.size() / 4);
+    std::memcpy(all.data() + size, bytes.data(), bytes.size());
+  }
+  return all;
+}
+
+std::vector<float> Engine::embed(std::span<const uint32_t> tokens) {
+  const Config& config = encoder_ ? encoder_->config() : model_->config();
+  const std::vector<float> rows = states(tokens);
+  std::vector<double> sum(config.dim);
+  const bool mean = config.pooling == Pooling::mean;
+  const size_t first = config.pooling == Pooling::last ? tokens.size() - 1 : 0,
+               count = mean ? tokens.size() : 1;
+  for (size_t r = first; r < first + count; ++r)
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += rows[r * sum.size() + i];
+  double squares = 0;
+  for (double x : sum) squares += x * x;
+  std::vector<float> embedding(sum.size());
+  for (size_t i = 0; i < sum.size(); ++i)
+    embedding[i] = squares > 0 ? float(sum[i] / std::sqrt(squares)) : 0;
+  return embedding;
 }
 
 }  // namespace ms

@@ -16,6 +16,7 @@
 #include "gpu/device.hpp"
 #include "mainspring.hpp"
 #include "model/decoder.hpp"
+#include "model/encoder.hpp"
 #include "text/chat_template.hpp"
 #include "text/tokenizer.hpp"
 
@@ -41,7 +42,8 @@ class Engine {
   Engine(const EngineOptions& options, const Config& config, TensorType type, bool tied);
 
   gpu::Device& device() { return *device_; }
-  Decoder& model() { return *model_; }
+  // Throws Error for an encoder, which makes embeddings alone.
+  Decoder& model() const;
   const Tokenizer& tokenizer() const;  // throws Error without one
   const ChatTemplate* chat_template() const { return template_ ? &*template_ : nullptr; }
 
@@ -67,6 +69,13 @@ class Engine {
   void each_logits(std::span<const uint32_t> tokens, uint32_t first_row, uint32_t batch,
                    const std::function<void(uint32_t, std::span<const float>)>& on_rows);
 
+  // What a text means, as a vector of length 1: its states, [tokens, dim], pooled as the model
+  // wants. Of an encoder (BERT) or a decoder. Throws Error when there are no tokens, or more than
+  // the context holds.
+  std::vector<float> embed(std::span<const uint32_t> tokens);
+  // The states themselves: of the last layer, for a decoder after its last norm.
+  std::vector<float> states(std::span<const uint32_t> tokens);
+
   // Evaluates tokens from position `start` of slot 0 on, into the KV cache. Does not wait, but with
   // keep_going: for each batch, then asks. False if that was told to end.
   bool prefill(std::span<const uint32_t> tokens, uint32_t start,
@@ -79,7 +88,7 @@ class Engine {
  private:
   Engine(const EngineOptions& options, bool);  // opens the device
   void load(const Config& config, const Catalog& catalog, const ModelOptions& options);
-  const gpu::Recording& prefill_recording(uint32_t rows, bool want_logits);
+  const gpu::Recording& prefill_recording(uint32_t rows, Decoder::Want want);
   gpu::Recording record(gpu::Work work);
   void set_slot(const Slot& slot);
   void check_tokens(std::span<const uint32_t> tokens) const;
@@ -90,9 +99,10 @@ class Engine {
   std::optional<ChatTemplate> template_;
   std::map<char, std::vector<std::string>> control_names_;  // of tokens, by first characters
   std::unique_ptr<Decoder> model_;
-  std::vector<uint32_t> evaluated_;  // tokens whose keys and values slot 0 holds, from position 0
-  std::map<std::pair<uint32_t, bool>, gpu::Recording>
-      prefills_;                                     // by rows and whether logits are wanted
+  std::vector<uint32_t> evaluated_;   // tokens whose keys and values slot 0 holds, from position 0
+  std::unique_ptr<Encoder> encoder_;  // instead of model_
+  std::map<std::pair<uint32_t, Decoder::Want>, gpu::Recording>
+      prefills_;  // by rows and what is wanted; an encoder's, too
   std::optional<gpu::Recording> steps_[2], decode_;  // steps_[greedy]
 };
 

@@ -44,6 +44,14 @@ uint32_t count(const ModelFile& file, std::string_view name, uint64_t most) {
   return bounded(file, full, file.get_uint(full), most);
 }
 
+Pooling pooling_of(const ModelFile& file, Pooling otherwise) {
+  const uint64_t type = file.find_uint(key(file, "pooling_type")).value_or(0);
+  if (type > 3)
+    fail("{}: {} is {}; there are 1 (mean), 2 (the first token) and 3 (the last)",
+         file.path().string(), key(file, "pooling_type"), type);
+  return type ? Pooling(type) : otherwise;
+}
+
 Config config_of(const ModelFile& file) {
   const std::string_view name = file.get_string("general.architecture");
   std::string names;
@@ -74,6 +82,7 @@ Config decoder_config(const ModelFile& file) {
   c.rotary_dim = count_or("rope.dimension_count", c.head_dim, 256);
   c.ffn = count(file, "feed_forward_length", 1 << 20);
   c.context = count(file, "context_length", 1 << 24);
+  c.pooling = pooling_of(file, Pooling::last);
   const std::string eps = key(file, "attention.layer_norm_rms_epsilon"),
                     base = key(file, "rope.freq_base");
   c.norm_eps = float(file.get_float(eps));

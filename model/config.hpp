@@ -11,6 +11,11 @@
 namespace ms {
 
 struct Architecture;
+
+// How the states of a text's tokens become its embedding, as GGUF numbers them: their mean, the
+// first, or the last.
+enum class Pooling : uint32_t { mean = 1, cls = 2, last = 3 };
+
 extern const Architecture llama;
 
 struct Config {
@@ -42,6 +47,7 @@ struct Config {
   float residual_scale = 1;   // of what a layer's halves add to the residual stream
   float attention_scale = 0;  // 0: 1 / sqrt(head_dim)
   float logit_scale = 1;
+  Pooling pooling = Pooling::last;
 
   uint32_t q_size() const { return heads * head_dim; }
   uint32_t kv_size() const { return kv_heads * head_dim; }
@@ -61,6 +67,9 @@ Config decoder_config(const ModelFile& file);
 std::string key(const ModelFile& file, std::string_view name);
 // The count under a key; an Error outside [1, most].
 uint32_t count(const ModelFile& file, std::string_view name, uint64_t most);
+
+// The pooling that a file asks for. Throws Error for one that is none of the above.
+Pooling pooling_of(const ModelFile& file, Pooling otherwise);
 
 // A well-known shape by name: "llama-8b" (Llama 3.1), "llama-1b" (Llama 3.2), "mixtral-8x7b".
 // Throws std::invalid_argument that lists them.

@@ -23,16 +23,17 @@ gpu::Work Decoder::decode() const {
   return pass.take();
 }
 
-gpu::Work Decoder::prefill(uint32_t rows, uint32_t slot, bool want_logits) const {
+gpu::Work Decoder::prefill(uint32_t rows, uint32_t slot, Want want) const {
   require(rows >= 1 && rows <= options_.batch, "prefill: {} rows, the batch holds {}", rows,
           options_.batch);
-  require(!want_logits || rows <= logit_rows_, "prefill: logits of {} rows, there is room for {}",
-          rows, logit_rows_);
+  require(want != Want::logits || rows <= logit_rows_,
+          "prefill: logits of {} rows, there is room for {}", rows, logit_rows_);
   Pass pass(device_.caps(), config_, activations_, rows,
             {.int8_activations = options_.int8_activations,
              .step = {.slots = slots_, .prefill = true, .slot = slot},
              .tokens = tokens_,
-             .logits = want_logits ? logits_of_rows(rows) : gpu::View{}});
+             .logits = want == Want::logits ? logits_of_rows(rows) : gpu::View{},
+             .states = want == Want::states});
   config_.architecture->graph(weights_, config_, pass);
   return pass.take();
 }
@@ -46,6 +47,10 @@ gpu::Work Decoder::sample(bool greedy) const {
                    {.slots = slots_, .logits = logits_, .sampled = sampled_, .history = history_});
   work += check_stop(caps, {.sampled = sampled_, .slots = slots_, .history = history_});
   return work;
+}
+
+gpu::View Decoder::states_of_rows(uint32_t rows) const {
+  return activations_.normed.slice(0, {rows, config_.dim});
 }
 
 gpu::View Decoder::logits_of_rows(uint32_t rows) const {

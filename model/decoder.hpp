@@ -31,9 +31,10 @@ class Decoder {
 
   // A step: the token of each running slot, at its position, through the model. Leaves logits().
   gpu::Work decode() const;
-  // `rows` tokens of tokens(), of slot `slot`, from its position on: fills the KV cache, and
-  // logits_of_rows() when wanted.
-  gpu::Work prefill(uint32_t rows, uint32_t slot, bool want_logits) const;
+  // `rows` tokens of tokens(), of slot `slot`, from its position on: fills the KV cache, and what
+  // is wanted besides: logits_of_rows() or states_of_rows().
+  enum class Want : uint8_t { nothing, logits, states };
+  gpu::Work prefill(uint32_t rows, uint32_t slot, Want want) const;
   // What was run once, at load: the tables that RoPE reads.
   const gpu::Work& tables() const { return tables_; }
   // What a step does once logits() are there: draws a token for each slot and advances it.
@@ -51,6 +52,7 @@ class Decoder {
   gpu::View tokens() const { return tokens_; }  // [batch] u32: what prefill reads
   gpu::View logits() const { return logits_; }  // [slots, vocab] f32
   gpu::View logits_of_rows(uint32_t rows) const;  // [rows, vocab] f32
+  gpu::View states_of_rows(uint32_t rows) const;  // [rows, dim] f32, after the last norm
 
   uint64_t bytes_per_token() const {
     return bytes_per_token_;

@@ -195,7 +195,10 @@ void Pass::mixture(const gpu::View& norm, const Weight& router, const GatedFfn& 
 }
 
 void Pass::logits(const gpu::View& norm, const Linear& output) {
-  linear(h_, norm, output, options_.logits, config_.logit_scale);
+  if (options_.states)
+    work_ += rmsnorm(caps_, {.x = h_, .weight = norm, .y = normed_, .eps = config_.norm_eps});
+  else
+    linear(h_, norm, output, options_.logits, config_.logit_scale);
 }
 
 }  // namespace ms

@@ -75,7 +75,10 @@ class Pass {
     StepRows step;
     gpu::View tokens;           // u32: the token of row r is word r * token_stride
     uint32_t token_stride = 1;  // words
-    gpu::View logits = {};      // [rows, vocab] f32; absent: a prefill that is to fill the cache
+    // What is wanted but the KV cache: logits [rows, vocab] f32, or nothing, or the states that
+    // they would be made of, in Activations::normed.
+    gpu::View logits = {};
+    bool states = false;
   };
   Pass(const gpu::Caps& caps, const Config& config, const Activations& memory, uint32_t rows,
        const Options& options);
@@ -88,7 +91,7 @@ class Pass {
   // there is one; k and v to the cache.
   void rope(const KvCache& cache, const gpu::View& tables, const gpu::View& qk_norms = {});
   // Whether nothing reads what follows the last layer's cache.
-  bool fills_cache_only() const { return !options_.logits; }
+  bool fills_cache_only() const { return !options_.logits && !options_.states; }
   // h += alpha W attention(q, cache), over the last `window` keys, or 0: all; or += post_norm(…).
   void attention(const KvCache& cache, uint32_t window, const Weight& output,
                  const gpu::View& post_norm = {});
@@ -97,7 +100,7 @@ class Pass {
   // h += what the experts that the router chooses make of norm(h), weighted (Mixtral, Jiang et al.,
   // 2024)
   void mixture(const gpu::View& norm, const Weight& router, const GatedFfn& experts);
-  // logits = alpha W norm(h)
+  // logits = alpha W norm(h), or no more than norm(h)
   void logits(const gpu::View& norm, const Linear& output);
 
   gpu::Work take() { return std::move(work_); }

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
 #include "base/test_files.hpp"
@@ -393,6 +394,26 @@ TEST_F(Cli, perplexity_is_what_the_probabilities_say) {
       other(whole_file.substr(0, 8) + std::string("\x68\0\0\0", 4) + whole_file.substr(12));
   refuses(1, {"--kl", "--kl-base", cut.path()}, "its header (1 pieces of 5 tokens");
   refuses(1, {"--kl", "--kl-base", other.path()}, "vocabulary 104");
+}
+
+TEST_F(Cli, embed_prints_a_vector_of_length_1_for_each_text) {
+  const Result result = run({"embed", "-m", MS_SOURCE_DIR "/tests/golden/hf-bert", "one"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_SAYS(result.error, "no tokenizer");
+  const Result two = run({"embed", "-m", model(), "He", "lo"});
+  ASSERT_EQ(two.code, 0) << two.error;
+  std::istringstream lines(two.out);
+  std::string line;
+  int count = 0;
+  for (; std::getline(lines, line); ++count) {
+    double squares = 0;
+    for (const double x : nlohmann::json::parse(line).get<std::vector<double>>()) squares += x * x;
+    EXPECT_NEAR(squares, 1, 1e-5);
+  }
+  EXPECT_EQ(count, 2);
+  const Result text = run({"run", "-m", MS_SOURCE_DIR "/tests/golden/hf-bert", "one"});
+  EXPECT_EQ(text.code, 1);
+  EXPECT_SAYS(text.error, "makes embeddings");
 }
 
 TEST_F(Cli, bench_prints_what_llama_bench_prints) {

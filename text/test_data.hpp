@@ -43,7 +43,8 @@ inline std::filesystem::path model_file(const std::string& name) {
   const char* home = std::getenv("HOME");
   const std::filesystem::path base =
       cache != nullptr ? cache : std::filesystem::path(home != nullptr ? home : ".") / ".cache";
-  return base / "mainspring" / "models" / (name + ".gguf");
+  const std::filesystem::path models = base / "mainspring" / "models";
+  return name.starts_with("minilm") ? models / name : models / (name + ".gguf");  // a folder
 }
 
 // FNV-1a of 32 bits, in hexadecimal digits, as in testdata/make_expectations.py.
