@@ -92,8 +92,8 @@ std::string rates(const Generation& g) {
   };
   // The prompt's last token is the first step's.
   const size_t evaluated = g.prompt_tokens - std::min(g.prompt_tokens, 1 + g.cached_tokens);
-  return fmt::format("prompt:     {}{}\ngeneration: {}\nend:        {}\n",
-                     rate(evaluated, g.prompt_seconds),
+  return fmt::format("kernels:    {:.2f} s\nprompt:     {}{}\ngeneration: {}\nend:        {}\n",
+                     g.record_seconds, rate(evaluated, g.prompt_seconds),
                      g.cached_tokens ? fmt::format(", {} cached", g.cached_tokens) : "",
                      rate(g.tokens.size(), g.generate_seconds), to_string(g.finish));
 }

@@ -82,8 +82,8 @@ void run(const GlobalOptions& options, Arguments& a, bool prompt_given) {
     fmt::print(stderr, "mainspring: context full: {} tokens, {} of them the prompt; raise -c\n",
                engine.model().context(), generation.prompt_tokens);
   if (a.verbose)
-    fmt::print(stderr, "load:       {:.2f} s, kernels {:.2f} s\n{}seed:       {}\n", load_seconds,
-               generation.record_seconds, rates(generation), a.request.sampling.seed);
+    fmt::print(stderr, "load:       {:.2f} s\n{}seed:       {}\n", load_seconds, rates(generation),
+               a.request.sampling.seed);
   if (interrupted) throw ExitCode{128 + SIGINT};
 }
 
