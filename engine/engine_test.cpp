@@ -284,6 +284,25 @@ TEST(Engine, a_context_beyond_a_binding_is_refused_with_the_most) {
               "(-c)");
 }
 
+TEST(Engine, layers_that_see_a_window_go_on_from_the_cache_as_others_do) {
+  Engine engine(
+      EngineOptions{.model = std::filesystem::path(MS_SOURCE_DIR) / "tests/golden/hf-gemma3",
+                    .options = {.f32_kv = true}});
+  const Request request{.sampling = {.temperature = 0}, .max_tokens = 8};
+  Tokens prompt;
+  for (uint32_t i = 0; i < 20; ++i) prompt.push_back(i * 37 % 128);
+  for (int turn = 0; turn < 3; ++turn) {  // each beyond a window of 10
+    const Generation g = engine.generate(prompt, request);
+    EXPECT_EQ(g.cached_tokens, turn ? prompt.size() - 3 : 0u);
+    Tokens next = prompt;
+    next.insert(next.end(), g.tokens.begin(), g.tokens.end());
+    next.insert(next.end(), {5, 6});
+    engine.write_slot({});  // forgets
+    EXPECT_EQ(engine.generate(prompt, request).tokens, g.tokens) << "turn " << turn;
+    prompt = next;
+  }
+}
+
 // The built-in model, or nothing where it isn't.
 std::filesystem::path tales() {
   const auto built_in = std::filesystem::path(MS_SOURCE_DIR) / "models/tales-31m-q8_0.gguf";

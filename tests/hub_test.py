@@ -20,7 +20,11 @@ import unittest
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import gguf
+from gguf.scripts.gguf_new_metadata import copy_with_new_metadata
+
 PROGRAM, MODEL = sys.argv[1], Path(sys.argv[2])
+GOLDEN = Path(__file__).parent / "golden"
 TOKEN = "a-token-of-the-test"
 
 
@@ -409,6 +413,21 @@ class Hub(unittest.TestCase):
         (self.models / "u/r/Q8_0/m-Q8_0-00002-of-00003.gguf").unlink()
         self.mainspring("inspect", "-hf", "u/r", code=1)  # for what it holds is no model
         self.assertEqual(self.files(), {f"u/r/{f}" for f in files})
+
+    def test_what_comes_in_several_files_runs(self):
+        self.share_pipelines()
+        tokens = "--tokens", "1,2,3,4", "--greedy", "8"
+        folder = GOLDEN / "hf-qwen3"
+        self.add("u/folder", {p.name: p.read_bytes() for p in folder.iterdir()})
+        self.assertEqual(self.mainspring("logits", "-hf", "u/folder", *tokens), self.mainspring("logits", "-m", folder, *tokens))
+        model = GOLDEN / "tiny-moe.gguf"
+        with tempfile.TemporaryDirectory() as parts:
+            reader = gguf.GGUFReader(model)
+            writer = gguf.GGUFWriter(Path(parts) / "m-F32.gguf", reader.fields["general.architecture"].contents(), split_max_tensors=8)
+            copy_with_new_metadata(reader, writer, {}, [])
+            self.add("u/parts", {f"F32/{p.name}": p.read_bytes() for p in Path(parts).iterdir()})
+        self.assertGreater(len(self.server.repositories["u/parts"].files), 2)
+        self.assertEqual(self.mainspring("logits", "-hf", "u/parts", *tokens), self.mainspring("logits", "-m", model, *tokens))
 
     def test_safetensors_are_a_folder(self):
         files = {name: name.encode() for name in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
