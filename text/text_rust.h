@@ -1,6 +1,7 @@
-// text_rust.h: the C interface of the Rust crate in text/rust: tokenizers and chat templates.
+// text_rust.h: the C interface of the Rust crate in text/rust: tokenizers, chat templates and
+// grammars.
 //
-// Written by hand rather than by cbindgen: a dozen functions do not pay for one more tool that
+// Written by hand rather than by cbindgen: sixteen functions do not pay for one more tool that
 // every build needs, and text/'s tests call them all. `struct`s mirror #[repr(C)] ones in
 // rust/src/lib.rs, field by field. Where a function says that it failed, the buffer holds a message
 // (UTF-8). Objects may be used by several threads.
@@ -60,6 +61,8 @@ typedef struct {
 
 typedef struct MsTextTokenizer MsTextTokenizer;
 typedef struct MsTextTemplate MsTextTemplate;
+typedef struct MsTextGrammarVocabulary MsTextGrammarVocabulary;
+typedef struct MsTextGrammar MsTextGrammar;
 
 // Null after a failure. The vocabulary is not needed any more afterwards.
 MsTextTokenizer* ms_text_tokenizer_new(const MsTextVocabulary* vocabulary, MsTextBuffer* error);
@@ -81,6 +84,23 @@ void ms_text_template_free(MsTextTemplate* chat_template);
 // `variables`: a JSON object. `out`: the text.
 bool ms_text_template_render(const MsTextTemplate* chat_template, MsTextBytes variables,
                              MsTextBuffer* out);
+
+// Null after a failure. `pieces`: [n_tokens] the bytes of each token, none of those that no text
+// has.
+MsTextGrammarVocabulary* ms_text_grammar_vocabulary_new(const MsTextBytes* pieces, size_t n_tokens,
+                                                        MsTextBuffer* error);
+void ms_text_grammar_vocabulary_free(MsTextGrammarVocabulary* vocabulary);
+// A position in a grammar, at first its beginning. Null after a failure. `kind`: ms::Grammar::Kind.
+// One thread at a time may use it, but copies by several.
+MsTextGrammar* ms_text_grammar_new(const MsTextGrammarVocabulary* vocabulary, uint32_t kind,
+                                   MsTextBytes text, MsTextBuffer* error);
+MsTextGrammar* ms_text_grammar_copy(const MsTextGrammar* grammar, MsTextBuffer* error);
+void ms_text_grammar_free(MsTextGrammar* grammar);
+// Sets the bits of the tokens that may follow, and clears the others: [n_words] of 32 tokens each.
+bool ms_text_grammar_mask(MsTextGrammar* grammar, uint32_t* mask, size_t n_words, bool* may_end,
+                          bool* must_end, MsTextBuffer* error);
+bool ms_text_grammar_commit(MsTextGrammar* grammar, uint32_t token, bool* must_end,
+                            MsTextBuffer* error);
 
 void ms_text_free(MsTextBuffer buffer);
 

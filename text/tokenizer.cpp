@@ -277,6 +277,21 @@ std::string_view Tokenizer::piece(uint32_t token) const {
   return pieces_[token];
 }
 
+const MsTextGrammarVocabulary& Tokenizer::grammar_vocabulary() const {
+  std::call_once(for_grammars_->once, [&] {
+    std::vector<MsTextBytes> texts;
+    for (uint32_t token = 0; token < vocab_size(); ++token)
+      texts.push_back(rust::bytes(is_control(token) ? std::string_view() : piece(token)));
+    rust::Buffer error;
+    for_grammars_->vocabulary.reset(
+        ms_text_grammar_vocabulary_new(texts.data(), texts.size(), &error),
+        ms_text_grammar_vocabulary_free);
+    if (!for_grammars_->vocabulary)
+      fail("no grammar can hold for this vocabulary: {}", error.view());
+  });
+  return *for_grammars_->vocabulary;
+}
+
 bool Tokenizer::is_control(uint32_t token) const {
   require(token < vocab_size(), "tokenizer: token {} of a vocabulary of {}", token, vocab_size());
   return kinds_[token] == kControl || kinds_[token] == kUnknown;

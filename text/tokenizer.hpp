@@ -6,6 +6,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -15,6 +16,7 @@
 #include "formats/model_file.hpp"
 
 struct MsTextTokenizer;
+struct MsTextGrammarVocabulary;
 
 namespace ms {
 
@@ -57,7 +59,14 @@ class Tokenizer {
   // <|im_end|>.
   std::span<const uint32_t> stop_tokens() const { return stop_tokens_; }
 
+  // What grammars are compiled for (grammar.hpp): made by the first call, and kept.
+  const MsTextGrammarVocabulary& grammar_vocabulary() const;
+
  private:
+  struct ForGrammars {
+    std::once_flag once;
+    std::shared_ptr<MsTextGrammarVocabulary> vocabulary;
+  };
   struct Free {
     void operator()(MsTextTokenizer* tokenizer) const;
   };
@@ -75,6 +84,7 @@ class Tokenizer {
   std::vector<uint32_t> start_, end_;  // of a text with add_special
   bool space_prefix_ = false;          // after each special token
   bool first_space_ = false;           // at the beginning of a text
+  std::unique_ptr<ForGrammars> for_grammars_ = std::make_unique<ForGrammars>();
 };
 
 }  // namespace ms

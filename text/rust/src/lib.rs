@@ -2,6 +2,7 @@
 #![allow(clippy::missing_safety_doc)] // text_rust.h says what each function wants
 
 mod byte_level;
+mod grammar;
 mod limits;
 mod pipeline;
 mod python;
@@ -9,11 +10,13 @@ mod sentencepiece;
 mod template;
 mod tokenizer;
 
+use grammar::{Grammar, GrammarVocabulary, Kind};
 use pipeline::{Pipeline, Prefix};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr::{null, null_mut};
-use std::slice::from_raw_parts;
+use std::slice::{from_raw_parts, from_raw_parts_mut};
 use std::str::from_utf8;
+use std::sync::Arc;
 use template::Template;
 use tokenizer::{texts, Tokenizer, Vocabulary};
 
@@ -254,6 +257,79 @@ pub unsafe extern "C" fn ms_text_template_render(
 ) -> bool {
     let text = guard(out, || template.render(variables.text()?));
     text.map(|text| out.write(Buffer::of(text.into_bytes()))).is_some()
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_grammar_vocabulary_new(
+    pieces: *const Bytes,
+    n_tokens: usize,
+    error: *mut Buffer,
+) -> *mut Arc<GrammarVocabulary> {
+    owned(guard(error, || {
+        let pieces: Vec<&[u8]> = slice::<Bytes>(pieces, n_tokens).iter().map(|piece| piece.get()).collect();
+        GrammarVocabulary::new(&pieces).map(Arc::new)
+    }))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_grammar_vocabulary_free(vocabulary: *mut Arc<GrammarVocabulary>) {
+    if !vocabulary.is_null() {
+        drop(Box::from_raw(vocabulary));
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_grammar_new(
+    vocabulary: &Arc<GrammarVocabulary>,
+    kind: u32,
+    text: Bytes,
+    error: *mut Buffer,
+) -> *mut Grammar {
+    owned(guard(error, || {
+        let kind = Kind::of(kind).ok_or("it is of no kind that there is")?;
+        Grammar::new(vocabulary, kind, text.text()?)
+    }))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_grammar_copy(grammar: &Grammar, error: *mut Buffer) -> *mut Grammar {
+    owned(guard(error, || Ok(grammar.copy())))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_grammar_free(grammar: *mut Grammar) {
+    if !grammar.is_null() {
+        drop(Box::from_raw(grammar));
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_grammar_mask(
+    grammar: &mut Grammar,
+    mask: *mut u32,
+    n_words: usize,
+    may_end: &mut bool,
+    must_end: &mut bool,
+    error: *mut Buffer,
+) -> bool {
+    let ends = guard(error, || {
+        let mask = match n_words {
+            0 => &mut [],
+            _ => from_raw_parts_mut(mask, n_words),
+        };
+        grammar.mask(mask)
+    });
+    ends.map(|ends| (*may_end, *must_end) = (ends.may, ends.must)).is_some()
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_grammar_commit(
+    grammar: &mut Grammar,
+    token: u32,
+    must_end: &mut bool,
+    error: *mut Buffer,
+) -> bool {
+    guard(error, || grammar.commit(token)).map(|must| *must_end = must).is_some()
 }
 
 #[no_mangle]

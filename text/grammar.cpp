@@ -1,0 +1,58 @@
+// grammar.cpp: grammars, by the Rust crate.
+#include "text/grammar.hpp"
+
+#include "base/error.hpp"
+#include "text/rust.hpp"
+
+namespace ms {
+
+namespace {
+
+std::string_view name(Grammar::Kind kind) {
+  switch (kind) {
+    case Grammar::Kind::json_object:
+      return "grammar of JSON objects";
+    case Grammar::Kind::json_schema:
+      return "JSON schema";
+    case Grammar::Kind::regex:
+      return "regular expression";
+    case Grammar::Kind::lark:
+      return "Lark grammar";
+  }
+  return "";
+}
+
+}  // namespace
+
+void Grammar::Free::operator()(MsTextGrammar* grammar) const { ms_text_grammar_free(grammar); }
+
+Grammar::Grammar(const Tokenizer& tokenizer, Kind kind, std::string_view text) {
+  rust::Buffer error;
+  rust_.reset(ms_text_grammar_new(&tokenizer.grammar_vocabulary(), uint32_t(kind),
+                                  rust::bytes(text), &error));
+  if (!rust_) fail("the {} cannot be used: {}", name(kind), error.view());
+}
+
+GrammarState::GrammarState(const Grammar& grammar) {
+  rust::Buffer error;
+  rust_.reset(ms_text_grammar_copy(grammar.rust_.get(), &error));
+  if (!rust_) fail("the grammar cannot be used: {}", error.view());
+}
+
+GrammarState::Ends GrammarState::mask(std::span<uint32_t> words) {
+  Ends ends = {};
+  rust::Buffer error;
+  if (!ms_text_grammar_mask(rust_.get(), words.data(), words.size(), &ends.may, &ends.must, &error))
+    fail("the grammar cannot be followed any further: {}", error.view());
+  return ends;
+}
+
+bool GrammarState::commit(uint32_t token) {
+  bool must_end = false;
+  rust::Buffer error;
+  if (!ms_text_grammar_commit(rust_.get(), token, &must_end, &error))
+    fail("the grammar does not go on by token {}: {}", token, error.view());
+  return must_end;
+}
+
+}  // namespace ms

@@ -1,0 +1,59 @@
+// grammar.hpp: forms that a text is held to, token by token: JSON schemas, regular expressions,
+// Lark grammars. Over the Rust crate llguidance, which matches regular expressions without
+// backtracking.
+//
+// A grammar may come from anyone: what is too large, or takes too much time or memory to compile or
+// to follow, is an Error that names the limit.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "text/tokenizer.hpp"
+
+struct MsTextGrammar;
+
+namespace ms {
+
+// A form, compiled for a vocabulary. Does not change once made: threads may share it.
+class Grammar {
+ public:
+  enum class Kind : uint32_t {
+    json_object,  // any object; of no text
+    // Properties in the schema's order. White space: a blank, or a line feed and its indentation,
+    // or none; what a schema's "x-guidance" has instead of that is up to llguidance.
+    json_schema,
+    regex,  // the whole text matches, in the syntax of Rust's regex
+    lark,   // in llguidance's dialect, from the rule `start`
+  };
+  // Throws Error: what is wrong with the text, keywords that are not supported among that.
+  Grammar(const Tokenizer& tokenizer, Kind kind, std::string_view text);
+
+ private:
+  friend class GrammarState;
+  struct Free {
+    void operator()(MsTextGrammar* grammar) const;
+  };
+  std::unique_ptr<MsTextGrammar, Free> rust_;
+};
+
+// Where one text stands in a grammar. Throws Error where no token can follow, and at limits.
+class GrammarState {
+ public:
+  explicit GrammarState(const Grammar& grammar);  // at the beginning
+
+  struct Ends {
+    bool may, must;  // the text end here
+  };
+  // A bit for each token of the vocabulary: whether it may follow. Control tokens may not, those
+  // that end a text neither: `may` stands for them. Bits beyond the vocabulary are cleared.
+  Ends mask(std::span<uint32_t> words);
+  // Goes on by a token that a mask allows; whether the text must end behind it.
+  bool commit(uint32_t token);
+
+ private:
+  std::unique_ptr<MsTextGrammar, Grammar::Free> rust_;
+};
+
+}  // namespace ms
