@@ -6,6 +6,7 @@
 #include <cmath>
 #include <deque>
 
+#include "engine/guidance.hpp"
 #include "engine/stop.hpp"
 #include "kernels/sources.hpp"
 #include "text/utf8.hpp"
@@ -184,6 +185,28 @@ const gpu::Recording& Engine::step(bool greedy) {
   return *recording;
 }
 
+const gpu::Recording& Engine::decode_recording() {
+  if (!decode_) decode_ = record(model_->decode());
+  return *decode_;
+}
+
+const gpu::Recording& Engine::guided_sampler(bool masked, uint32_t biases) {
+  const std::pair form(masked, biases);
+  if (sampler_ && sampler_form_ == form) return *sampler_;
+  const uint32_t words = (model_->config().vocab + 31) / 32;
+  gpu::View mask, bias;
+  if (masked && !mask_) mask_ = device_->buffer(4ull * words, "mask");
+  if (masked) mask = gpu::view(mask_, {1, words}, gpu::Type::u32);
+  sampler_.reset();  // reads the bias that is replaced
+  if (biases > 0) {
+    bias_ = device_->buffer(8ull * biases, "bias");
+    bias = gpu::view(bias_, {1, biases, 2}, gpu::Type::u32);
+  }
+  sampler_ = record(model_->sample(false, mask, bias));
+  sampler_form_ = form;
+  return *sampler_;
+}
+
 const gpu::Recording& Engine::prefill_recording(uint32_t rows, Decoder::Want want) {
   const auto found = prefills_.find({rows, want});
   if (found != prefills_.end()) return found->second;
@@ -239,13 +262,18 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     fail("the prompt has {} tokens, the context holds {}: shorten it, or raise the context (-c)",
          prompt.size(), context);
 
+  Guidance guidance(request, tokenizer_ ? &*tokenizer_ : nullptr, model_->config().vocab);
+
   Generation result;
   result.prompt_tokens = uint32_t(prompt.size());
   auto start = Clock::now();
   const bool greedy = s.temperature == 0 &&
                       (s.repeat_last_n == 0 || (s.repeat_penalty == 1 && s.presence_penalty == 0 &&
                                                 s.frequency_penalty == 0));
-  const gpu::Recording& recording = step(greedy);
+  const gpu::Recording& recording = guidance.any() ? decode_recording() : step(greedy);
+  const gpu::Recording* const sampler =
+      guidance.any() ? &guided_sampler(guidance.has_grammar(), uint32_t(guidance.bias().size() / 2))
+                     : nullptr;
   const uint32_t filled = uint32_t(prompt.size()) - 1, batch = model_->options().batch;
   // What the cache holds already of the prompt but its last token, which is the first step's.
   const uint32_t cached =
@@ -262,6 +290,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     return result;
   }
   device_->write(*model_->history().buffer, 0, std::as_bytes(prompt));
+  if (!guidance.bias().empty()) device_->write(*bias_, 0, std::as_bytes(guidance.bias()));
   if (request.max_tokens == 0) {
     device_->finish();
     result.prompt_seconds = seconds_since(start);
@@ -303,7 +332,8 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
   const auto is_control = [&](uint32_t token) {
     return token >= tokenizer_->vocab_size() || tokenizer_->is_control(token);
   };
-  bool after_special = tokenizer_ && is_control(prompt.back());
+  // To a grammar a space in front is text like any other.
+  bool after_special = tokenizer_ && is_control(prompt.back()) && !guidance.has_grammar();
   const auto show = [&](const std::string& text) {
     result.text += text;
     return text.empty() || !on_text || on_text(text);
@@ -312,9 +342,31 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
   StepsAhead ahead(*device_);
   uint32_t left = slot.limit - filled;  // steps until the limit
   Stopped stopped = Stopped::running;
-  bool wanted_more = true;
-  while (stopped == Stopped::running && wanted_more) {
-    for (; left > 0 && ahead.size() < steps_ahead; --left) ahead.submit(recording, state);
+  bool wanted_more = true, complete = false;  // by the grammar
+  while (stopped == Stopped::running && wanted_more && !complete) {
+    std::vector<float> logits;
+    if (!sampler) {
+      for (; left > 0 && ahead.size() < steps_ahead; --left) ahead.submit(recording, state);
+    } else {
+      if (guidance.wants_logits())
+        ahead.submit(recording, model_->logits());
+      else
+        device_->submit(recording);
+      if (guidance.has_grammar()) {  // while the device works
+        const auto mask = guidance.mask();
+        if (mask.empty()) {
+          complete = true;
+          break;
+        }
+        device_->write(*mask_, 0, std::as_bytes(mask));
+      }
+      ahead.submit(*sampler, state);
+      if (guidance.wants_logits()) {
+        const auto bytes = ahead.next();
+        logits.resize(bytes.size() / 4);
+        std::memcpy(logits.data(), bytes.data(), bytes.size());
+      }
+    }
     uint32_t words[4];
     std::memcpy(words, ahead.next().data(), sizeof(words));
     stopped = Stopped(words[3]);
@@ -322,6 +374,11 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     evaluated_.push_back(result.tokens.empty() ? prompt.back() : result.tokens.back());
     result.tokens.push_back(token);
     result.generate_seconds = seconds_since(begin);
+    if (guidance.wants_logits()) {
+      result.reports.push_back(guidance.report(token, logits));
+      if (request.on_report) request.on_report(result.reports.back());
+    }
+    if (stopped != Stopped::token) complete = guidance.commit(token);
     if (keep_going) wanted_more = keep_going();
     if (stopped == Stopped::token || !tokenizer_) continue;
     std::string_view piece = is_control(token) ? std::string_view() : tokenizer_->piece(token);
@@ -340,7 +397,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     result.finish = Finish::stop_string;
   else if (!wanted_more)
     result.finish = Finish::cancelled;
-  else if (stopped == Stopped::token)
+  else if (stopped == Stopped::token || complete)
     result.finish = Finish::stop_token;
   else if (request.max_tokens >= 0 && wanted <= context)
     result.finish = Finish::max_tokens;
@@ -387,12 +444,11 @@ void Engine::each_logits(std::span<const uint32_t> tokens, uint32_t first_row, u
     if (first < first_row) count = std::min(count, first_row - first);
     const bool want = first >= first_row;
     if (batch == 1) {
-      if (!decode_) decode_ = record(model_->decode());
       write_slot({.token = tokens[first],
                   .position = first,
                   .limit = model_->context(),
                   .stopped = Stopped::running});
-      device_->submit(*decode_);
+      device_->submit(decode_recording());
       if (want) hand_out(model_->logits(), first, 1);
     } else {
       if (want) count = std::min(count, model_->logit_rows());

@@ -56,7 +56,8 @@ class Engine {
   // of this or an earlier generation. on_text(piece) gets text that is whole characters and no part
   // of a stop string; keep_going() is asked after each batch of the prompt and each token. Either
   // may return false to end the generation. Throws Error when the prompt is empty or does not fit
-  // the context; std::invalid_argument for a token outside the vocabulary or a senseless parameter.
+  // the context, and for a constraint that cannot be used or followed; std::invalid_argument for a
+  // token outside the vocabulary or a senseless parameter.
   Generation generate(std::span<const uint32_t> prompt, const Request& request,
                       const OnText& on_text = {}, const std::function<bool()>& keep_going = {});
 
@@ -89,6 +90,9 @@ class Engine {
   Engine(const EngineOptions& options, bool);  // opens the device
   void load(const Config& config, const Catalog& catalog, const ModelOptions& options);
   const gpu::Recording& prefill_recording(uint32_t rows, Decoder::Want want);
+  const gpu::Recording& decode_recording();
+  // The sampler and what advances the slot, under a mask and a bias of so many tokens.
+  const gpu::Recording& guided_sampler(bool masked, uint32_t biases);
   gpu::Recording record(gpu::Work work);
   void set_slot(const Slot& slot);
   void check_tokens(std::span<const uint32_t> tokens) const;
@@ -104,6 +108,9 @@ class Engine {
   std::map<std::pair<uint32_t, Decoder::Want>, gpu::Recording>
       prefills_;  // by rows and what is wanted; an encoder's, too
   std::optional<gpu::Recording> steps_[2], decode_;  // steps_[greedy]
+  gpu::BufferPtr mask_, bias_;                       // of guided steps
+  std::optional<gpu::Recording> sampler_;
+  std::pair<bool, uint32_t> sampler_form_ = {};  // whether masked, and tokens biased
 };
 
 }  // namespace ms

@@ -7,9 +7,12 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/test_errors.hpp"
 #include "base/test_files.hpp"
+#include "engine/guidance.hpp"
 #include "engine/scripted_model.hpp"
 #include "engine/stop.hpp"
 
@@ -239,6 +242,217 @@ TEST(Engine, the_same_seed_draws_the_same_tokens_and_another_seed_others) {
   EXPECT_EQ(draw(7), seven);
   EXPECT_NE(draw(8), seven);
   EXPECT_EQ(draw(7), seven);
+}
+
+Constraint regex(std::string text) { return {Constraint::Kind::regex, std::move(text)}; }
+
+TEST(Guided, a_bias_forces_and_forbids_tokens) {
+  Scripted scripted({.chain = ">abcd"});
+  const uint32_t a = script_token('a'), z = script_token('z');
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 3, .logit_bias = {{z, 30.f}}}).text, "zzz");
+  // After '>' all but 'a' are as likely; of these '!' comes first, and follows itself.
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 2, .logit_bias = {{a, -100.f}}}).text, "!!");
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 2, .logit_bias = {{a, -100.f}, {z, 1.f}}}).text,
+            "zz");
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 3}).text, "abc");  // another generation
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    const Request request{.sampling = {.temperature = 1.5f, .top_k = 0, .min_p = 0, .seed = seed},
+                          .max_tokens = 5,
+                          .ignore_eos = true,
+                          .logit_bias = {{a, -1e30f}, {z, -3e38f}}};
+    for (const uint32_t token : scripted.engine.generate(script_tokens(">>"), request).tokens) {
+      EXPECT_NE(token, a);
+      EXPECT_NE(token, z);
+    }
+  }
+}
+
+TEST(Guided, logprobs_are_the_models_own_whatever_tokens_are_drawn_by) {
+  constexpr float confidence = 3;
+  Scripted scripted({.chain = std::string(">ab") + script_eos, .confidence = confidence});
+  const double norm = std::log(std::exp(confidence) + 102);
+  std::vector<std::string> order;
+  Request request{.logprobs = 3};
+  request.on_report = [&](const TokenReport& report) { order.push_back(report.drawn.bytes); };
+  request.sampling.temperature = 0;
+  const Generation g =
+      scripted.engine.generate(script_tokens(">"), request, [&](std::string_view text) {
+        order.push_back("text " + std::string(text));
+        return true;
+      });
+  EXPECT_EQ(order, (Texts{"a", "text a", "b", "text b", "</s>"}));
+  ASSERT_EQ(g.reports.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) {
+    const TokenReport& report = g.reports[i];
+    EXPECT_EQ(report.drawn.token, g.tokens[i]);
+    EXPECT_NEAR(report.drawn.logprob, confidence - norm, 1e-4);
+    ASSERT_EQ(report.likeliest.size(), 3u);
+    EXPECT_EQ(report.likeliest[0].token, g.tokens[i]);
+    EXPECT_EQ(report.likeliest[0].logprob, report.drawn.logprob);
+    for (const uint32_t other : {0u, 1u}) {  // of equals, the first
+      EXPECT_EQ(report.likeliest[1 + other].token, other);
+      EXPECT_EQ(report.likeliest[1 + other].bytes, std::string(1, char('!' + other)));
+      EXPECT_NEAR(report.likeliest[1 + other].logprob, -norm, 1e-4);
+    }
+  }
+
+  // With all that changes what is drawn.
+  const Request bent{.sampling = {.temperature = 0.5f, .top_k = 1, .repeat_penalty = 1.5f},
+                     .max_tokens = 2,
+                     .constraint = regex("[x-z]+"),
+                     .logit_bias = {{script_token('y'), 5.f}},
+                     .logprobs = 0};
+  const Generation other = scripted.engine.generate(script_tokens(">"), bent);
+  EXPECT_EQ(other.text, "yy");
+  ASSERT_EQ(other.reports.size(), 2u);
+  EXPECT_NEAR(other.reports[0].drawn.logprob, -norm, 1e-4);
+  EXPECT_NEAR(other.reports[1].drawn.logprob, confidence - norm, 1e-4);  // 'y' follows 'y'
+  EXPECT_TRUE(other.reports[0].likeliest.empty());
+
+  EXPECT_TRUE(scripted.generate(">").reports.empty());
+}
+
+TEST(Guided, a_row_that_is_no_token_has_a_report_without_bytes) {
+  Scripted scripted({.chain = std::string(">a") + script_unnamed + script_eos});
+  const Generation g = scripted.generate(">", {.logprobs = 20});
+  ASSERT_EQ(g.reports.size(), 3u);
+  EXPECT_EQ(g.reports[1].drawn.token, script_token(script_unnamed));
+  EXPECT_EQ(g.reports[1].drawn.bytes, "");
+  EXPECT_EQ(g.reports[1].likeliest.size(), 20u);
+}
+
+TEST(Guided, a_constraint_holds_against_a_model_that_wants_otherwise) {
+  Scripted scripted({.chain = std::string(">abc") + script_unnamed + script_eos});
+  const Generation g = scripted.generate(">", {.constraint = regex("[x-z]{3}")});
+  EXPECT_EQ(g.text, "xxx");
+  EXPECT_EQ(g.finish, Finish::stop_token);
+  EXPECT_EQ(g.tokens, script_tokens("xxx"));  // no stop token: nothing else could follow
+  // Of what is allowed the likeliest: 'b' follows 'a'.
+  EXPECT_EQ(scripted.generate(">", {.constraint = regex("[a-f]{2}[d-f]")}).text, "abd");
+
+  std::set<std::string> texts;
+  for (uint32_t seed = 0; seed < 30; ++seed) {
+    const Sampling samplings[] = {{.temperature = 2, .top_k = 0, .top_p = 1, .min_p = 0},
+                                  {.top_k = 3, .repeat_penalty = 1.3f},
+                                  {.temperature = 1, .top_k = 0, .top_p = 0.3f}};
+    Request request{.sampling = samplings[seed % 3], .constraint = regex("[x-z]{3}-[0-9]")};
+    request.sampling.seed = seed;
+    const Generation drawn = scripted.engine.generate(script_tokens(">"), request);
+    texts.insert(drawn.text);
+    ASSERT_EQ(drawn.text.size(), 5u);
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(drawn.text[i] >= 'x' && drawn.text[i] <= 'z');
+    EXPECT_EQ(drawn.text[3], '-');
+    EXPECT_TRUE(drawn.text[4] >= '0' && drawn.text[4] <= '9');
+    EXPECT_EQ(drawn.finish, Finish::stop_token);
+  }
+  EXPECT_GT(texts.size(), 5u);
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 3}).text, "abc");
+}
+
+TEST(Guided, every_kind_of_constraint_gives_what_it_says) {
+  Scripted scripted({.chain = ">abc", .confidence = 1, .context = 400});
+  const Constraint schema{Constraint::Kind::json_schema,
+                          R"({"type": "object", "required": ["n", "s"],
+                              "additionalProperties": false, "properties": {
+                              "n": {"type": "integer", "minimum": 0, "maximum": 999},
+                              "s": {"type": "string", "maxLength": 9}}})"};
+  const auto draw = [&](const Constraint& constraint, uint32_t seed) {
+    return scripted.engine.generate(
+        script_tokens(">"),
+        {.sampling = {.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0, .seed = seed},
+         .constraint = constraint});
+  };
+  for (uint32_t seed = 0; seed < 5; ++seed) {
+    const auto json = nlohmann::json::parse(draw(schema, seed).text);
+    EXPECT_TRUE(json.at("n").is_number_integer()) << json;
+    EXPECT_TRUE(json.at("s").is_string()) << json;
+    EXPECT_EQ(json.size(), 2u);
+    const Generation any = draw({.kind = Constraint::Kind::json_object}, seed);
+    if (any.finish == Finish::stop_token) {
+      try {
+        EXPECT_TRUE(nlohmann::json::parse(any.text).is_object()) << any.text;
+      } catch (const nlohmann::json::out_of_range&) {  // a number like 1e9662
+      }
+    }
+    EXPECT_TRUE(any.text.starts_with("{")) << any.text;
+    const std::string nested =
+        draw({Constraint::Kind::lark, "start: \"(\" start \")\" | \"x\""}, seed).text;
+    const size_t depth = nested.find('x');
+    EXPECT_EQ(nested, std::string(depth, '(') + "x" + std::string(depth, ')'));
+  }
+}
+
+TEST(Guided, a_model_may_stop_where_its_grammar_may_end_and_nowhere_else) {
+  Scripted scripted({.chain = std::string(">ab") + script_eos});
+  const Generation g = scripted.generate(">", {.constraint = regex("[a-z]+")});
+  EXPECT_EQ(g.text, "ab");
+  EXPECT_EQ(g.finish, Finish::stop_token);
+  EXPECT_EQ(g.tokens, script_tokens(std::string("ab") + script_eos));
+  EXPECT_EQ(scripted.generate(">", {.constraint = regex("[a-z]{4}")}).text, "abab");
+  const Generation on =
+      scripted.generate(">", {.max_tokens = 6, .ignore_eos = true, .constraint = regex("[a-z]+")});
+  EXPECT_EQ(on.text, "ababab");
+  EXPECT_EQ(on.finish, Finish::max_tokens);
+
+  const Generation nothing = scripted.generate(">", {.constraint = regex("")});
+  EXPECT_EQ(nothing.finish, Finish::stop_token);
+  EXPECT_TRUE(nothing.tokens.empty());
+}
+
+TEST(Guided, characters_of_several_tokens_come_whole) {
+  Scripted scripted({.chain = ">abc"});
+  Texts texts;
+  const Generation g =
+      scripted.generate(">", {.constraint = regex(std::string("x") + smiley + "?")}, &texts);
+  EXPECT_EQ(g.text, std::string("x") + smiley);  // its first byte comes before </s>
+  EXPECT_EQ(texts, (Texts{"x", smiley}));
+}
+
+TEST(Guided, limits_and_stop_strings_count_as_ever) {
+  Scripted scripted({.chain = ">abcd", .context = 16});
+  const auto ten = regex("[a-c]{10}");
+  Generation g = scripted.generate(">", {.max_tokens = 4, .constraint = ten});
+  EXPECT_EQ(g.text, "abca");
+  EXPECT_EQ(g.finish, Finish::max_tokens);
+  g = scripted.generate(">", {.max_tokens = 10, .constraint = ten});
+  EXPECT_EQ(g.text.size(), 10u);
+  EXPECT_EQ(g.finish, Finish::stop_token);
+  g = scripted.generate("1234567>", {.constraint = ten});
+  EXPECT_EQ(g.text.size(), 9u);
+  EXPECT_EQ(g.finish, Finish::context_full);
+  g = scripted.generate(">", {.stop = {"ca"}, .constraint = ten});
+  EXPECT_EQ(g.text, "ab");
+  EXPECT_EQ(g.finish, Finish::stop_string);
+  size_t count = 0;
+  g = scripted.engine.generate(script_tokens(">"),
+                               {.sampling = {.temperature = 0}, .constraint = ten}, {},
+                               [&] { return ++count < 4; });
+  EXPECT_EQ(g.finish, Finish::cancelled);
+  EXPECT_EQ(g.tokens.size(), 4u);
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 0, .constraint = ten}).finish,
+            Finish::max_tokens);
+}
+
+TEST(Guided, what_cannot_be_held_is_an_error_and_the_engine_goes_on) {
+  Scripted scripted({.chain = std::string(">abc") + script_eos});
+  EXPECT_SAYS(message_of<Error>([&] {
+                scripted.generate(">", {.constraint = Constraint{Constraint::Kind::json_schema,
+                                                                 R"({"type": "strnig"})"}});
+              }),
+              "the JSON schema cannot be used");
+  EXPECT_SAYS(message_of<Error>([&] { scripted.generate(">", {.constraint = regex("(")}); }),
+              "the regular expression cannot be used");
+  // No token has a byte of that letter: in mid-generation, with logits on their way.
+  EXPECT_SAYS(message_of<Error>([&] {
+                scripted.generate(">", {.constraint = regex("ab\u00e9"), .logprobs = 1});
+              }),
+              "no token of the vocabulary can follow");
+  EXPECT_EQ(scripted.generate(">").text, "abc");
+  for (const Request& senseless :
+       {Request{.logprobs = 21}, Request{.logprobs = -2}, Request{.logit_bias = {{103u, 1.f}}},
+        Request{.logit_bias = {{1u, std::nanf("")}}}, Request{.logit_bias = {{1u, -INFINITY}}}})
+    EXPECT_THROW(scripted.generate(">", senseless), std::invalid_argument);
+  EXPECT_EQ(scripted.generate(">").text, "abc");
 }
 
 TEST(Engine, a_lost_device_in_mid_stream_is_one_error) {
@@ -483,6 +697,46 @@ TEST_F(RealModel, a_prompt_that_was_cancelled_counts_as_far_as_it_came) {
   EXPECT_EQ(g.tokens, fresh);
 }
 
+TEST_F(RealModel, a_guided_generation_without_a_guide_draws_the_same_tokens) {
+  const Sampling samplings[] = {{.temperature = 0},
+                                {.seed = 5},
+                                {.top_k = 0, .top_p = 0.9f, .repeat_penalty = 1.2f, .seed = 6}};
+  for (const Sampling& sampling : samplings) {
+    const Tokens tokens = draw(sampling);
+    engine_->write_slot({});
+    const Generation guided = engine_->generate(
+        prompt_, {.sampling = sampling, .max_tokens = 24, .ignore_eos = true, .logprobs = 2});
+    EXPECT_EQ(guided.tokens, tokens);
+    Tokens sequence = prompt_, rows(tokens.size());
+    sequence.insert(sequence.end(), tokens.begin(), tokens.end() - 1);
+    for (size_t i = 0; i < rows.size(); ++i) rows[i] = uint32_t(prompt_.size() - 1 + i);
+    const std::vector<float> logits = engine_->logits(sequence, rows, 1);
+    const size_t vocab = logits.size() / rows.size();
+    ASSERT_EQ(guided.reports.size(), tokens.size());
+    for (size_t i = 0; i < rows.size(); ++i) {
+      double sum = 0;
+      for (size_t id = 0; id < vocab; ++id) sum += std::exp(double(logits[i * vocab + id]));
+      EXPECT_NEAR(guided.reports[i].drawn.logprob, logits[i * vocab + tokens[i]] - std::log(sum),
+                  0.02);  // the prompt by other kernels
+    }
+  }
+}
+
+TEST_F(RealModel, after_a_guided_generation_the_next_goes_on_from_what_was_evaluated) {
+  const Request plain{.sampling = {.temperature = 0}, .max_tokens = 12, .ignore_eos = true};
+  Request guided = plain;
+  guided.constraint = {Constraint::Kind::regex, "[a-z ]*"};
+  const Generation g = engine_->generate(prompt_, guided);
+  ASSERT_EQ(g.tokens.size(), 12u);
+  EXPECT_EQ(engine_->generate(prompt_, guided).cached_tokens, prompt_.size() - 1);
+  Tokens longer = prompt_;
+  longer.insert(longer.end(), g.tokens.begin(), g.tokens.end());
+  const Generation next = engine_->generate(longer, plain);
+  EXPECT_EQ(next.cached_tokens, longer.size() - 1);
+  engine_->write_slot({});
+  EXPECT_EQ(engine_->generate(longer, plain).tokens, next.tokens);
+}
+
 TEST_F(RealModel, a_step_makes_no_buffer_or_bind_group_and_waits_for_its_token_alone) {
   std::vector<gpu::Counts> counts;
   const auto keep = [&] {
@@ -528,6 +782,12 @@ TEST(Library, generates_chats_and_converts_between_text_and_tokens) {
   const Generation reply = model.chat({{"system", "a"}, {"user", "b"}}, greedy);
   EXPECT_EQ(reply.text, "yes");
   EXPECT_EQ(reply.prompt_tokens, 5u);  // "saub:"
+  Request held = greedy;
+  held.constraint = {Constraint::Kind::regex, "[xy]{2}"};
+  held.logprobs = 1;
+  const Generation form = model.generate("no:", held);
+  EXPECT_EQ(form.text, "yx");  // 'y' follows ':'; behind it 'x' and 'y' are alike
+  EXPECT_EQ(form.reports.at(0).likeliest.at(0).bytes, "y");
   Model moved = std::move(model);
   EXPECT_EQ(moved.generate("no:", greedy).text, "yes");
   EXPECT_THROW(Model::load({.model = "no/such.gguf"}), std::runtime_error);

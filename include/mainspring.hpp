@@ -9,7 +9,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,18 +40,50 @@ struct Sampling {
   uint32_t seed = 0;            // the same seed on the same device draws the same tokens
 };
 
+// A form that the generated text is held to: tokens that would leave it are never drawn. Where it
+// can only end, so does the generation.
+struct Constraint {
+  enum class Kind {
+    json_object,  // any object; of no text
+    json_schema,  // of JSON Schema what llguidance supports; properties in the schema's order
+    regex,        // that the whole text matches, in the syntax of Rust's regex
+    lark,         // a grammar in llguidance's dialect of Lark, from the rule `start`
+  };
+  Kind kind = Kind::json_object;
+  std::string text = {};
+};
+
+// Logarithms of probabilities are natural, of the model's own distribution: before bias,
+// constraint, penalties, temperature and the rest of Sampling.
+struct TokenLogprob {
+  uint32_t token;
+  std::string bytes;  // perhaps part of a character; of a special token, its name
+  float logprob;
+};
+struct TokenReport {
+  TokenLogprob drawn;
+  std::vector<TokenLogprob> likeliest;  // likeliest first
+};
+
 struct Request {
   Sampling sampling = {};
   int64_t max_tokens = -1;             // -1: until the model stops or the context is full
   std::vector<std::string> stop = {};  // strings that end the text and are not part of it
   bool ignore_eos = false;             // stop tokens do not stop
+  // What follows draws tokens one by one, which takes longer than steps that run ahead.
+  std::optional<Constraint> constraint = {};
+  std::map<uint32_t, float> logit_bias = {};  // of tokens, at most 1024: added to their logits
+  int32_t logprobs = -1;  // -1: no reports; else with as many of the likeliest tokens, at most 20
+  std::function<void(const TokenReport&)> on_report = {};  // of each token, before its text
 };
 
+// stop_token: or the end of the constraint.
 enum class Finish { stop_token, stop_string, max_tokens, context_full, cancelled };
 
 struct Generation {
-  std::string text;              // all that was handed out
-  std::vector<uint32_t> tokens;  // generated, the stop token included
+  std::string text;                  // all that was handed out
+  std::vector<uint32_t> tokens;      // generated, the stop token included
+  std::vector<TokenReport> reports;  // of each, where the request has logprobs
   Finish finish = Finish::max_tokens;
   uint32_t prompt_tokens = 0;
   uint32_t cached_tokens = 0;   // of these, known from earlier generations: not evaluated again

@@ -38,13 +38,17 @@ gpu::Work Decoder::prefill(uint32_t rows, uint32_t slot, Want want) const {
   return pass.take();
 }
 
-gpu::Work Decoder::sample(bool greedy) const {
+gpu::Work Decoder::sample(bool greedy, const gpu::View& mask, const gpu::View& bias) const {
+  require(!greedy || (!mask && !bias), "sample: greedy takes neither mask nor bias");
   const gpu::Caps& caps = device_.caps();
   gpu::Work work =
       greedy ? sample_argmax(caps, {.slots = slots_, .logits = logits_, .sampled = sampled_})
-             : sample_topk(
-                   caps,
-                   {.slots = slots_, .logits = logits_, .sampled = sampled_, .history = history_});
+             : sample_topk(caps, {.slots = slots_,
+                                  .logits = logits_,
+                                  .sampled = sampled_,
+                                  .history = history_,
+                                  .bias = bias,
+                                  .mask = mask});
   work += check_stop(caps, {.sampled = sampled_, .slots = slots_, .history = history_});
   return work;
 }

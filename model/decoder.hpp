@@ -37,8 +37,9 @@ class Decoder {
   gpu::Work prefill(uint32_t rows, uint32_t slot, Want want) const;
   // What was run once, at load: the tables that RoPE reads.
   const gpu::Work& tables() const { return tables_; }
-  // What a step does once logits() are there: draws a token for each slot and advances it.
-  gpu::Work sample(bool greedy) const;
+  // What a step does once logits() are there: draws a token for each slot and advances it. Greedy
+  // takes the likeliest whatever the slots say. A mask or a bias is as sample_topk has it.
+  gpu::Work sample(bool greedy, const gpu::View& mask = {}, const gpu::View& bias = {}) const;
 
   const Config& config() const { return config_; }
   const ModelOptions& options() const { return options_; }

@@ -1,0 +1,41 @@
+// guidance.hpp: what a request asks of each step beyond drawing a token: a bias, a grammar that
+// allows some tokens alone, a report of probabilities.
+#pragma once
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "mainspring.hpp"
+#include "text/grammar.hpp"
+
+namespace ms {
+
+class Guidance {
+ public:
+  // Throws std::invalid_argument for a bias or a number of logprobs that makes no sense, Error for
+  // a constraint that cannot be used. No tokenizer: no constraint.
+  Guidance(const Request& request, const Tokenizer* tokenizer, uint32_t vocab);
+
+  // Whether steps must be taken one by one.
+  bool any() const { return grammar_ || !bias_.empty() || logprobs_ >= 0; }
+  bool has_grammar() const { return grammar_.has_value(); }
+  bool wants_logits() const { return logprobs_ >= 0; }
+
+  std::span<const uint32_t> bias() const { return bias_; }  // [n, 2] u32: token, bits of its f32
+
+  // Of the grammar, for the next token: the bits of [vocab] tokens; empty where the text must end.
+  std::span<const uint32_t> mask();
+  // Goes on by a token. True if the grammar ends there.
+  bool commit(uint32_t token) { return grammar_ && grammar_->commit(token); }
+
+  // Of a token, by the logits [vocab] that it was drawn by.
+  TokenReport report(uint32_t token, std::span<const float> logits) const;
+
+ private:
+  const Tokenizer* tokenizer_;
+  std::vector<uint32_t> bias_, mask_, stop_tokens_;
+  std::optional<GrammarState> grammar_;
+  int32_t logprobs_;
+};
+
+}  // namespace ms
