@@ -15,7 +15,7 @@ namespace {
 std::string_view to_string(Finish finish) {
   switch (finish) {
     case Finish::stop_token:
-      return "the model stopped";
+      return "the model stopped, or its form ended";
     case Finish::stop_string:
       return "a stop string";
     case Finish::max_tokens:

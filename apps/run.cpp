@@ -2,6 +2,8 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstring>
+#include <fstream>
 #include <iostream>
 #include <iterator>
 
@@ -22,6 +24,13 @@ Examples:
   mainspring run -m model.gguf --system "Answer in one line." -n 60 --temp 0 "What is a llama?"
   mainspring run -m model.gguf --raw --seed 7 -n 200 "Once upon a time"
   mainspring run -m model.gguf -c 8192 < letter.txt
+  mainspring run -m model.gguf -j @person.json "Invent a person. Answer in JSON."
+
+-j, --regex and --lark hold the text to a form: tokens that would leave it are never drawn, and where
+it can only end, the text ends. -j takes of JSON Schema what the library llguidance supports, and
+refuses the rest; {"type": "object"} is any object. Properties come in the schema's order. Between
+JSON's tokens it has a blank, a line feed with its indentation, or nothing. --regex is in the syntax
+of Rust's regex, --lark in llguidance's dialect of Lark, from the rule "start".
 
 Exit codes: 0 done (the model stopped, -n was reached, the context was full), 1 failed, 2 wrong use,
 130 interrupted by Ctrl-C.)";
@@ -30,6 +39,7 @@ struct Arguments : GenerationArguments {
   std::vector<std::string> words;
   std::string prompt;
   bool raw = false;
+  std::optional<std::string> json_schema, regex, lark;  // forms that the text is held to
 };
 
 std::string read_prompt() {
@@ -56,10 +66,30 @@ std::vector<uint32_t> encode(const Engine& engine, const Arguments& a, const std
   return tokens;
 }
 
+// An argument, or the contents of the file that it names as @FILE.
+std::string text_or_file(const std::string& argument) {
+  if (!argument.starts_with('@')) return argument;
+  std::ifstream file(argument.substr(1), std::ios::binary);
+  std::string text(std::istreambuf_iterator<char>(file), {});
+  if (!file) fail("{} cannot be read: {}", argument.substr(1), std::strerror(errno));
+  return text;
+}
+
+std::optional<Constraint> constraint_of(const Arguments& a) {
+  require(a.json_schema.has_value() + a.regex.has_value() + a.lark.has_value() <= 1,
+          "-j, --regex, --lark: give one of them");
+  using enum Constraint::Kind;
+  if (a.json_schema) return Constraint{json_schema, text_or_file(*a.json_schema)};
+  if (a.regex) return Constraint{regex, *a.regex};
+  if (a.lark) return Constraint{lark, text_or_file(*a.lark)};
+  return {};
+}
+
 void run(const GlobalOptions& options, Arguments& a, bool prompt_given) {
   const std::string prompt = !a.words.empty() ? fmt::format("{}", fmt::join(a.words, " "))
                              : prompt_given   ? a.prompt
                                               : read_prompt();
+  a.request.constraint = constraint_of(a);
   a.request.sampling.seed = a.draw_seed();
 
   const auto start = std::chrono::steady_clock::now();
@@ -104,6 +134,13 @@ void add_run(CLI::App& app, const GlobalOptions& options) {
       add_option(command, "-p,--prompt", a->prompt, "The prompt")->excludes(words);
   add_generation_options(command, *a);
   add_flag(command, "--raw", a->raw, "Continue the text: no chat template");
+  add_option(command, "-j,--json-schema", a->json_schema,
+             "Hold the text to a JSON schema: its text, or @FILE")
+      ->type_name("SCHEMA");
+  add_option(command, "--regex", a->regex, "Hold the text to a regular expression")
+      ->type_name("REGEX");
+  add_option(command, "--lark", a->lark, "Hold the text to a Lark grammar: its text, or @FILE")
+      ->type_name("GRAMMAR");
   command.callback([=, &options] { run(options, *a, prompt->count() > 0 || words->count() > 0); });
 }
 

@@ -132,6 +132,32 @@ TEST_F(Cli, a_chat_template_is_used_unless_raw) {
   EXPECT_SAYS(greedy({"--system", "a", ">"}).error, "no chat template");
 }
 
+TEST_F(Cli, a_text_is_held_to_a_schema_a_regex_or_a_grammar) {
+  const std::string schema =
+      R"({"type": "array", "minItems": 2, "maxItems": 2, "items": {"const": 7}})";
+  const TemporaryFile file(schema);
+  for (const std::string& given : {schema, "@" + file.path().string()}) {
+    const Result result = greedy({"-j", given, ">"});
+    EXPECT_EQ(result.code, 0) << result.error;
+    EXPECT_EQ(nlohmann::json::parse(result.out), nlohmann::json({7, 7}));
+  }
+  EXPECT_EQ(greedy({"--regex", "[x-z]{4}", ">"}).out, "xxxx\n");
+  EXPECT_EQ(greedy({"--regex", "", ">"}).out, "");
+  EXPECT_EQ(greedy({"--lark", "start: \"(\" /[a-z]/ \")\"", ">"}).out, "(a)\n");
+
+  Result result = greedy({"-j", R"({"type": "strnig"})", ">"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_EQ(result.out, "");
+  EXPECT_SAYS(result.error, "the JSON schema cannot be used");
+  EXPECT_SAYS(result.error, "strnig");
+  result = greedy({"--lark", "@no/such.lark", ">"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_SAYS(result.error, "no/such.lark cannot be read");
+  result = greedy({"--lark", "start: \"a\"", "--regex", "a", ">"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_SAYS(result.error, "give one of them");
+}
+
 TEST_F(Cli, n_0_evaluates_the_prompt_and_prints_nothing) {
   const Result result = greedy({"-n", "0", "--verbose", "12>"});
   EXPECT_EQ(result.code, 0);
