@@ -17,8 +17,9 @@ use std::time::Duration;
 const LONGEST: usize = 256 << 10; // bytes of a schema, regex or grammar
 const LONGEST_TOKEN: usize = 1000; // bytes; longer ones are never allowed: the trie ends there
 const MOST_TOKENS: usize = 1 << 22; // the trie's, too
-const COMPILING: Limits = Limits { memory: 256 << 20, time: Duration::from_secs(10) };
-const STEPPING: Limits = Limits { memory: 64 << 20, time: Duration::from_secs(5) };
+const STACK: usize = 16 << 20;
+const COMPILING: Limits = Limits { memory: 256 << 20, time: Duration::from_secs(10), stack: STACK };
+const STEPPING: Limits = Limits { memory: 64 << 20, time: Duration::from_secs(5), stack: STACK };
 
 /// What goes beyond these limits never gives its memory back, so not much of it may: bytes.
 const MOST_LOST: usize = 1 << 30;
