@@ -13,7 +13,7 @@ namespace {
 using std::filesystem::path;
 
 // The values of tokenizer.ggml.token_type.
-constexpr int32_t kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4;
+constexpr int32_t kNormal = 1, kControl = 3, kUserDefined = 4;
 
 struct Added {
   uint64_t id;
