@@ -1,4 +1,5 @@
-// fuzz_test.cpp: each target over its corpus, and over changes of it that are the same each time.
+// fuzz_test.cpp: what libFuzzer runs (tools/fuzz), without it: over the corpus, and over changes of
+// it that are the same each time.
 #include <gtest/gtest.h>
 
 #include <random>

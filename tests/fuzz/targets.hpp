@@ -1,5 +1,5 @@
-// targets.hpp: the readers of what strangers wrote, as functions of bytes, in libFuzzer's manner;
-// fuzz_test.cpp runs them over the corpus and changes of it.
+// targets.hpp: the readers of what strangers wrote, as functions of bytes: for libFuzzer
+// (tools/fuzz) and, over the corpus and changes of it, for fuzz_test.cpp.
 #pragma once
 #include <span>
 #include <string>
