@@ -511,7 +511,7 @@ TEST(HuggingFaceTokenizer, tokenizer_json_is_kept_whole_and_names_become_numbers
   EXPECT_EQ(file.get_uint("tokenizer.ggml.eos_token_id"), 2u);
   EXPECT_EQ(file.find_bool("tokenizer.ggml.add_bos_token"), true);
   EXPECT_EQ(file.find_bool("tokenizer.ggml.add_eos_token"), std::nullopt);
-  EXPECT_EQ(file.find_ints("tokenizer.huggingface.eos_token_ids"), (std::vector<int64_t>{2, 0, 2}));
+  EXPECT_EQ(file.find_ints("tokenizer.huggingface.eos_token_ids"), (std::vector<int64_t>{2, 0}));
   EXPECT_EQ(file.get_string("tokenizer.chat_template"), "{{ messages }}");
 }
 
