@@ -1,7 +1,8 @@
 // layernorm.wgsl: y = (v - mean(v)) / sqrt(variance(v) + eps) * weight + bias, row by row, with v = x or x + residual.
 //
 // One workgroup per row, which stays in registers up to 16 * WORKGROUP_SIZE columns; the variance is of the deviations
-// from the mean, in a pass of their own; sums in f32. Any cols. Grid: rows, folded into (x, y) beyond 65535.
+// from the mean, in a pass of their own; sums in f32, of what the row has beyond its first element, so that equal
+// elements deviate by nothing. Any cols. Grid: rows, folded into (x, y) beyond 65535.
 // Limits: 2^32 - 1 elements.
 // Beyond the plan: the mathematics of encoders of BERT's family forces it.
 
@@ -27,13 +28,17 @@ struct Params {
 @group(0) @binding(4) var<storage, read> residual: array<f32>;  // [rows, cols], unread if has_residual == 0
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;   // [rows, cols]
 
-// What the norm is taken of, in four columns of the lane's.
-fn load(base: u32, start: u32, lane: u32) -> vec4f {
-  if (start >= params.cols) { return vec4f(); }
-  let i = base + bounded_columns(start, lane);
+// What the norm is taken of.
+fn at_places(i: vec4u) -> vec4f {
   let v = vec4f(x[i.x], x[i.y], x[i.z], x[i.w]);
   if (params.has_residual == 0) { return v; }
   return v + vec4f(residual[i.x], residual[i.y], residual[i.z], residual[i.w]);
+}
+
+// Beyond the row's first element, in four columns of the lane's.
+fn load(base: u32, start: u32, lane: u32) -> vec4f {
+  if (start >= params.cols) { return vec4f(); }
+  return at_places(base + bounded_columns(start, lane)) - at_places(vec4u(base));
 }
 
 // Four times four columns of a lane: loads enough in flight, before the first is used.

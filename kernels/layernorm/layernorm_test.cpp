@@ -35,20 +35,21 @@ KERNEL_TEST(layernorm) {
       lab.check(layernorm(lab.caps(), args));
     }
 
-  // One large element among small ones; a row of zeros and one of equals, which eps keeps finite;
-  // small deviations of a large mean.
-  every({.x = lab.values({4, 300},
+  // One large element among small ones, inside a row and in front; a row of zeros and one of
+  // equals, which eps keeps finite; small deviations of a large mean.
+  every({.x = lab.values({5, 300},
                          [](size_t i) {
-                           return i == 7      ? 1e5f
-                                  : i < 300   ? 1e-3f
-                                  : i < 600   ? 0.0f
-                                  : i < 900   ? -3.0f
-                                  : i % 2 > 0 ? 1024.0f
-                                              : 1026.0f;
+                           return i == 7 || i == 1200 ? 1e5f
+                                  : i > 1200          ? 1e-3f
+                                  : i < 300           ? 1e-3f
+                                  : i < 600           ? 0.0f
+                                  : i < 900           ? -3.0f
+                                  : i % 2 > 0         ? 1024.0f
+                                                      : 1026.0f;
                          }),
          .weight = lab.random({300}),
          .bias = lab.random({300}),
-         .y = lab.output({4, 300}),
+         .y = lab.output({5, 300}),
          .eps = 1e-6f});
 
   const gpu::View x = lab.random({2, 8}), w = lab.random({8}), y = lab.output({2, 8});

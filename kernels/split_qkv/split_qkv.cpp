@@ -25,8 +25,10 @@ void check_plain(const char* name, const gpu::View& view, uint32_t rows, uint32_
 }  // namespace
 
 gpu::Work split_qkv(const gpu::Caps& caps, const SplitQkv& a) {
+  // A head that is normed has a workgroup of its own.
+  const bool small = a.norms ? a.head_dim <= 4 * 64 : a.qkv.size() < 1 << 18;
   return split_qkv(caps, a,
-                   {.workgroup_size = a.qkv.size() < 1 << 18 ? 64u : 256u,
+                   {.workgroup_size = small ? 64u : 256u,
                     .f16_out = a.cache.k.type == gpu::Type::f16,
                     .rope = bool(a.rope),
                     .qk_norm = bool(a.norms)});
