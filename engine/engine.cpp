@@ -147,11 +147,14 @@ std::vector<uint32_t> Engine::encode(std::string_view text) const {
   return tokenizer().encode(text, {.add_special = true, .parse_special = false});
 }
 
-std::vector<uint32_t> Engine::encode_chat(const ChatTemplate::Json& messages) const {
+std::vector<uint32_t> Engine::encode_chat(const ChatTemplate::Json& messages,
+                                          const ChatTemplate::Options& options) const {
   if (!template_) fail("the model file has no chat template (tokenizer.chat_template): use --raw");
   ChatTemplate::Json harmless = messages;
+  ChatTemplate::Options harmless_options = options;
   cut_names(harmless, control_names_);
-  const std::string text = template_->render(harmless, {});
+  cut_names(harmless_options.tools, control_names_);
+  const std::string text = template_->render(harmless, harmless_options);
   std::vector<uint32_t> tokens;
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find(cut, begin), text.size());

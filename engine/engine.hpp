@@ -50,7 +50,8 @@ class Engine {
   // The tokens of a prompt: as it is, or as one user turn (after an optional system turn) by the
   // chat template, which alone may write special tokens: their names in messages are text.
   std::vector<uint32_t> encode(std::string_view text) const;
-  std::vector<uint32_t> encode_chat(const ChatTemplate::Json& messages) const;
+  std::vector<uint32_t> encode_chat(const ChatTemplate::Json& messages,
+                                    const ChatTemplate::Options& options = {}) const;
 
   // Continues a prompt, of which only what differs from what the KV cache holds is evaluated: text
   // of this or an earlier generation. on_text(piece) gets text that is whole characters and no part
