@@ -14,6 +14,7 @@ constexpr const char* examples = R"(Examples:
   mainspring run -m model.gguf "Why is the sky blue?"
   mainspring run -hf ggml-org/gemma-3-270m-it-GGUF "Why is the sky blue?"
   mainspring chat -m model.gguf             a conversation
+  mainspring serve -m model.gguf            a server that speaks OpenAI's API
   mainspring bench -m model.gguf            how fast a model runs here
   mainspring devices                        what this machine can run on
   mainspring inspect model.gguf             what a model file holds
@@ -56,6 +57,7 @@ int main(int argc, char** argv) {
   app.add_flag("--fast", options.fast, "No bounds checks in shaders")->envname("MAINSPRING_FAST");
   ms::add_run(app, options);
   ms::add_chat(app, options);
+  ms::add_serve(app, options);
   ms::add_bench(app, options);
   ms::add_embed(app, options);
   ms::add_logits(app, options);

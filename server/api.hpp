@@ -1,0 +1,56 @@
+// api.hpp: the words of OpenAI's API: a request's JSON, checked, as what the engine takes; errors
+// as clients know them.
+#pragma once
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/engine.hpp"
+
+namespace ms {
+
+using Json = ChatTemplate::Json;
+
+// What is answered instead. `param` names the parameter at fault, `code` the fault; both may be
+// empty.
+struct ApiError : std::runtime_error {
+  ApiError(int status, const std::string& message, std::string param = {}, std::string code = {})
+      : std::runtime_error(message),
+        status(status),
+        param(std::move(param)),
+        code(std::move(code)) {}
+  std::string json() const;
+
+  int status;
+  std::string param, code;
+};
+
+// An object, from a body of bounded depth and breadth. Throws ApiError.
+Json parse_body(std::string_view text);
+
+struct Completion {
+  std::vector<uint32_t> prompt;
+  Request request;
+  uint32_t choices = 1;
+  bool stream = false;
+  bool stream_usage = false;
+};
+
+// The bodies of /v1/chat/completions and /v1/completions. Parameters of other names are ignored.
+// Throws ApiError, also for a prompt that the context cannot hold.
+Completion read_chat(const Json& body, const Engine& engine, uint32_t context);
+Completion read_completion(const Json& body, const Engine& engine, uint32_t context,
+                           uint32_t vocabulary);
+
+// {"content", "add_special", "parse_special"}, {"tokens"} and {"messages", "tools"} of the routes
+// that show a model's own view; what they answer.
+Json tokenize(const Json& body, const Engine& engine);
+Json detokenize(const Json& body, const Engine& engine);
+Json apply_template(const Json& body, const Engine& engine);
+
+// A dump that is UTF-8 whatever is in it.
+std::string to_text(const Json& json);
+
+}  // namespace ms

@@ -1,0 +1,514 @@
+// server.cpp: the routes, and how a generation goes out: whole, or piece by piece.
+#include "server/server.hpp"
+
+#include <chrono>
+#include <cstdio>
+#include <ctime>
+#include <deque>
+#include <map>
+#include <random>
+
+#include "base/error.hpp"
+#include "server/api.hpp"
+#include "server/http.hpp"
+#include "server/worker.hpp"
+
+namespace ms {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds look_around(100);  // for a client that has left
+constexpr std::chrono::seconds ping_after(10);         // without a word
+constexpr size_t spare_threads = 32;                   // for what does not wait for the engine
+
+struct Event {
+  enum class What { text, choice, end } what;
+  uint32_t choice = 0;
+  std::string text = {};
+  Finish finish = Finish::cancelled;
+  uint32_t prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0;
+  std::exception_ptr error = {};
+};
+
+// From the worker's thread to that of a connection.
+class Mailbox {
+ public:
+  void push(Event event) {
+    {
+      const std::lock_guard lock(mutex_);
+      events_.push_back(std::move(event));
+    }
+    changed_.notify_one();
+  }
+  std::optional<Event> pop(std::chrono::milliseconds wait) {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, wait, [&] { return !events_.empty(); })) return std::nullopt;
+    Event event = std::move(events_.front());
+    events_.pop_front();
+    return event;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Event> events_;
+};
+
+// A request on its way: its end withdraws it.
+struct Exchange {
+  std::shared_ptr<Mailbox> mailbox = std::make_shared<Mailbox>();
+  std::shared_ptr<Worker::Ticket> ticket;
+  std::function<bool()> connected;
+};
+
+// Says why a generation ended otherwise than by itself.
+[[noreturn]] void rethrow(const std::exception_ptr& error) {
+  if (!error) throw ApiError(503, "the server is stopping", {}, "stopping");
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& what) {
+    throw ApiError(500, fmt::format("the generation failed: {}", what.what()));
+  }
+}
+
+const char* finish_reason(Finish finish) {
+  return finish == Finish::stop_token || finish == Finish::stop_string ? "stop" : "length";
+}
+
+struct Usage {
+  uint32_t prompt = 0, cached = 0, generated = 0;
+
+  void add(const Event& event) {  // the choices have one prompt
+    if (prompt == 0) cached = event.cached_tokens;
+    prompt = event.prompt_tokens;
+    generated += event.generated_tokens;
+  }
+  Json json() const {
+    return {{"prompt_tokens", prompt},
+            {"completion_tokens", generated},
+            {"total_tokens", prompt + generated},
+            {"prompt_tokens_details", {{"cached_tokens", cached}}}};
+  }
+};
+
+// The shapes of an answer: those of chat completions, or of completions.
+class Shape {
+ public:
+  Shape(bool chat, std::string model)
+      : chat_(chat), model_(std::move(model)), created_(std::time(nullptr)) {
+    std::random_device random;
+    id_ = fmt::format("{}-{:08x}{:08x}{:08x}", chat ? "chatcmpl" : "cmpl", random(), random(),
+                      random());
+  }
+  Json answer(Json choices, const Usage& usage) const {
+    Json result = head(chat_ ? "chat.completion" : "text_completion", std::move(choices));
+    result["usage"] = usage.json();
+    return result;
+  }
+  Json choice(uint32_t index, std::string text, Finish finish) const {
+    Json result = {{"index", index}};
+    if (chat_)
+      result["message"] = {
+          {"role", "assistant"}, {"content", std::move(text)}, {"refusal", nullptr}};
+    else
+      result["text"] = std::move(text);
+    result["logprobs"] = nullptr;
+    result["finish_reason"] = finish_reason(finish);
+    return result;
+  }
+  bool begins_with_role() const { return chat_; }
+  Json role_chunk(uint32_t index) const {
+    return chunk(index, {{"role", "assistant"}, {"content", ""}}, nullptr);
+  }
+  Json text_chunk(uint32_t index, std::string text) const {
+    return chat_ ? chunk(index, {{"content", std::move(text)}}, nullptr)
+                 : chunk(index, std::move(text), nullptr);
+  }
+  Json end_chunk(uint32_t index, Finish finish) const {
+    return chunk(index, chat_ ? Json::object() : Json(""), finish_reason(finish));
+  }
+  Json usage_chunk(const Usage& usage) const {
+    Json result = head(chunk_name(), Json::array());
+    result["usage"] = usage.json();
+    return result;
+  }
+
+ private:
+  const char* chunk_name() const { return chat_ ? "chat.completion.chunk" : "text_completion"; }
+  Json head(const char* object, Json choices) const {
+    return {{"id", id_},
+            {"object", object},
+            {"created", created_},
+            {"model", model_},
+            {"choices", std::move(choices)}};
+  }
+  Json chunk(uint32_t index, Json what, Json finish) const {
+    Json choice = {{"index", index}};
+    choice[chat_ ? "delta" : "text"] = std::move(what);
+    choice["logprobs"] = nullptr;
+    choice["finish_reason"] = std::move(finish);
+    Json choices = Json::array();
+    choices.push_back(std::move(choice));
+    return head(chunk_name(), std::move(choices));
+  }
+
+  bool chat_;
+  std::string model_, id_;
+  std::time_t created_;
+};
+
+HttpReply refusal(const ApiError& error) {
+  HttpReply reply{.status = error.status, .body = error.json()};
+  if (error.status == 401) reply.headers.emplace_back("WWW-Authenticate", "Bearer");
+  if (error.status == 503) reply.headers.emplace_back("Retry-After", "2");
+  return reply;
+}
+
+// Takes as long whatever is given.
+bool same_key(std::string_view given, std::string_view key) {
+  unsigned different = given.size() != key.size();
+  for (size_t i = 0; i < given.size(); ++i)
+    different |= unsigned(given[i]) ^ unsigned(key[i % key.size()]);
+  return different == 0;
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  Impl(Engine& engine, ServerOptions options)
+      : engine_(engine),
+        options_(std::move(options)),
+        context_(engine.model().context()),
+        vocabulary_(engine.model().config().vocab),
+        started_(std::time(nullptr)),
+        worker_(engine, options_.queue),
+        http_(options_.host, options_.port, options_.queue + 1 + spare_threads,
+              {.refuse = [this](const HttpRequest& request) { return refuse(request); },
+               .answer = [this](const HttpRequest& request) { return answer(request); },
+               .error_body =
+                   [this](int status, std::string_view message) {
+                     count("none", status);
+                     return ApiError(status, std::string(message)).json();
+                   }}) {}
+
+  uint16_t port() const { return http_.port(); }
+  void run() { http_.run(); }
+  void stop() {
+    worker_.stop();
+    http_.stop();
+  }
+
+ private:
+  struct Route {
+    const char *method, *path;  // a path that ends with '/' stands for all that begin so
+    HttpReply (Impl::*handle)(const HttpRequest&);
+  };
+  static const std::vector<Route>& routes();
+  static const Route* route_of(const HttpRequest& request);
+
+  std::optional<HttpReply> refuse(const HttpRequest& request);
+  HttpReply answer(const HttpRequest& request);
+  void count(const char* route, int status);
+
+  HttpReply health(const HttpRequest&);
+  HttpReply models(const HttpRequest&);
+  HttpReply model(const HttpRequest& request);
+  HttpReply metrics(const HttpRequest&);
+  HttpReply tokenize(const HttpRequest& request);
+  HttpReply detokenize(const HttpRequest& request);
+  HttpReply apply_template(const HttpRequest& request);
+  HttpReply chat(const HttpRequest& request);
+  HttpReply complete(const HttpRequest& request);
+
+  Json model_json() const;
+  HttpReply generate(const HttpRequest& request, Completion completion, bool chat);
+
+  Engine& engine_;
+  const ServerOptions options_;
+  const uint32_t context_, vocabulary_;
+  const std::time_t started_;
+  std::mutex mutex_;
+  std::map<std::pair<std::string_view, int>, uint64_t> requests_;  // by route and status
+  Worker worker_;
+  HttpServer http_;
+};
+
+const std::vector<Server::Impl::Route>& Server::Impl::routes() {
+  static const std::vector<Route> routes = {
+      {"GET", "/health", &Impl::health},
+      {"GET", "/v1/models", &Impl::models},
+      {"GET", "/v1/models/", &Impl::model},
+      {"POST", "/v1/chat/completions", &Impl::chat},
+      {"POST", "/v1/completions", &Impl::complete},
+      {"POST", "/tokenize", &Impl::tokenize},
+      {"POST", "/detokenize", &Impl::detokenize},
+      {"POST", "/apply-template", &Impl::apply_template},
+      {"GET", "/metrics", &Impl::metrics},
+  };
+  return routes;
+}
+
+const Server::Impl::Route* Server::Impl::route_of(const HttpRequest& request) {
+  for (const Route& route : routes()) {
+    const std::string_view path = route.path;
+    if (path.ends_with('/') ? request.path.starts_with(path) : request.path == path) return &route;
+  }
+  return nullptr;
+}
+
+void Server::Impl::count(const char* route, int status) {
+  const std::lock_guard lock(mutex_);
+  ++requests_[{route, status}];
+}
+
+std::optional<HttpReply> Server::Impl::refuse(const HttpRequest& request) {
+  const Route* const route = route_of(request);
+  try {
+    constexpr std::string_view scheme = "Bearer ";
+    const std::string_view given = request.authorization;
+    if (!options_.api_key.empty() && request.path != "/health" &&
+        !(given.starts_with(scheme) && same_key(given.substr(scheme.size()), options_.api_key)))
+      throw ApiError(401, "the API key is missing or wrong: send \"Authorization: Bearer KEY\"", {},
+                     "invalid_api_key");
+    if (!route) throw ApiError(404, "there is no such route", {}, "not_found");
+    if (request.method != route->method)
+      throw ApiError(405, fmt::format("{} takes {} alone", route->path, route->method), {},
+                     "method_not_allowed");
+    // Other types a web page may send to any address without asking.
+    if (request.method == "POST" && !request.content_type.starts_with("application/json"))
+      throw ApiError(415, "want a body of Content-Type: application/json");
+    return std::nullopt;
+  } catch (const ApiError& error) {
+    count(route ? route->path : "none", error.status);
+    HttpReply reply = refusal(error);
+    if (error.status == 405) reply.headers.emplace_back("Allow", route->method);
+    return reply;
+  }
+}
+
+HttpReply Server::Impl::answer(const HttpRequest& request) {
+  const auto start = Clock::now();
+  const Route& route = *route_of(request);
+  HttpReply reply;
+  try {
+    reply = (this->*route.handle)(request);
+  } catch (const ApiError& error) {
+    reply = refusal(error);
+  } catch (const std::invalid_argument& error) {
+    reply = refusal(ApiError(400, error.what()));
+  } catch (const std::exception& error) {
+    reply = refusal(ApiError(500, error.what()));
+  }
+  count(route.path, reply.status);
+  if (options_.log)
+    fmt::print(stderr, "{} {} {} {:.3f} s\n", route.method, route.path, reply.status,
+               std::chrono::duration<double>(Clock::now() - start).count());
+  return reply;
+}
+
+HttpReply Server::Impl::health(const HttpRequest&) {
+  if (worker_.figures().broken) return {.status = 503, .body = R"({"status":"error"})"};
+  return {.body = R"({"status":"ok"})"};
+}
+
+Json Server::Impl::model_json() const {
+  return {{"id", options_.model},
+          {"object", "model"},
+          {"created", started_},
+          {"owned_by", "mainspring"},
+          {"meta", {{"context", context_}, {"vocabulary", vocabulary_}}}};
+}
+
+HttpReply Server::Impl::models(const HttpRequest&) {
+  return {.body = to_text({{"object", "list"}, {"data", Json::array({model_json()})}})};
+}
+
+HttpReply Server::Impl::model(const HttpRequest& request) {
+  if (request.path != "/v1/models/" + options_.model)
+    throw ApiError(404, fmt::format("there is no such model; {} is served", options_.model),
+                   "model", "model_not_found");
+  return {.body = to_text(model_json())};
+}
+
+HttpReply Server::Impl::metrics(const HttpRequest&) {
+  const Worker::Figures f = worker_.figures();
+  std::string text;
+  const auto about = [&](const char* name, const char* type, const char* help) {
+    text += fmt::format("# HELP mainspring_{0} {1}\n# TYPE mainspring_{0} {2}\n", name, help, type);
+  };
+  const auto add = [&](const char* name, const char* type, const char* help, auto value) {
+    about(name, type, help);
+    text += fmt::format("mainspring_{} {}\n", name, value);
+  };
+  about("requests_total", "counter", "Requests answered, by route and status.");
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, number] : requests_)
+      text += fmt::format("mainspring_requests_total{{route=\"{}\",status=\"{}\"}} {}\n", key.first,
+                          key.second, number);
+  }
+  about("generations_total", "counter", "Generations that have ended, by how.");
+  const std::pair<const char*, uint64_t> ends[] = {{"stop", f.choices[0]},
+                                                   {"length", f.choices[1]},
+                                                   {"cancelled", f.choices[2]},
+                                                   {"failed", f.failed}};
+  for (const auto& [end, number] : ends)
+    text += fmt::format("mainspring_generations_total{{end=\"{}\"}} {}\n", end, number);
+  add("prompt_tokens_total", "counter", "Tokens of prompts.", f.prompt_tokens);
+  add("cached_tokens_total", "counter", "Of these, those that were known already.",
+      f.cached_tokens);
+  add("generated_tokens_total", "counter", "Tokens generated.", f.generated_tokens);
+  add("prompt_seconds_total", "counter", "Seconds spent on prompts.", f.prompt_seconds);
+  add("generate_seconds_total", "counter", "Seconds spent on generating.", f.generate_seconds);
+  add("queue_length", "gauge", "Requests that wait.", f.queued);
+  add("running", "gauge", "Requests that are worked on.", int(f.running));
+  return {.type = "text/plain; version=0.0.4", .body = text};
+}
+
+HttpReply Server::Impl::tokenize(const HttpRequest& request) {
+  return {.body = to_text(ms::tokenize(parse_body(request.body), engine_))};
+}
+
+HttpReply Server::Impl::detokenize(const HttpRequest& request) {
+  return {.body = to_text(ms::detokenize(parse_body(request.body), engine_))};
+}
+
+HttpReply Server::Impl::apply_template(const HttpRequest& request) {
+  return {.body = to_text(ms::apply_template(parse_body(request.body), engine_))};
+}
+
+HttpReply Server::Impl::chat(const HttpRequest& request) {
+  return generate(request, read_chat(parse_body(request.body), engine_, context_), true);
+}
+
+HttpReply Server::Impl::complete(const HttpRequest& request) {
+  return generate(request,
+                  read_completion(parse_body(request.body), engine_, context_, vocabulary_), false);
+}
+
+// The next event; nothing where the client has left. on_wait is called while there is none.
+std::optional<Event> next(Exchange& exchange, const auto& on_wait) {
+  for (;;) {
+    if (std::optional<Event> event = exchange.mailbox->pop(look_around)) return event;
+    if (!exchange.connected() || !on_wait()) return std::nullopt;
+  }
+}
+
+HttpReply answer_whole(Exchange& exchange, const Shape& shape, uint32_t choices) {
+  Usage usage;
+  std::vector<std::string> texts(choices);
+  Json list = Json::array();
+  while (std::optional<Event> event = next(exchange, [] { return true; })) {
+    switch (event->what) {
+      case Event::What::text:
+        texts[event->choice] += event->text;
+        break;
+      case Event::What::choice:
+        if (event->finish == Finish::cancelled) rethrow({});
+        usage.add(*event);
+        list.push_back(shape.choice(event->choice, std::move(texts[event->choice]), event->finish));
+        break;
+      case Event::What::end:
+        if (event->error) rethrow(event->error);
+        return {.body = to_text(shape.answer(std::move(list), usage))};
+    }
+  }
+  throw ApiError(400, "the client has left");  // which nobody reads
+}
+
+void answer_in_pieces(Exchange& exchange, const Shape& shape, uint32_t choices, bool want_usage,
+                      const HttpReply::Write& write) {
+  auto last = Clock::now();
+  const auto send = [&](std::string_view text) {
+    last = Clock::now();
+    return write(text);
+  };
+  const auto send_json = [&](Json json) {
+    if (want_usage && !json.contains("usage")) json["usage"] = nullptr;
+    return send(fmt::format("data: {}\n\n", to_text(json)));
+  };
+  const auto ping = [&] { return Clock::now() - last < ping_after || send(": ping\n\n"); };
+  Usage usage;
+  bool ok = true;
+  if (shape.begins_with_role())
+    for (uint32_t i = 0; i < choices; ++i) ok = ok && send_json(shape.role_chunk(i));
+  try {
+    while (ok) {
+      std::optional<Event> event = next(exchange, ping);
+      if (!event) return;
+      switch (event->what) {
+        case Event::What::text:
+          ok = send_json(shape.text_chunk(event->choice, std::move(event->text)));
+          break;
+        case Event::What::choice:
+          if (event->finish == Finish::cancelled) rethrow({});
+          usage.add(*event);
+          ok = send_json(shape.end_chunk(event->choice, event->finish));
+          break;
+        case Event::What::end:
+          if (event->error) rethrow(event->error);
+          if (want_usage) send_json(shape.usage_chunk(usage));
+          send("data: [DONE]\n\n");
+          return;
+      }
+    }
+  } catch (const ApiError& error) {  // the status is sent already
+    send(fmt::format("data: {}\n\n", error.json()));
+  }
+}
+
+HttpReply Server::Impl::generate(const HttpRequest& request, Completion completion, bool chat) {
+  const auto exchange = std::make_shared<Exchange>();
+  const std::shared_ptr<Mailbox> mailbox = exchange->mailbox;
+  exchange->connected = request.connected;
+  Task task{
+      .prompt = std::move(completion.prompt),
+      .request = std::move(completion.request),
+      .choices = completion.choices,
+      .wanted = request.connected,
+      .on_text =
+          [mailbox](uint32_t choice, std::string_view text) {
+            mailbox->push({.what = Event::What::text, .choice = choice, .text = std::string(text)});
+          },
+      .on_choice =
+          [mailbox](uint32_t choice, const Generation& g) {
+            mailbox->push({.what = Event::What::choice,
+                           .choice = choice,
+                           .finish = g.finish,
+                           .prompt_tokens = g.prompt_tokens,
+                           .cached_tokens = g.cached_tokens,
+                           .generated_tokens = uint32_t(g.tokens.size())});
+          },
+      .on_end =
+          [mailbox](std::exception_ptr error) {
+            mailbox->push({.what = Event::What::end, .error = std::move(error)});
+          }};
+  exchange->ticket = worker_.submit(std::move(task));
+  if (!exchange->ticket) {
+    if (worker_.stopping()) rethrow({});
+    throw ApiError(503, fmt::format("{} requests are waiting, and no more may", options_.queue), {},
+                   "queue_full");
+  }
+  const Shape shape(chat, options_.model);
+  const uint32_t choices = completion.choices;
+  if (!completion.stream) return answer_whole(*exchange, shape, choices);
+  return {.type = "text/event-stream",
+          .body = {},
+          .stream = [exchange, shape, choices,
+                     usage = completion.stream_usage](const HttpReply::Write& write) {
+            answer_in_pieces(*exchange, shape, choices, usage, write);
+          }};
+}
+
+Server::Server(Engine& engine, ServerOptions options)
+    : impl_(std::make_unique<Impl>(engine, std::move(options))) {}
+
+Server::~Server() = default;
+uint16_t Server::port() const { return impl_->port(); }
+void Server::run() { impl_->run(); }
+void Server::stop() { impl_->stop(); }
+
+}  // namespace ms
