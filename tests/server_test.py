@@ -1,0 +1,547 @@
+"""server_test: mainspring serve by raw requests, well and badly formed, and by OpenAI's own client.
+
+usage: server_test PROGRAM MODEL MODEL_WITHOUT_TEMPLATE [TEST…]
+"""
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import openai
+
+PROGRAM, MODEL, WITHOUT_TEMPLATE = sys.argv[1:4]
+NAME = "tales"
+KEY = "a-key-of-the-test"
+HELLO = [{"role": "user", "content": "Tell me of a fox."}]
+SHORT = {"temperature": 0, "max_tokens": 8}
+CUT = {"temperature": 0, "max_tokens": 4}  # the answer to HELLO has a token more
+# Greedy, the model repeats itself for ever: a request that does not end while a test looks at it.
+LONG = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": 1000, "n": 8}
+
+
+def environment(**more):
+    return {**{k: v for k, v in os.environ.items() if not re.match(r"MAINSPRING_(?!DEVICE)", k)}, **more}
+
+
+class Process:
+    """A server on a free port."""
+
+    def __init__(self, *arguments, model=MODEL, **variables):
+        command = [PROGRAM, "serve", "-m", model, "--port", "0", *arguments]
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment(**variables))
+        line = self.process.stdout.readline()
+        match = re.fullmatch(r"(\S+) at (http://127\.0\.0\.1:(\d+)/v1)\n", line)
+        if not match:
+            self.process.kill()
+            raise AssertionError(f"{line!r}: {self.log()}")
+        self.name, self.url, self.port = match[1], match[2], int(match[3])
+
+    def log(self):
+        self.errors.seek(0)
+        return self.errors.read().decode()
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        self.errors.close()
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+
+    def ask(self, method, path, body=None, headers={}):
+        """Status, headers, and the body: JSON as what it says."""
+        connection = self.connect()
+        try:
+            data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+            json_type = {} if body is None else {"Content-Type": "application/json"}
+            connection.request(method, path, data, {**json_type, **headers})
+            answer = connection.getresponse()
+            text = answer.read()
+            is_json = answer.headers.get("Content-Type") == "application/json"
+            return answer.status, answer.headers, json.loads(text) if is_json and text else text.decode()
+        finally:
+            connection.close()
+
+    def post(self, path, body, **headers):
+        return self.ask("POST", path, body, headers)
+
+    def raw(self, data):
+        """All that comes for these bytes, until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=120) as connection:
+            try:
+                connection.sendall(data)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it has said enough
+            answer = b""
+            try:
+                while piece := connection.recv(65536):
+                    answer += piece
+            except ConnectionResetError:
+                pass
+            return answer
+
+    def metrics(self, headers={}):
+        status, _, text = self.ask("GET", "/metrics", headers=headers)
+        assert status == 200, text
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))}
+
+    def until(self, name, value):
+        """Waits for a figure."""
+        end = time.monotonic() + 240
+        while (now := self.metrics()["mainspring_" + name]) != value:
+            assert time.monotonic() < end, f"{name} stays {now}, want {value}"
+            time.sleep(0.02)
+
+    def begin(self, body, path="/v1/completions"):
+        """A request whose answer is not read; closing the socket is the client's leaving."""
+        data = json.dumps(body).encode()
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=300)
+        connection.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(data), data))
+        return connection
+
+
+def events(text):
+    """The data of server-sent events, each of which must be well-formed; comments are left out."""
+    assert text.endswith("\n\n"), text
+    result = []
+    for event in text[:-2].split("\n\n"):
+        if event.startswith(":"):
+            continue
+        assert event.startswith("data: ") and "\n" not in event, event
+        result.append(event[6:])
+    return result
+
+
+class Server(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Process("-a", NAME)
+        cls.addClassCleanup(cls.server.close)
+
+    def error(self, answer, status, param=None, code=None, message=""):
+        got, headers, body = answer
+        self.assertEqual(got, status, body)
+        self.assertEqual(set(body["error"]), {"message", "type", "param", "code"})
+        self.assertEqual((body["error"]["param"], body["error"]["code"]), (param, code), body)
+        self.assertIn(message, body["error"]["message"])
+        return headers
+
+    def complete(self, **body):
+        status, _, answer = self.server.post("/v1/completions", {"prompt": "Once upon a time", **SHORT, **body})
+        self.assertEqual(status, 200, answer)
+        return answer
+
+    def chat(self, **body):
+        status, _, answer = self.server.post("/v1/chat/completions", {"messages": HELLO, **CUT, **body})
+        self.assertEqual(status, 200, answer)
+        return answer
+
+    def test_health_and_models(self):
+        self.assertEqual(self.server.ask("GET", "/health")[2], {"status": "ok"})
+        status, _, models = self.server.ask("GET", "/v1/models")
+        self.assertEqual((status, models["object"], [m["id"] for m in models["data"]]), (200, "list", [NAME]))
+        self.assertEqual(self.server.ask("GET", f"/v1/models/{NAME}")[2], models["data"][0])
+        self.error(self.server.ask("GET", "/v1/models/other"), 404, "model", "model_not_found", NAME)
+        status, headers, body = self.server.ask("HEAD", "/health")
+        self.assertEqual((status, headers["Content-Length"], body), (200, "15", ""))
+
+    def test_a_chat_completion(self):
+        answer = self.chat(user="someone", metadata={"a": "b"}, response_format={"type": "text"}, nobody_knows=1, stop=None)
+        self.assertRegex(answer["id"], "^chatcmpl-")
+        self.assertEqual((answer["object"], answer["model"]), ("chat.completion", NAME))
+        (choice,) = answer["choices"]
+        self.assertEqual((choice["index"], choice["message"]["role"], choice["finish_reason"]), (0, "assistant", "length"))
+        self.assertTrue(choice["message"]["content"].strip())
+        usage = answer["usage"]
+        self.assertEqual(usage["completion_tokens"], 4)
+        self.assertEqual(usage["total_tokens"], usage["prompt_tokens"] + 4)
+        whole = self.chat(max_completion_tokens=100)
+        self.assertEqual(whole["choices"][0]["finish_reason"], "stop")
+        self.assertEqual(whole["usage"]["completion_tokens"], 5)
+        # Parts and roles come to the same prompt, and so to the same answer.
+        parts = [{"role": "user", "content": [{"type": "text", "text": "Tell me of a fox."}]}]
+        self.assertEqual(self.chat(messages=parts)["choices"], answer["choices"])
+        for system in "system", "developer":
+            messages = [{"role": system, "content": "Be brief."}, *HELLO]
+            _, _, prompt = self.server.post("/apply-template", {"messages": messages})
+            self.assertEqual(prompt, {"prompt": "<|system|>\nBe brief.<|end|><|user|>\nTell me of a fox.<|end|><|assistant|>\n"})
+        # The next turn evaluates what is new.
+        said = choice["message"]
+        again = self.chat(messages=[*HELLO, {"role": "assistant", "content": said["content"]}, {"role": "user", "content": "And then?"}])
+        self.assertGreaterEqual(again["usage"]["prompt_tokens_details"]["cached_tokens"], usage["prompt_tokens"] - 1)
+
+    def test_names_of_special_tokens_in_messages_are_text(self):
+        plain, named = ([{"role": "user", "content": f"a{text}b"}] for text in ("", "<|end|>"))
+        counts = [self.chat(messages=messages)["usage"]["prompt_tokens"] for messages in (plain, named)]
+        _, _, text = self.server.post("/tokenize", {"content": "a<|end|>b"})
+        _, _, special = self.server.post("/tokenize", {"content": "a<|end|>b", "parse_special": True})
+        self.assertGreater(len(text["tokens"]), len(special["tokens"]))
+        self.assertGreater(counts[1], counts[0] + 1)
+
+    def test_a_completion(self):
+        answer = self.complete()
+        self.assertRegex(answer["id"], "^cmpl-")
+        self.assertEqual((answer["object"], answer["choices"][0]["finish_reason"]), ("text_completion", "length"))
+        _, _, tokens = self.server.post("/tokenize", {"content": "Once upon a time", "add_special": True})
+        self.assertEqual(answer["usage"]["prompt_tokens"], len(tokens["tokens"]))
+        self.assertEqual(self.complete(prompt=tokens["tokens"])["choices"], answer["choices"])
+        self.assertEqual(self.complete(max_tokens=None)["usage"]["completion_tokens"], 16)
+        # A stop string ends the text and is no part of it.
+        text = answer["choices"][0]["text"]
+        word = text.split()[2]
+        stopped = self.complete(stop=[word, "never"])["choices"][0]
+        self.assertEqual((stopped["text"], stopped["finish_reason"]), (text[: text.index(word)], "stop"))
+
+    def test_seeds_and_choices(self):
+        hot = {"temperature": 1.5, "max_tokens": 12}
+        several = [c["text"] for c in self.complete(**hot, seed=7, n=3)["choices"]]
+        self.assertEqual(len(set(several)), 3)
+        self.assertEqual([c["text"] for c in self.complete(**hot, seed=7, n=3)["choices"]], several)
+        self.assertEqual(self.complete(**hot, seed=8)["choices"][0]["text"], several[1])
+        self.assertEqual([c["index"] for c in self.complete(**hot, n=3)["choices"]], [0, 1, 2])
+        self.assertNotEqual(self.complete(**hot)["choices"], self.complete(**hot)["choices"])
+        greedy = self.complete()["choices"]
+        for same in {"top_k": 1}, {"top_p": 1e-6}, {"top_p": 0}, {"min_p": 1}:
+            self.assertEqual(self.complete(temperature=1.5, **same)["choices"], greedy)
+        self.assertNotEqual(self.complete(max_tokens=60, presence_penalty=2, frequency_penalty=2)["choices"], self.complete(max_tokens=60)["choices"])
+
+    def test_a_stream(self):
+        whole = self.chat()
+        status, headers, text = self.server.post("/v1/chat/completions", {"messages": HELLO, **CUT, "stream": True, "stream_options": {"include_usage": True}})
+        self.assertEqual((status, headers["Content-Type"]), (200, "text/event-stream"))
+        *chunks, done = events(text)
+        self.assertEqual(done, "[DONE]")
+        chunks = [json.loads(chunk) for chunk in chunks]
+        self.assertEqual({(c["id"], c["object"], c["model"]) for c in chunks}, {(chunks[0]["id"], "chat.completion.chunk", NAME)})
+        self.assertEqual(chunks[0]["choices"][0]["delta"], {"role": "assistant", "content": ""})
+        *chunks, usage = chunks
+        self.assertEqual(usage["choices"], [])
+        self.assertEqual(usage["usage"]["completion_tokens"], 4)
+        self.assertTrue(all(c["usage"] is None for c in chunks))
+        self.assertEqual("".join(c["choices"][0]["delta"].get("content", "") for c in chunks), whole["choices"][0]["message"]["content"])
+        self.assertEqual([c["choices"][0]["finish_reason"] for c in chunks], [None] * (len(chunks) - 1) + ["length"])
+        # Completions, several choices, no usage.
+        *chunks, done = events(self.server.post("/v1/completions", {"prompt": "Once upon a time", **SHORT, "n": 2, "stream": True})[2])
+        chunks = [json.loads(chunk) for chunk in chunks]
+        self.assertFalse(any("usage" in c for c in chunks))
+        for index in 0, 1:
+            text = "".join(c["choices"][0]["text"] for c in chunks if c["choices"][0]["index"] == index)
+            self.assertEqual(text, self.complete()["choices"][0]["text"])
+
+    def test_tokens_and_templates(self):
+        text = "The fox, \u65e5\u672c \U0001f98a!"
+        _, _, tokens = self.server.post("/tokenize", {"content": text})
+        self.assertEqual(self.server.post("/detokenize", tokens)[2], {"content": text})
+        _, _, framed = self.server.post("/tokenize", {"content": text, "add_special": True})
+        self.assertEqual(framed["tokens"], [0, *tokens["tokens"]])
+        self.assertEqual(self.server.post("/tokenize", {"content": "<|end|>", "parse_special": True})[2], {"tokens": [1]})
+        self.assertEqual(self.server.post("/detokenize", {"tokens": []})[2], {"content": ""})
+        self.error(self.server.post("/tokenize", {}), 400, "content", message="missing")
+        self.error(self.server.post("/detokenize", {"tokens": [12288]}), 400, "tokens", message="below 12288")
+        self.error(self.server.post("/detokenize", {"tokens": [-1]}), 400, "tokens")
+        self.error(self.server.post("/detokenize", {"tokens": "x"}), 400, "tokens")
+        _, _, prompt = self.server.post("/apply-template", {"messages": HELLO, "add_generation_prompt": False})
+        self.assertEqual(prompt, {"prompt": "<|user|>\nTell me of a fox.<|end|>"})
+        self.error(self.server.post("/apply-template", {"messages": []}), 400, "messages")
+
+    def test_parameters_that_are_wrong(self):
+        wrong = {
+            "temperature": [-0.1, 2.1, "hot", True],
+            "top_p": [-1, 1.1, "x"],
+            "top_k": [-1, 1.5, 2**32],
+            "min_p": [-0.5, 1.5],
+            "presence_penalty": [-2.1, 2.1],
+            "frequency_penalty": [3],
+            "repeat_penalty": [0, -1],
+            "seed": ["x", 0.5],
+            "max_tokens": [0, -1, 1.5, "many", 2**64],
+            "max_completion_tokens": [0],
+            "n": [0, 9, "x"],
+            "best_of": [2],
+            "stop": [1, [1], "", ["a"] * 17, "x" * 1025],
+            "stream": ["yes", 1],
+            "stream_options": [{"include_usage": True}, 1],
+            "model": [1],
+            "logprobs": [True, 1],
+            "top_logprobs": [2],
+            "logit_bias": [{"1": 5}],
+            "response_format": [{"type": "json_object"}, "text", {}],
+            "functions": [[]],
+        }
+        for name, values in wrong.items():
+            for value in values:
+                with self.subTest(name=name, value=value):
+                    self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, **SHORT, name: value}), 400, name, message=name)
+        for name, value in {"logprobs": 0, "echo": True, "suffix": "x"}.items():
+            self.error(self.server.post("/v1/completions", {"prompt": "a", name: value}), 400, name, message="not supported yet")
+        for prompt in None, 1, {}, [], ["a", "b"], [1, "b"], [-1], [12288], [0.5]:
+            self.error(self.server.post("/v1/completions", {"prompt": prompt}), 400, "prompt")
+
+    def test_messages_that_are_wrong(self):
+        wrong = {
+            "messages": [None, [], "x", {}, [HELLO[0]] * 4097],
+            "messages[0]": [["x"], [None]],
+            "messages[0].role": [[{"content": "x"}], [{"role": "king", "content": "x"}], [{"role": 1, "content": "x"}]],
+            "messages[0].content": [
+                [{"role": "user"}],
+                [{"role": "user", "content": None}],
+                [{"role": "user", "content": 1}],
+                [{"role": "user", "content": ["x"]}],
+                [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}],
+            ],
+            "messages[0].tool_calls": [[{"role": "assistant", "tool_calls": [{}]}]],
+            "messages[0].name": [[{"role": "user", "content": "x", "name": 1}]],
+        }
+        for param, values in wrong.items():
+            for messages in values:
+                with self.subTest(param=param, messages=str(messages)[:200]):
+                    self.error(self.server.post("/v1/chat/completions", {"messages": messages}), 400, param)
+        for tools in "x", [{}], [{"type": "x"}], [{"type": "function"}], [{"type": "function", "function": {}}]:
+            status, _, body = self.server.post("/v1/chat/completions", {"messages": HELLO, "tools": tools})
+            self.assertEqual((status, body["error"]["param"][:5]), (400, "tools"))
+        self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, "tool_choice": "required"}), 400, "tool_choice")
+        # A conversation with a tool is one that templates take.
+        call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+        messages = [*HELLO, {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "1", "content": "7"}]
+        tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+        _, _, prompt = self.server.post("/apply-template", {"messages": messages, "tools": tools})
+        self.assertEqual(prompt["prompt"].count("<|tool|>\n7<|end|>"), 1)
+        self.assertEqual(self.chat(messages=messages, tools=tools)["choices"][0]["message"]["role"], "assistant")
+
+    def test_a_prompt_beyond_the_context(self):
+        long = "word " * 2000
+        self.error(self.server.post("/v1/completions", {"prompt": long}), 400, "prompt", "context_length_exceeded", "the context holds 1024")
+        self.error(self.server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": long}], "stream": True}), 400, "messages", "context_length_exceeded")
+
+    def test_bodies_that_are_no_json(self):
+        wrong = [b"", b"x", b"{", b'{"prompt": "a",}', b"[]", b"1", b'{"prompt": "\xff"}', b'{"prompt": "\\ud800"}', b'{"n": 1e999}',
+                 b"[" * 1_000_000, b'{"a":' * 100 + b"1" + b"}" * 100, json.dumps({f"k{n}": n for n in range(600)}).encode()]
+        for body in wrong:
+            with self.subTest(body=body[:40]):
+                self.error(self.server.ask("POST", "/v1/completions", body, {"Content-Type": "application/json"}), 400)
+        for type in "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x":
+            self.error(self.server.ask("POST", "/v1/completions", b"{}", {"Content-Type": type}), 415)
+        self.error(self.server.ask("POST", "/tokenize", b" " * (4 << 20) + b" ", {"Content-Type": "application/json"}), 413)
+        self.assertEqual(self.server.ask("GET", "/health")[0], 200)
+
+    def test_routes_that_are_not_there(self):
+        self.error(self.server.ask("GET", "/"), 404, code="not_found")
+        self.error(self.server.ask("POST", "/v1/embeddings", b"x"), 404, code="not_found")
+        self.error(self.server.ask("GET", "/v1/" + "x" * 7000), 404, code="not_found")
+        headers = self.error(self.server.ask("GET", "/v1/chat/completions"), 405, code="method_not_allowed")
+        self.assertEqual(headers["Allow"], "POST")
+        for method in "OPTIONS", "DELETE", "PUT", "PATCH":
+            headers = self.error(self.server.ask(method, "/v1/models", headers={"Origin": "http://evil.example"}), 405, code="method_not_allowed")
+            self.assertNotIn("Access-Control-Allow-Origin", headers)
+
+    def test_what_http_forbids(self):
+        post = b"POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        wrong = {
+            b"nonsense\r\n\r\n": 400,
+            b"GET /health HTTP/3.0\r\n\r\n": 400,
+            b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n": 414,
+            b"GET /" + b"x" * 200_000: 0,
+            b"GET /health HTTP/1.1\r\nA: " + b"x" * 1_000_000: 431,
+            b"GET /health HTTP/1.1\r\n" + b"A: x\r\n" * 100_000 + b"\r\n": 431,
+            post + b"\r\n": 411,
+            post + b"Content-Length: x\r\n\r\n": 400,
+            post + b"Content-Length: -1\r\n\r\n": 400,
+            post + b"Content-Length: 99999999999999999999999\r\n\r\n": 413,
+            post + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n": 400,
+            post + b"Transfer-Encoding: gzip\r\n\r\n": 400,
+            post + b"Transfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b" " * 65536 + b"\r\n") * 65: 413,
+            post + b"Transfer-Encoding: chunked\r\n\r\nx\r\n": 400,
+        }
+        for data, status in wrong.items():
+            with self.subTest(data=data[:90]):
+                answer = self.server.raw(data)
+                if status:
+                    self.assertRegex(answer, rb"^HTTP/1\.1 %d " % status)
+                    self.assertEqual(set(json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]), {"message", "type", "param", "code"})
+        body = b'{"content": "fox"}'
+        chunked = post + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        self.assertIn(b'{"tokens":[', self.server.raw(chunked))
+        waiting = post + b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        self.assertRegex(self.server.raw(waiting), rb'(?s)^HTTP/1\.1 100 Continue\r\n\r\nHTTP/1\.1 200 .*\{"tokens":\[')
+        ranged = b"GET /health HTTP/1.1\r\nConnection: close\r\nAccept-Encoding: gzip, br\r\nRange: bytes=1-2\r\n\r\n"
+        self.assertTrue(self.server.raw(ranged).endswith(b'\r\n\r\n{"status":"ok"}'))
+        # A body that is refused unread is not taken for the next request.
+        smuggled = b"POST /none HTTP/1.1\r\nContent-Length: 29\r\n\r\nGET /health HTTP/1.1\r\nA: b\r\n\r\n"
+        self.assertEqual(self.server.raw(smuggled).count(b"HTTP/1.1 "), 1)
+
+    def test_a_connection_takes_many_requests(self):
+        connection = self.server.connect()
+        for n in range(20):
+            connection.request("POST", "/tokenize", json.dumps({"content": "fox " * n}), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            self.assertEqual(answer.status, 200)
+            answer.read()
+            if n == 0:
+                local = connection.sock.getsockname()
+        self.assertEqual(connection.sock.getsockname(), local)
+        connection.close()
+
+    def test_openai_client(self):
+        client = openai.OpenAI(base_url=self.server.url, api_key="any", max_retries=0)
+        self.assertEqual([m.id for m in client.models.list()], [NAME])
+        self.assertEqual(client.models.retrieve(NAME).owned_by, "mainspring")
+        answer = client.chat.completions.create(model=NAME, messages=HELLO, **CUT)
+        self.assertEqual(answer.choices[0].finish_reason, "length")
+        self.assertEqual(answer.usage.completion_tokens, 4)
+        stream = client.chat.completions.create(model=NAME, messages=HELLO, **CUT, stream=True, stream_options={"include_usage": True})
+        chunks = list(stream)
+        self.assertEqual("".join(c.choices[0].delta.content or "" for c in chunks[:-1]), answer.choices[0].message.content)
+        self.assertEqual(chunks[-1].usage.completion_tokens, 4)
+        text = client.completions.create(model=NAME, prompt="Once upon a time", **SHORT).choices[0].text
+        streamed = client.completions.create(model=NAME, prompt="Once upon a time", **SHORT, stream=True)
+        self.assertEqual("".join(c.choices[0].text for c in streamed), text)
+        with self.assertRaises(openai.NotFoundError) as caught:
+            client.models.retrieve("other")
+        self.assertEqual(caught.exception.code, "model_not_found")
+        with self.assertRaises(openai.BadRequestError) as caught:
+            client.chat.completions.create(model=NAME, messages=HELLO, temperature=9)
+        self.assertEqual(caught.exception.param, "temperature")
+        with self.assertRaises(openai.BadRequestError) as caught:
+            client.completions.create(model=NAME, prompt="word " * 2000)
+        self.assertEqual(caught.exception.code, "context_length_exceeded")
+
+
+class OwnServer(unittest.TestCase):
+    """Tests that count, or that end the server."""
+
+    def serve(self, *arguments, **more):
+        server = Process(*arguments, **more)
+        self.addCleanup(server.close)
+        return server
+
+    def begin(self, server, body):
+        connection = server.begin(body)
+        self.addCleanup(connection.close)
+        return connection
+
+    def begin_long(self, server):
+        """One that runs: its first text has come."""
+        connection = self.begin(server, {**LONG, "stream": True})
+        text = b""
+        while b"data: " not in text:
+            piece = connection.recv(65536)
+            self.assertTrue(piece, text)
+            text += piece
+        return connection
+
+    def refused(self, *arguments, code, **variables):
+        done = subprocess.run([PROGRAM, "serve", "-m", MODEL, *arguments], capture_output=True, text=True, timeout=300, env=environment(**variables))
+        self.assertEqual((done.returncode, done.stdout), (code, ""), done.stderr)
+        return done.stderr
+
+    def test_a_client_that_leaves_ends_its_generation(self):
+        server = self.serve()
+        self.assertEqual(server.name, Path(MODEL).stem)
+        for streaming in True, False:
+            if streaming:
+                connection = self.begin_long(server)
+            else:
+                connection = self.begin(server, LONG)
+                server.until("running", 1)
+            connection.close()
+            status, _, answer = server.post("/v1/completions", {"prompt": "A fox", **SHORT})
+            self.assertEqual((status, answer["usage"]["completion_tokens"]), (200, 8))
+        figures = server.metrics()
+        self.assertEqual(figures['mainspring_generations_total{end="cancelled"}'], 16)  # n is 8
+        self.assertEqual(figures['mainspring_generations_total{end="length"}'], 2)
+        self.assertLess(figures["mainspring_generated_tokens_total"], 2000)
+
+    def test_a_full_queue(self):
+        server = self.serve("--queue", "1")
+        running = self.begin_long(server)
+        waiting = self.begin(server, LONG)
+        server.until("queue_length", 1)
+        status, headers, body = server.post("/v1/completions", {"prompt": "A fox", **SHORT})
+        self.assertEqual((status, body["error"]["code"], body["error"]["type"]), (503, "queue_full", "server_error"))
+        self.assertGreater(int(headers["Retry-After"]), 0)
+        self.assertEqual(server.ask("GET", "/health")[0], 200)
+        self.assertEqual(server.post("/tokenize", {"content": "x"})[0], 200)
+        waiting.close()  # it makes room
+        server.until("queue_length", 0)
+        served = self.begin(server, {"prompt": "A fox", **SHORT})
+        server.until("queue_length", 1)
+        running.close()
+        self.assertIn(b"HTTP/1.1 200 OK", served.recv(65536))
+        figures = server.metrics()
+        self.assertEqual(figures['mainspring_requests_total{route="/v1/completions",status="503"}'], 1)
+        self.assertEqual(figures["mainspring_running"], 0)
+
+    def test_an_api_key(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "key"
+            file.write_text(KEY + "\n")
+            servers = [self.serve("--api-key-file", str(file)), self.serve("--api-key", KEY), self.serve(MAINSPRING_API_KEY=KEY)]
+            file.write_text("\n")
+            self.assertIn("no API key", self.refused("--api-key-file", str(file), code=1))
+        for server in servers:
+            self.assertEqual(server.ask("GET", "/health")[0], 200)
+            self.assertEqual(server.ask("GET", "/v1/models", headers={"Authorization": f"Bearer {KEY}"})[0], 200)
+        server = servers[0]
+        right = f"Bearer {KEY}"
+        for route in "/v1/models", "/v1/models/x", "/metrics", "/none", "/v1/chat/completions":
+            for wrong in None, "", KEY, f"Basic {KEY}", "Bearer ", right + "x", right[:-1], right.replace("k", "K"):
+                status, headers, body = server.ask("GET", route, headers={} if wrong is None else {"Authorization": wrong})
+                self.assertEqual((status, body["error"]["code"], headers["WWW-Authenticate"]), (401, "invalid_api_key", "Bearer"))
+        for route in "/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize", "/apply-template":
+            self.assertEqual(server.post(route, {"messages": HELLO, "prompt": "a", "content": "a", "tokens": [1]})[0], 401)
+        client = openai.OpenAI(base_url=server.url, api_key="wrong", max_retries=0)
+        with self.assertRaises(openai.AuthenticationError):
+            client.chat.completions.create(model="any", messages=HELLO)
+        client = openai.OpenAI(base_url=server.url, api_key=KEY, max_retries=0)
+        self.assertEqual(client.chat.completions.create(model="any", messages=HELLO, max_tokens=2).usage.completion_tokens, 2)
+        self.assertEqual(server.log(), "")
+
+    def test_signals_end_it(self):
+        for number in signal.SIGINT, signal.SIGTERM:
+            server = self.serve("--verbose")
+            idle = server.connect()  # a connection that is kept open holds nothing up
+            idle.request("GET", "/health")
+            idle.getresponse().read()
+            running = self.begin_long(server)
+            waiting = self.begin(server, LONG)
+            server.until("queue_length", 1)
+            server.process.send_signal(number)
+            self.assertEqual(server.process.wait(timeout=120), 0, server.log())
+            self.assertRegex(waiting.recv(65536), rb"^(HTTP/1\.1 503 |$)")
+            rest = b""
+            while piece := running.recv(65536):
+                rest += piece
+            self.assertNotIn(b"[DONE]", rest)
+            idle.close()
+            self.assertIn("GET /health 200", server.log())
+            self.assertNotIn("Once upon", server.log())
+
+    def test_a_model_without_a_template_or_a_tokenizer(self):
+        server = self.serve(model=WITHOUT_TEMPLATE)
+        status, _, body = server.post("/v1/chat/completions", {"messages": HELLO})
+        self.assertEqual((status, body["error"]["param"]), (400, "messages"))
+        self.assertIn("no chat template", body["error"]["message"])
+        status, _, body = server.post("/v1/completions", {"prompt": [1, 2, 3], "max_tokens": 4})
+        self.assertEqual((status, body["usage"]["prompt_tokens"]), (200, 3), body)
+
+    def test_wrong_uses(self):
+        self.assertIn("--api-key", self.refused("--api-key", "", code=2))
+        self.assertIn("cannot read", self.refused("--api-key-file", "/nonexistent", code=1))
+        self.assertIn("--queue", self.refused("--queue", "0", code=2))
+        self.assertIn("--port", self.refused("--port", "65536", code=2))
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            self.assertIn(f"cannot listen on 127.0.0.1 port {port}", self.refused("--port", port, code=1))
+
+
+unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)
