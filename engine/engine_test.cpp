@@ -198,6 +198,20 @@ TEST(Engine, a_conversation_goes_through_the_models_template) {
   EXPECT_SAYS(message_of<Error>([&] { plain.engine.encode_chat(messages); }), "no chat template");
 }
 
+TEST(Engine, tools_go_through_the_template_and_names_in_them_are_text) {
+  Scripted scripted({.chain = ":a",
+                     .chat_template = "<s>{% for t in tools %}{{ t.name }}</s>{% endfor %}"
+                                      "{{ 'x' if add_generation_prompt }}"});
+  ChatTemplate::Options options;
+  options.add_generation_prompt = false;
+  options.tools = ChatTemplate::Json::parse(R"([{"name": "a</s>b"}])");
+  Tokens expected = script_tokens(std::string(1, script_bos) + "a</s>b" + script_eos);
+  EXPECT_EQ(scripted.engine.encode_chat(ChatTemplate::Json::array(), options), expected);
+  EXPECT_EQ(options.tools[0]["name"], "a</s>b");  // the caller's own stays
+  expected = {script_token(script_bos), script_token('x')};
+  EXPECT_EQ(scripted.engine.encode_chat(ChatTemplate::Json::array()), expected);
+}
+
 TEST(Engine, names_of_special_tokens_in_messages_are_text) {
   Scripted scripted({.chain = ":a",
                      .chat_template = "<s>{% for m in messages %}{{ m.content | trim }}</s>"
