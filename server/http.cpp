@@ -23,7 +23,8 @@ using std::chrono::seconds;
 
 constexpr size_t head_bytes = 64 << 10;  // of a request's line and headers
 constexpr size_t body_bytes = 4 << 20;
-constexpr seconds head_time(20), body_time(120), silence(15), keep_alive(10), drain_time(2);
+constexpr size_t most_requests = 1000;  // of a connection
+constexpr seconds head_time(20), body_time(120), silence(15), keep_alive(5), drain_time(2);
 
 bool ready(int socket, short events, milliseconds wait) {
   pollfd entry = {socket, events, 0};
@@ -44,7 +45,7 @@ class Connection : public httplib::Stream {
   void begin_request() {
     left_ = head_bytes;
     end_ = Clock::now() + head_time;
-    too_large = closing = false;
+    too_large = closing = chunks = false;
   }
   void begin_body() {
     left_ = 2 * body_bytes;  // chunks have heads of their own
@@ -95,6 +96,7 @@ class Connection : public httplib::Stream {
 
   bool too_large = false;
   bool closing = false;  // after this reply
+  bool chunks = false;   // the client takes a body in chunks
 
  private:
   bool buffered() const { return at_ < filled_; }
@@ -132,22 +134,24 @@ HttpRequest head_of(const httplib::Request& from) {
 void give(HttpReply reply, httplib::Response& to) {
   to.status = reply.status;
   for (const auto& [name, value] : reply.headers) to.set_header(name, value);
-  if (current->closing) to.set_header("Connection", "close");
   if (!reply.stream) return to.set_content(reply.body, reply.type);
   to.set_header("Cache-Control", "no-cache");
-  to.set_chunked_content_provider(
-      reply.type, [stream = std::move(reply.stream)](size_t, httplib::DataSink& sink) {
-        bool ok = true;
-        try {
-          stream([&](std::string_view piece) {
-            return ok = ok && sink.write(piece.data(), piece.size());
-          });
-        } catch (const std::exception&) {  // httplib lets it end the program
-          return false;                    // the client sees a reply without an end
-        }
-        if (ok) sink.done();
-        return ok;
+  const httplib::ContentProviderWithoutLength provider = [stream = std::move(reply.stream)](
+                                                             size_t, httplib::DataSink& sink) {
+    bool ok = true;
+    try {
+      stream([&](std::string_view piece) {
+        return ok = ok && sink.write(piece.data(), piece.size());
       });
+    } catch (const std::exception&) {  // httplib lets it end the program
+      return false;                    // the client sees a reply without an end
+    }
+    if (ok) sink.done();
+    return ok;
+  };
+  if (current->chunks) return to.set_chunked_content_provider(reply.type, provider);
+  current->closing = true;  // which ends the body
+  to.set_content_provider(reply.type, provider);
 }
 
 }  // namespace
@@ -162,6 +166,8 @@ class HttpServer::Impl : public httplib::Server {
       setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
     });
     set_payload_max_length(body_bytes);
+    set_keep_alive_timeout(keep_alive.count());
+    set_keep_alive_max_count(most_requests);
     set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& response) {
       return begin(request, response);
     });
@@ -171,6 +177,12 @@ class HttpServer::Impl : public httplib::Server {
                 const httplib::ContentReader& content) { answer(request, response, content); });
     set_error_handler([this](const httplib::Request&, httplib::Response& response) {
       if (response.body.empty()) say_what_is_wrong(response);
+    });
+    set_post_routing_handler([](const httplib::Request&, httplib::Response& response) {
+      if (!current->closing) return;
+      response.headers.erase("Connection");
+      response.headers.erase("Keep-Alive");
+      response.set_header("Connection", "close");
     });
     const int bound = port ? (bind_to_port(host, port) ? port : -1) : bind_to_any_port(host);
     if (bound < 0)
@@ -200,6 +212,7 @@ class HttpServer::Impl : public httplib::Server {
     const bool chunked = from.has_header("Transfer-Encoding");
     const std::string length = from.get_header_value("Content-Length");
     // A body that is not read would be taken for the next request.
+    current->chunks = from.version != "HTTP/1.0";
     current->closing = chunked || (!length.empty() && length != "0");
     const auto refuse = [&](int status, std::string_view message) {
       current->closing = true;
@@ -251,7 +264,6 @@ class HttpServer::Impl : public httplib::Server {
     const char* const message = response.status == 431   ? "the request's headers are too long"
                                 : response.status == 414 ? "the address is too long"
                                                          : "this is no request that HTTP knows";
-    response.set_header("Connection", "close");
     response.set_content(handlers_.error_body(response.status, message), "application/json");
   }
   bool process_and_close_socket(socket_t socket) override;
@@ -273,14 +285,15 @@ bool HttpServer::Impl::process_and_close_socket(socket_t socket) {
       request.headers.erase("Range");
       request.headers.erase("Accept-Encoding");
     };
-    while (connection.wait_for_request()) {
+    for (size_t left = most_requests; left > 0 && connection.wait_for_request(); --left) {
       connection.begin_request();
+      const bool last = left == 1;
       bool closed = false;
       const auto process = [&](auto& stream) {
-        if constexpr (requires { this->process_request(stream, false, closed, prepare); })
-          return this->process_request(stream, false, closed, prepare);
+        if constexpr (requires { this->process_request(stream, last, closed, prepare); })
+          return this->process_request(stream, last, closed, prepare);
         else  // from httplib 0.16 on
-          return this->process_request(stream, "", 0, "", 0, false, closed, prepare);
+          return this->process_request(stream, "", 0, "", 0, last, closed, prepare);
       };
       if (!process(connection) || closed || connection.closing) break;
     }

@@ -63,9 +63,15 @@ struct Exchange {
   std::function<bool()> connected;
 };
 
-// Says why a generation ended otherwise than by itself.
-[[noreturn]] void rethrow(const std::exception_ptr& error) {
-  if (!error) throw ApiError(503, "the server is stopping", {}, "stopping");
+constexpr const char* stopping = "the server is stopping";
+
+// A generation has ended that was not wanted any more.
+[[noreturn]] void throw_cancelled(const Exchange& exchange) {
+  if (exchange.connected()) throw ApiError(503, stopping, {}, "stopping");
+  throw ApiError(499, "the client has left");  // nginx's number for it; nobody reads this
+}
+
+[[noreturn]] void throw_failed(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
   } catch (const std::exception& what) {
@@ -232,6 +238,8 @@ class Server::Impl {
   const std::time_t started_;
   std::mutex mutex_;
   std::map<std::pair<std::string_view, int>, uint64_t> requests_;  // by route and status
+  // One request is read at a time: of the longest, tokens take many times its bytes.
+  std::mutex reading_;
   Worker worker_;
   HttpServer http_;
 };
@@ -369,24 +377,32 @@ HttpReply Server::Impl::metrics(const HttpRequest&) {
 }
 
 HttpReply Server::Impl::tokenize(const HttpRequest& request) {
+  const std::lock_guard lock(reading_);
   return {.body = to_text(ms::tokenize(parse_body(request.body), engine_))};
 }
 
 HttpReply Server::Impl::detokenize(const HttpRequest& request) {
+  const std::lock_guard lock(reading_);
   return {.body = to_text(ms::detokenize(parse_body(request.body), engine_))};
 }
 
 HttpReply Server::Impl::apply_template(const HttpRequest& request) {
+  const std::lock_guard lock(reading_);
   return {.body = to_text(ms::apply_template(parse_body(request.body), engine_))};
 }
 
 HttpReply Server::Impl::chat(const HttpRequest& request) {
-  return generate(request, read_chat(parse_body(request.body), engine_, context_), true);
+  std::unique_lock lock(reading_);
+  Completion completion = read_chat(parse_body(request.body), engine_, context_);
+  lock.unlock();
+  return generate(request, std::move(completion), true);
 }
 
 HttpReply Server::Impl::complete(const HttpRequest& request) {
-  return generate(request,
-                  read_completion(parse_body(request.body), engine_, context_, vocabulary_), false);
+  std::unique_lock lock(reading_);
+  Completion completion = read_completion(parse_body(request.body), engine_, context_, vocabulary_);
+  lock.unlock();
+  return generate(request, std::move(completion), false);
 }
 
 // The next event; nothing where the client has left. on_wait is called while there is none.
@@ -407,16 +423,16 @@ HttpReply answer_whole(Exchange& exchange, const Shape& shape, uint32_t choices)
         texts[event->choice] += event->text;
         break;
       case Event::What::choice:
-        if (event->finish == Finish::cancelled) rethrow({});
+        if (event->finish == Finish::cancelled) throw_cancelled(exchange);
         usage.add(*event);
         list.push_back(shape.choice(event->choice, std::move(texts[event->choice]), event->finish));
         break;
       case Event::What::end:
-        if (event->error) rethrow(event->error);
+        if (event->error) throw_failed(event->error);
         return {.body = to_text(shape.answer(std::move(list), usage))};
     }
   }
-  throw ApiError(400, "the client has left");  // which nobody reads
+  throw_cancelled(exchange);
 }
 
 void answer_in_pieces(Exchange& exchange, const Shape& shape, uint32_t choices, bool want_usage,
@@ -444,12 +460,12 @@ void answer_in_pieces(Exchange& exchange, const Shape& shape, uint32_t choices, 
           ok = send_json(shape.text_chunk(event->choice, std::move(event->text)));
           break;
         case Event::What::choice:
-          if (event->finish == Finish::cancelled) rethrow({});
+          if (event->finish == Finish::cancelled) throw_cancelled(exchange);
           usage.add(*event);
           ok = send_json(shape.end_chunk(event->choice, event->finish));
           break;
         case Event::What::end:
-          if (event->error) rethrow(event->error);
+          if (event->error) throw_failed(event->error);
           if (want_usage) send_json(shape.usage_chunk(usage));
           send("data: [DONE]\n\n");
           return;
@@ -488,7 +504,7 @@ HttpReply Server::Impl::generate(const HttpRequest& request, Completion completi
           }};
   exchange->ticket = worker_.submit(std::move(task));
   if (!exchange->ticket) {
-    if (worker_.stopping()) rethrow({});
+    if (worker_.stopping()) throw ApiError(503, stopping, {}, "stopping");
     throw ApiError(503, fmt::format("{} requests are waiting, and no more may", options_.queue), {},
                    "queue_full");
   }

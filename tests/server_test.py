@@ -375,6 +375,12 @@ class Server(unittest.TestCase):
         self.assertRegex(self.server.raw(waiting), rb'(?s)^HTTP/1\.1 100 Continue\r\n\r\nHTTP/1\.1 200 .*\{"tokens":\[')
         ranged = b"GET /health HTTP/1.1\r\nConnection: close\r\nAccept-Encoding: gzip, br\r\nRange: bytes=1-2\r\n\r\n"
         self.assertTrue(self.server.raw(ranged).endswith(b'\r\n\r\n{"status":"ok"}'))
+        # To an old client a body ends with the connection.
+        body = json.dumps({"prompt": "Once upon a time", **SHORT, "stream": True}).encode()
+        old = self.server.raw(b"POST /v1/completions HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        head, text = old.decode().split("\r\n\r\n", 1)
+        self.assertNotIn("chunked", head)
+        self.assertEqual((head.count("Connection: close"), events(text)[-1]), (1, "[DONE]"))
         # A body that is refused unread is not taken for the next request.
         smuggled = b"POST /none HTTP/1.1\r\nContent-Length: 29\r\n\r\nGET /health HTTP/1.1\r\nA: b\r\n\r\n"
         self.assertEqual(self.server.raw(smuggled).count(b"HTTP/1.1 "), 1)
