@@ -487,6 +487,18 @@ class OwnServer(unittest.TestCase):
         self.assertEqual(figures['mainspring_requests_total{route="/v1/completions",status="503"}'], 1)
         self.assertEqual(figures["mainspring_running"], 0)
 
+    def test_a_stream_that_waits_hears_that_it_is_not_forgotten(self):
+        server = self.serve()
+        self.begin_long(server)
+        waiting = self.begin(server, {**LONG, "stream": True})
+        text = b""
+        while b": ping\n\n" not in text:
+            piece = waiting.recv(65536)
+            self.assertTrue(piece, text)
+            text += piece
+            if b"data: " in text:
+                self.skipTest("this device is too fast for a request to wait")
+
     def test_an_api_key(self):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "key"
