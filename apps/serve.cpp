@@ -17,6 +17,7 @@ namespace {
 constexpr const char* notes =
     R"(Clients of OpenAI's API work unchanged, with http://HOST:PORT/v1 for their base URL. Routes:
   POST /v1/chat/completions, /v1/completions    "stream": true sends the answer as it comes
+  POST /v1/embeddings                           of an encoder, or of this model's last states
   GET  /v1/models, /v1/models/NAME, /health, /metrics
   POST /tokenize {"content"}, /detokenize {"tokens"}, /apply-template {"messages"}
 A parameter that is wrong or not supported is an error that names it. One request is worked on at a

@@ -101,7 +101,7 @@ Engine::Engine(const EngineOptions& options, bool) : progress_(options.progress)
 
 Engine::Engine(const EngineOptions& options) : Engine(options, true) {
   const ModelFile file = open_model(options.model);
-  const bool encoder = is_encoder(file);
+  const bool encoder = ms::is_encoder(file);
   const Config config = encoder ? encoder_config(file) : config_of(file);
   if (Tokenizer::is_in(file)) tokenizer_ = Tokenizer::from_file(file);
   if (tokenizer_ && tokenizer_->vocab_size() > config.vocab)
@@ -167,7 +167,7 @@ std::vector<uint32_t> Engine::encode_chat(const ChatTemplate::Json& messages,
 }
 
 void Engine::check_tokens(std::span<const uint32_t> tokens) const {
-  const uint32_t vocab = (encoder_ ? encoder_->config() : model_->config()).vocab;
+  const uint32_t vocab = config().vocab;
   for (size_t i = 0; i < tokens.size(); ++i)
     require(tokens[i] < vocab, "token {} is {}; the vocabulary has {}", i, tokens[i], vocab);
 }
@@ -468,12 +468,11 @@ void Engine::each_logits(std::span<const uint32_t> tokens, uint32_t first_row, u
 
 std::vector<float> Engine::states(std::span<const uint32_t> tokens) {
   check_tokens(tokens);
-  const uint32_t context = encoder_ ? encoder_->context() : model_->context();
   if (tokens.empty()) fail("there are no tokens to embed");
-  if (tokens.size() > context) fail("{} tokens; the context holds {}", tokens.size(), context);
+  if (tokens.size() > context()) fail("{} tokens; the context holds {}", tokens.size(), context());
   std::vector<float> all;
   const gpu::View room = encoder_ ? encoder_->tokens() : model_->tokens();
-  const uint32_t batch = encoder_ ? context : model_->options().batch;
+  const uint32_t batch = encoder_ ? context() : model_->options().batch;
   evaluated_.clear();
   for (uint32_t first = 0; first < tokens.size(); first += batch) {
     const uint32_t rows = std::min<uint32_t>(batch, uint32_t(tokens.size()) - first);
@@ -490,11 +489,10 @@ std::vector<float> Engine::states(std::span<const uint32_t> tokens) {
 }
 
 std::vector<float> Engine::embed(std::span<const uint32_t> tokens) {
-  const Config& config = encoder_ ? encoder_->config() : model_->config();
   const std::vector<float> rows = states(tokens);
-  std::vector<double> sum(config.dim);
-  const bool mean = config.pooling == Pooling::mean;
-  const size_t first = config.pooling == Pooling::last ? tokens.size() - 1 : 0,
+  std::vector<double> sum(config().dim);
+  const bool mean = config().pooling == Pooling::mean;
+  const size_t first = config().pooling == Pooling::last ? tokens.size() - 1 : 0,
                count = mean ? tokens.size() : 1;
   for (size_t r = first; r < first + count; ++r)
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += rows[r * sum.size() + i];

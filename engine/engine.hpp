@@ -44,6 +44,9 @@ class Engine {
   gpu::Device& device() { return *device_; }
   // Throws Error for an encoder, which makes embeddings alone.
   Decoder& model() const;
+  bool is_encoder() const { return encoder_ != nullptr; }
+  const Config& config() const { return encoder_ ? encoder_->config() : model_->config(); }
+  uint32_t context() const { return encoder_ ? encoder_->context() : model_->context(); }
   const Tokenizer& tokenizer() const;  // throws Error without one
   const ChatTemplate* chat_template() const { return template_ ? &*template_ : nullptr; }
 

@@ -42,7 +42,7 @@ std::string Model::detokenize(std::span<const uint32_t> tokens) const {
   return engine_->tokenizer().decode(tokens, true);
 }
 
-uint32_t Model::context() const { return engine_->model().context(); }
-uint32_t Model::vocabulary() const { return engine_->model().config().vocab; }
+uint32_t Model::context() const { return engine_->context(); }
+uint32_t Model::vocabulary() const { return engine_->config().vocab; }
 
 }  // namespace ms

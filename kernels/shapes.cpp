@@ -414,6 +414,13 @@ class Shapes {
       return t.run(WRAPPER(rmsnorm),
                    RmsNorm{.x = t.f32(shape), .weight = t.f32({cols}), .y = t.out(shape)});
     });
+    add("layernorm", matrix, 8.0 * rows * cols, [=](Tensors& t) {
+      const gpu::Shape shape{t.few(rows, 256), cols};
+      return t.run(WRAPPER(layernorm), LayerNorm{.x = t.f32(shape),
+                                                 .weight = t.f32({cols}),
+                                                 .bias = t.f32({cols}),
+                                                 .y = t.out(shape)});
+    });
     add("softmax", matrix, 8.0 * rows * cols, [=](Tensors& t) {
       const gpu::Shape shape{t.few(rows, 256), cols};
       return t.run(WRAPPER(softmax), Softmax{.x = t.f32(shape, 8), .y = t.out(shape)});

@@ -2,10 +2,13 @@
 #include "server/api.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <charconv>
 #include <cmath>
 #include <random>
 
 #include "base/error.hpp"
+#include "text/grammar.hpp"
 
 namespace ms {
 
@@ -15,7 +18,8 @@ constexpr int most_depth = 64;
 constexpr size_t most_keys = 512;  // of an object: they are looked for one by one
 constexpr size_t most_messages = 4096, most_tools = 128;
 constexpr size_t most_stops = 16, most_stop_bytes = 1024;
-constexpr int64_t most_choices = 8;
+constexpr int64_t most_choices = 8, most_logprobs = 20;
+constexpr size_t most_biases = 1024, most_texts = 2048;
 
 template <class... Args>
 [[noreturn]] void refuse(const std::string& param, fmt::format_string<Args...> format,
@@ -87,19 +91,79 @@ std::vector<std::string> stops(const Json& body) {
 // What would change the answer and is not there must not be ignored.
 void refuse_unsupported(const Json& body) {
   const auto not_yet = [](const char* name) { refuse(name, "{} is not supported yet", name); };
-  if (const Json* const value = find(body, "logprobs"))
-    if (!value->is_boolean() || value->get<bool>()) not_yet("logprobs");
-  for (const char* name : {"top_logprobs", "suffix", "functions", "function_call", "audio"})
+  for (const char* name : {"suffix", "functions", "function_call", "audio"})
     if (find(body, name)) not_yet(name);
-  if (const Json* const value = find(body, "logit_bias"))
-    if (!value->is_object() || !value->empty()) not_yet("logit_bias");
-  if (const Json* const value = find(body, "response_format"))
-    if (!value->is_object() || !value->contains("type") || (*value)["type"] != "text")
-      not_yet("response_format");
   if (flag(body, "echo", false)) not_yet("echo");
 }
 
-Completion read_common(const Json& body, int64_t max_tokens) {
+// What a template, a tokenizer or a grammar refuses, it refuses for what is in the request.
+auto of_request(const char* param, auto&& make) {
+  try {
+    return make();
+  } catch (const Error& error) {
+    throw ApiError(400, error.what(), param);
+  }
+}
+
+std::map<uint32_t, float> biases(const Json& body, uint32_t vocabulary) {
+  const Json* const value = find(body, "logit_bias");
+  if (!value) return {};
+  if (!value->is_object() || value->size() > most_biases)
+    refuse("logit_bias", "logit_bias is no object of at most {} tokens", most_biases);
+  std::map<uint32_t, float> result;
+  for (const auto& [key, bias] : value->items()) {
+    uint32_t token = 0;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token);
+    if (error != std::errc{} || end != key.data() + key.size() || token >= vocabulary)
+      refuse("logit_bias", "logit_bias has {:?} for a token, want numbers below {}", key,
+             vocabulary);
+    if (!bias.is_number() || std::abs(bias.get<double>()) > 100)
+      refuse("logit_bias", "logit_bias of {} is {}, want -100 to 100", key, to_text(bias));
+    result[token] = bias.get<float>();
+  }
+  return result;
+}
+
+// OpenAI's forms, and two more: {"type": "regex", "regex": …}, {"type": "grammar", "grammar": …}.
+std::optional<Constraint> form(const Json& body, const Engine& engine) {
+  constexpr const char* name = "response_format";
+  const Json* const value = find(body, name);
+  if (!value) return {};
+  if (!value->is_object()) refuse(name, "{} is {}, want an object", name, value->type_name());
+  const std::string type = text(*value, "type", name);
+  Constraint constraint;
+  using enum Constraint::Kind;
+  if (type == "text") return {};
+  if (type == "json_schema") {
+    const Json* const named = find(*value, "json_schema");
+    const Json* const schema = named && named->is_object() ? find(*named, "schema") : nullptr;
+    if (!schema) refuse(name, "{} has no json_schema.schema", name);
+    constraint = {json_schema, to_text(*schema)};
+  } else if (type == "regex") {
+    constraint = {regex, text(*value, "regex", name)};
+  } else if (type == "grammar") {
+    constraint = {lark, text(*value, "grammar", name)};
+  } else if (type != "json_object") {
+    refuse(name,
+           "response_format.type is {:?}, want text, json_object, json_schema, regex or grammar",
+           type);
+  }
+  // Compiled here, too, so that what is wrong with it is said at once.
+  try {
+    Grammar(engine.tokenizer(), Grammar::Kind(constraint.kind), constraint.text);
+  } catch (const Error& error) {
+    refuse(name, "{}: {}", name, error.what());
+  }
+  return constraint;
+}
+
+void need_text(const Engine& engine) {
+  if (engine.is_encoder())
+    refuse("model", "the model is an encoder, which writes no text: /v1/embeddings takes it");
+}
+
+Completion read_common(const Json& body, const Engine& engine, int64_t max_tokens) {
+  need_text(engine);
   refuse_unsupported(body);
   if (find(body, "model")) text(body, "model", "model");
   Completion result;
@@ -123,6 +187,8 @@ Completion read_common(const Json& body, int64_t max_tokens) {
   // Beyond any context: sums with it must not overflow.
   result.request.max_tokens = std::min<int64_t>(result.request.max_tokens, UINT32_MAX);
   result.request.stop = stops(body);
+  result.request.logit_bias = biases(body, engine.config().vocab);
+  result.request.constraint = form(body, engine);
   result.choices = uint32_t(integer(body, "n", 1, most_choices, 1));
   if (integer(body, "best_of", 1, INT64_MAX, result.choices) != result.choices)
     refuse("best_of", "best_of is not supported yet, but as many as n");
@@ -136,14 +202,13 @@ Completion read_common(const Json& body, int64_t max_tokens) {
   return result;
 }
 
-void check_prompt(const Completion& completion, uint32_t context, const char* param) {
-  if (completion.prompt.empty())
-    refuse(param, "{} has no tokens: there is nothing to go on", param);
-  if (completion.prompt.size() > context)
+void check_prompt(const std::vector<uint32_t>& prompt, const Engine& engine, const char* param) {
+  if (prompt.empty()) refuse(param, "{} has no tokens: there is nothing to go on", param);
+  if (prompt.size() > engine.context())
     throw ApiError(400,
                    fmt::format("{} has {} tokens, the context holds {}: shorten it, or serve the "
                                "model with a larger context (-c)",
-                               param, completion.prompt.size(), context),
+                               param, prompt.size(), engine.context()),
                    param, "context_length_exceeded");
 }
 
@@ -235,15 +300,6 @@ Json tools_of(const Json& body) {
   return tools->empty() || (choice && *choice == "none") ? Json(nullptr) : *tools;
 }
 
-// What a template or tokenizer refuses, it refuses for what is in the request.
-auto of_request(const char* param, auto&& make) {
-  try {
-    return make();
-  } catch (const Error& error) {
-    throw ApiError(400, error.what(), param);
-  }
-}
-
 void need_template(const Engine& engine) {
   if (!engine.chat_template())
     refuse("messages",
@@ -307,19 +363,24 @@ Json parse_body(std::string_view text) {
   return json;
 }
 
-Completion read_chat(const Json& body, const Engine& engine, uint32_t context) {
+Completion read_chat(const Json& body, const Engine& engine) {
+  need_text(engine);
   need_template(engine);
-  Completion result = read_common(body, -1);
+  Completion result = read_common(body, engine, -1);
+  if (flag(body, "logprobs", false))
+    result.request.logprobs = int32_t(integer(body, "top_logprobs", 0, most_logprobs, 0));
+  else if (find(body, "top_logprobs"))
+    refuse("top_logprobs", "top_logprobs is for \"logprobs\": true");
   const Json messages = messages_of(body);
   const ChatTemplate::Options options{.tools = tools_of(body)};
   result.prompt = of_request("messages", [&] { return engine.encode_chat(messages, options); });
-  check_prompt(result, context, "messages");
+  check_prompt(result.prompt, engine, "messages");
   return result;
 }
 
-Completion read_completion(const Json& body, const Engine& engine, uint32_t context,
-                           uint32_t vocabulary) {
-  Completion result = read_common(body, 16);
+Completion read_completion(const Json& body, const Engine& engine) {
+  Completion result = read_common(body, engine, 16);
+  result.request.logprobs = int32_t(integer(body, "logprobs", 0, most_logprobs, -1));
   const Json* const prompt = find(body, "prompt");
   if (!prompt) refuse("prompt", "prompt is missing");
   if (prompt->is_string()) {
@@ -331,12 +392,93 @@ Completion read_completion(const Json& body, const Engine& engine, uint32_t cont
     if (!prompt->empty() && !prompt->front().is_number())
       refuse("prompt", "prompt is a list of {}s, want a string or a list of tokens",
              prompt->front().type_name());
-    result.prompt = tokens_of(*prompt, "prompt", vocabulary);
+    result.prompt = tokens_of(*prompt, "prompt", engine.config().vocab);
   } else {
     refuse("prompt", "prompt is {}, want a string or a list of tokens", prompt->type_name());
   }
-  check_prompt(result, context, "prompt");
+  check_prompt(result.prompt, engine, "prompt");
   return result;
+}
+
+Embeddings read_embeddings(const Json& body, const Engine& engine) {
+  if (find(body, "model")) text(body, "model", "model");
+  Embeddings result;
+  const Json* const input = find(body, "input");
+  if (!input) refuse("input", "input is missing");
+  // One text or several, each a string or a list of tokens.
+  const bool several = input->is_array() && (input->empty() || !input->front().is_number());
+  const Json texts = several ? *input : Json::array({*input});
+  if (texts.empty() || texts.size() > most_texts)
+    refuse("input", "input has {} texts, want 1 to {}", texts.size(), most_texts);
+  for (const Json& one : texts) {
+    if (one.is_string())
+      result.texts.push_back(
+          of_request("input", [&] { return engine.encode(one.get_ref<const std::string&>()); }));
+    else if (one.is_array())
+      result.texts.push_back(tokens_of(one, "input", engine.config().vocab));
+    else
+      refuse("input", "input has {} for a text, want a string or a list of tokens",
+             one.type_name());
+    check_prompt(result.texts.back(), engine, "input");
+  }
+  const std::string format =
+      find(body, "encoding_format") ? text(body, "encoding_format", "encoding_format") : "float";
+  if (format != "float" && format != "base64")
+    refuse("encoding_format", "encoding_format is {:?}, want float or base64", format);
+  result.base64 = format == "base64";
+  const int64_t dim = engine.config().dim;
+  integer(body, "dimensions", dim, dim, dim);
+  return result;
+}
+
+Json embedding_json(const std::vector<float>& embedding, bool base64) {
+  if (!base64) return embedding;
+  static_assert(std::endian::native == std::endian::little);
+  constexpr std::string_view digits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const auto bytes = std::as_bytes(std::span(embedding));
+  std::string result;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    const size_t count = std::min<size_t>(3, bytes.size() - i);
+    uint32_t three = 0;
+    for (size_t j = 0; j < 3; ++j) three = three << 8 | (j < count ? uint32_t(bytes[i + j]) : 0);
+    for (size_t j = 0; j < 4; ++j) result += j <= count ? digits[three >> (18 - 6 * j) & 63] : '=';
+  }
+  return result;
+}
+
+Json chat_logprobs(const std::vector<TokenReport>& reports) {
+  const auto entry = [](const TokenLogprob& t) {
+    Json bytes = Json::array();
+    for (const char byte : t.bytes) bytes.push_back(uint8_t(byte));
+    return Json{{"token", t.bytes}, {"logprob", t.logprob}, {"bytes", std::move(bytes)}};
+  };
+  Json content = Json::array();
+  for (const TokenReport& report : reports) {
+    Json one = entry(report.drawn);
+    one["top_logprobs"] = Json::array();
+    for (const TokenLogprob& t : report.likeliest) one["top_logprobs"].push_back(entry(t));
+    content.push_back(std::move(one));
+  }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+Json text_logprobs(const std::vector<TokenReport>& reports, size_t& offset) {
+  Json tokens = Json::array(), logprobs = tokens, tops = tokens, offsets = tokens;
+  for (const TokenReport& report : reports) {
+    tokens.push_back(report.drawn.bytes);
+    logprobs.push_back(report.drawn.logprob);
+    Json top = Json::object();
+    for (const TokenLogprob& t : report.likeliest) top[t.bytes] = t.logprob;
+    tops.push_back(std::move(top));
+    offsets.push_back(offset);
+    offset += size_t(
+        std::ranges::count_if(report.drawn.bytes, [](char c) { return (c & 0xc0) != 0x80; }));
+  }
+  return {{"tokens", std::move(tokens)},
+          {"token_logprobs", std::move(logprobs)},
+          {"top_logprobs", std::move(tops)},
+          {"text_offset", std::move(offsets)}};
 }
 
 Json tokenize(const Json& body, const Engine& engine) {

@@ -38,11 +38,25 @@ struct Completion {
   bool stream_usage = false;
 };
 
+struct Embeddings {
+  std::vector<std::vector<uint32_t>> texts;  // as tokens
+  bool base64 = false;                       // the floats' bytes, in base64, instead of numbers
+};
+
 // The bodies of /v1/chat/completions and /v1/completions. Parameters of other names are ignored.
-// Throws ApiError, also for a prompt that the context cannot hold.
-Completion read_chat(const Json& body, const Engine& engine, uint32_t context);
-Completion read_completion(const Json& body, const Engine& engine, uint32_t context,
-                           uint32_t vocabulary);
+// Throws ApiError, also for a prompt that the context cannot hold, and a form (response_format)
+// that is no good.
+Completion read_chat(const Json& body, const Engine& engine);
+Completion read_completion(const Json& body, const Engine& engine);
+
+// The body of /v1/embeddings, and a vector in its answer.
+Embeddings read_embeddings(const Json& body, const Engine& engine);
+Json embedding_json(const std::vector<float>& embedding, bool base64);
+
+// Reports of tokens, as chat completions have them, and as completions do; `offset` counts the
+// characters before them, and goes on.
+Json chat_logprobs(const std::vector<TokenReport>& reports);
+Json text_logprobs(const std::vector<TokenReport>& reports, size_t& offset);
 
 // {"content", "add_special", "parse_special"}, {"tokens"} and {"messages", "tools"} of the routes
 // that show a model's own view; what they answer.

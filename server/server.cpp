@@ -24,13 +24,17 @@ constexpr std::chrono::seconds ping_after(10);         // without a word
 constexpr size_t spare_threads = 32;                   // for what does not wait for the engine
 
 struct Event {
-  enum class What { text, choice, end } what;
+  enum class What { report, text, choice, embedding, end } what;
   uint32_t choice = 0;
   std::string text = {};
   Finish finish = Finish::cancelled;
   uint32_t prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0;
+  TokenReport report = {};
+  std::vector<float> embedding = {};
   std::exception_ptr error = {};
 };
+
+using Reports = std::vector<TokenReport>;
 
 // From the worker's thread to that of a connection.
 class Mailbox {
@@ -102,8 +106,8 @@ struct Usage {
 // The shapes of an answer: those of chat completions, or of completions.
 class Shape {
  public:
-  Shape(bool chat, std::string model)
-      : chat_(chat), model_(std::move(model)), created_(std::time(nullptr)) {
+  Shape(bool chat, bool logprobs, std::string model)
+      : chat_(chat), logprobs_(logprobs), model_(std::move(model)), created_(std::time(nullptr)) {
     std::random_device random;
     id_ = fmt::format("{}-{:08x}{:08x}{:08x}", chat ? "chatcmpl" : "cmpl", random(), random(),
                       random());
@@ -113,14 +117,15 @@ class Shape {
     result["usage"] = usage.json();
     return result;
   }
-  Json choice(uint32_t index, std::string text, Finish finish) const {
+  Json choice(uint32_t index, std::string text, const Reports& reports, Finish finish) const {
     Json result = {{"index", index}};
     if (chat_)
       result["message"] = {
           {"role", "assistant"}, {"content", std::move(text)}, {"refusal", nullptr}};
     else
       result["text"] = std::move(text);
-    result["logprobs"] = nullptr;
+    size_t offset = 0;
+    result["logprobs"] = logprobs(reports, offset);
     result["finish_reason"] = finish_reason(finish);
     return result;
   }
@@ -128,12 +133,15 @@ class Shape {
   Json role_chunk(uint32_t index) const {
     return chunk(index, {{"role", "assistant"}, {"content", ""}}, nullptr);
   }
-  Json text_chunk(uint32_t index, std::string text) const {
-    return chat_ ? chunk(index, {{"content", std::move(text)}}, nullptr)
-                 : chunk(index, std::move(text), nullptr);
+  // With the reports since the last chunk, whose tokens begin `offset` characters behind the
+  // prompt.
+  Json text_chunk(uint32_t index, std::string text, const Reports& reports, size_t& offset) const {
+    Json what = chat_ ? Json{{"content", std::move(text)}} : Json(std::move(text));
+    return chunk(index, std::move(what), nullptr, logprobs(reports, offset));
   }
-  Json end_chunk(uint32_t index, Finish finish) const {
-    return chunk(index, chat_ ? Json::object() : Json(""), finish_reason(finish));
+  Json end_chunk(uint32_t index, Finish finish, const Reports& reports, size_t& offset) const {
+    return chunk(index, chat_ ? Json::object() : Json(""), finish_reason(finish),
+                 reports.empty() ? Json() : logprobs(reports, offset));
   }
   Json usage_chunk(const Usage& usage) const {
     Json result = head(chunk_name(), Json::array());
@@ -150,17 +158,21 @@ class Shape {
             {"model", model_},
             {"choices", std::move(choices)}};
   }
-  Json chunk(uint32_t index, Json what, Json finish) const {
+  Json logprobs(const Reports& reports, size_t& offset) const {
+    if (!logprobs_) return nullptr;
+    return chat_ ? chat_logprobs(reports) : text_logprobs(reports, offset);
+  }
+  Json chunk(uint32_t index, Json what, Json finish, Json logprobs = nullptr) const {
     Json choice = {{"index", index}};
     choice[chat_ ? "delta" : "text"] = std::move(what);
-    choice["logprobs"] = nullptr;
+    choice["logprobs"] = std::move(logprobs);
     choice["finish_reason"] = std::move(finish);
     Json choices = Json::array();
     choices.push_back(std::move(choice));
     return head(chunk_name(), std::move(choices));
   }
 
-  bool chat_;
+  bool chat_, logprobs_;
   std::string model_, id_;
   std::time_t created_;
 };
@@ -187,8 +199,6 @@ class Server::Impl {
   Impl(Engine& engine, ServerOptions options)
       : engine_(engine),
         options_(std::move(options)),
-        context_(engine.model().context()),
-        vocabulary_(engine.model().config().vocab),
         started_(std::time(nullptr)),
         worker_(engine, options_.queue),
         http_(options_.host, options_.port, options_.queue + 1 + spare_threads,
@@ -228,13 +238,14 @@ class Server::Impl {
   HttpReply apply_template(const HttpRequest& request);
   HttpReply chat(const HttpRequest& request);
   HttpReply complete(const HttpRequest& request);
+  HttpReply embeddings(const HttpRequest& request);
 
   Json model_json() const;
   HttpReply generate(const HttpRequest& request, Completion completion, bool chat);
+  void submit(Exchange& exchange, Task task);  // throws ApiError where the queue is full
 
   Engine& engine_;
   const ServerOptions options_;
-  const uint32_t context_, vocabulary_;
   const std::time_t started_;
   std::mutex mutex_;
   std::map<std::pair<std::string_view, int>, uint64_t> requests_;  // by route and status
@@ -251,6 +262,7 @@ const std::vector<Server::Impl::Route>& Server::Impl::routes() {
       {"GET", "/v1/models/", &Impl::model},
       {"POST", "/v1/chat/completions", &Impl::chat},
       {"POST", "/v1/completions", &Impl::complete},
+      {"POST", "/v1/embeddings", &Impl::embeddings},
       {"POST", "/tokenize", &Impl::tokenize},
       {"POST", "/detokenize", &Impl::detokenize},
       {"POST", "/apply-template", &Impl::apply_template},
@@ -327,7 +339,7 @@ Json Server::Impl::model_json() const {
           {"object", "model"},
           {"created", started_},
           {"owned_by", "mainspring"},
-          {"meta", {{"context", context_}, {"vocabulary", vocabulary_}}}};
+          {"meta", {{"context", engine_.context()}, {"vocabulary", engine_.config().vocab}}}};
 }
 
 HttpReply Server::Impl::models(const HttpRequest&) {
@@ -369,6 +381,7 @@ HttpReply Server::Impl::metrics(const HttpRequest&) {
   add("cached_tokens_total", "counter", "Of these, those that were known already.",
       f.cached_tokens);
   add("generated_tokens_total", "counter", "Tokens generated.", f.generated_tokens);
+  add("embeddings_total", "counter", "Texts embedded.", f.embedded);
   add("prompt_seconds_total", "counter", "Seconds spent on prompts.", f.prompt_seconds);
   add("generate_seconds_total", "counter", "Seconds spent on generating.", f.generate_seconds);
   add("queue_length", "gauge", "Requests that wait.", f.queued);
@@ -393,14 +406,14 @@ HttpReply Server::Impl::apply_template(const HttpRequest& request) {
 
 HttpReply Server::Impl::chat(const HttpRequest& request) {
   std::unique_lock lock(reading_);
-  Completion completion = read_chat(parse_body(request.body), engine_, context_);
+  Completion completion = read_chat(parse_body(request.body), engine_);
   lock.unlock();
   return generate(request, std::move(completion), true);
 }
 
 HttpReply Server::Impl::complete(const HttpRequest& request) {
   std::unique_lock lock(reading_);
-  Completion completion = read_completion(parse_body(request.body), engine_, context_, vocabulary_);
+  Completion completion = read_completion(parse_body(request.body), engine_);
   lock.unlock();
   return generate(request, std::move(completion), false);
 }
@@ -416,16 +429,23 @@ std::optional<Event> next(Exchange& exchange, const auto& on_wait) {
 HttpReply answer_whole(Exchange& exchange, const Shape& shape, uint32_t choices) {
   Usage usage;
   std::vector<std::string> texts(choices);
+  std::vector<Reports> reports(choices);
   Json list = Json::array();
   while (std::optional<Event> event = next(exchange, [] { return true; })) {
     switch (event->what) {
+      case Event::What::report:
+        reports[event->choice].push_back(std::move(event->report));
+        break;
       case Event::What::text:
         texts[event->choice] += event->text;
+        break;
+      case Event::What::embedding:  // there are none
         break;
       case Event::What::choice:
         if (event->finish == Finish::cancelled) throw_cancelled(exchange);
         usage.add(*event);
-        list.push_back(shape.choice(event->choice, std::move(texts[event->choice]), event->finish));
+        list.push_back(shape.choice(event->choice, std::move(texts[event->choice]),
+                                    reports[event->choice], event->finish));
         break;
       case Event::What::end:
         if (event->error) throw_failed(event->error);
@@ -448,6 +468,8 @@ void answer_in_pieces(Exchange& exchange, const Shape& shape, uint32_t choices, 
   };
   const auto ping = [&] { return Clock::now() - last < ping_after || send(": ping\n\n"); };
   Usage usage;
+  Reports reports;    // since the last chunk; choices come one after the other
+  size_t offset = 0;  // characters of the choice
   bool ok = true;
   if (shape.begins_with_role())
     for (uint32_t i = 0; i < choices; ++i) ok = ok && send_json(shape.role_chunk(i));
@@ -456,13 +478,20 @@ void answer_in_pieces(Exchange& exchange, const Shape& shape, uint32_t choices, 
       std::optional<Event> event = next(exchange, ping);
       if (!event) return;
       switch (event->what) {
+        case Event::What::report:
+          reports.push_back(std::move(event->report));
+          break;
         case Event::What::text:
-          ok = send_json(shape.text_chunk(event->choice, std::move(event->text)));
+          ok = send_json(shape.text_chunk(event->choice, std::move(event->text), reports, offset));
+          reports.clear();
+          break;
+        case Event::What::embedding:  // there are none
           break;
         case Event::What::choice:
           if (event->finish == Finish::cancelled) throw_cancelled(exchange);
           usage.add(*event);
-          ok = send_json(shape.end_chunk(event->choice, event->finish));
+          ok = send_json(shape.end_chunk(event->choice, event->finish, reports, offset));
+          reports.clear(), offset = 0;
           break;
         case Event::What::end:
           if (event->error) throw_failed(event->error);
@@ -476,15 +505,68 @@ void answer_in_pieces(Exchange& exchange, const Shape& shape, uint32_t choices, 
   }
 }
 
+void Server::Impl::submit(Exchange& exchange, Task task) {
+  exchange.ticket = worker_.submit(std::move(task));
+  if (exchange.ticket) return;
+  if (worker_.stopping()) throw ApiError(503, stopping, {}, "stopping");
+  throw ApiError(503, fmt::format("{} requests are waiting, and no more may", options_.queue), {},
+                 "queue_full");
+}
+
+HttpReply Server::Impl::embeddings(const HttpRequest& request) {
+  std::unique_lock lock(reading_);
+  Embeddings wanted = read_embeddings(parse_body(request.body), engine_);
+  lock.unlock();
+  uint64_t tokens = 0;
+  for (const std::vector<uint32_t>& text : wanted.texts) tokens += text.size();
+
+  Exchange exchange;
+  const std::shared_ptr<Mailbox> mailbox = exchange.mailbox;
+  exchange.connected = request.connected;
+  const size_t count = wanted.texts.size();
+  submit(exchange,
+         {.texts = std::move(wanted.texts),
+          .wanted = request.connected,
+          .on_embedding =
+              [mailbox](std::vector<float> embedding) {
+                mailbox->push({.what = Event::What::embedding, .embedding = std::move(embedding)});
+              },
+          .on_end =
+              [mailbox](std::exception_ptr error) {
+                mailbox->push({.what = Event::What::end, .error = std::move(error)});
+              }});
+  Json data = Json::array();
+  while (std::optional<Event> event = next(exchange, [] { return true; })) {
+    if (event->error) throw_failed(event->error);
+    if (event->what == Event::What::embedding) {
+      data.push_back({{"object", "embedding"},
+                      {"index", data.size()},
+                      {"embedding", embedding_json(event->embedding, wanted.base64)}});
+      continue;
+    }
+    if (data.size() < count) break;
+    return {.body = to_text({{"object", "list"},
+                             {"data", std::move(data)},
+                             {"model", options_.model},
+                             {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}})};
+  }
+  throw_cancelled(exchange);
+}
+
 HttpReply Server::Impl::generate(const HttpRequest& request, Completion completion, bool chat) {
   const auto exchange = std::make_shared<Exchange>();
   const std::shared_ptr<Mailbox> mailbox = exchange->mailbox;
   exchange->connected = request.connected;
+  const bool logprobs = completion.request.logprobs >= 0;
   Task task{
       .prompt = std::move(completion.prompt),
       .request = std::move(completion.request),
       .choices = completion.choices,
       .wanted = request.connected,
+      .on_report =
+          [mailbox](uint32_t choice, const TokenReport& report) {
+            mailbox->push({.what = Event::What::report, .choice = choice, .report = report});
+          },
       .on_text =
           [mailbox](uint32_t choice, std::string_view text) {
             mailbox->push({.what = Event::What::text, .choice = choice, .text = std::string(text)});
@@ -502,13 +584,8 @@ HttpReply Server::Impl::generate(const HttpRequest& request, Completion completi
           [mailbox](std::exception_ptr error) {
             mailbox->push({.what = Event::What::end, .error = std::move(error)});
           }};
-  exchange->ticket = worker_.submit(std::move(task));
-  if (!exchange->ticket) {
-    if (worker_.stopping()) throw ApiError(503, stopping, {}, "stopping");
-    throw ApiError(503, fmt::format("{} requests are waiting, and no more may", options_.queue), {},
-                   "queue_full");
-  }
-  const Shape shape(chat, options_.model);
+  submit(*exchange, std::move(task));
+  const Shape shape(chat, logprobs, options_.model);
   const uint32_t choices = completion.choices;
   if (!completion.stream) return answer_whole(*exchange, shape, choices);
   return {.type = "text/event-stream",

@@ -87,32 +87,10 @@ void Worker::run(Job& job) {
   const auto wanted = [&] { return !job.cancelled && !stopping() && task.wanted(); };
   std::exception_ptr error;
   try {
-    Request request = task.request;
-    for (uint32_t choice = 0; choice < task.choices; ++choice, ++request.sampling.seed) {
-      Generation generation;
-      generation.finish = Finish::cancelled;
-      if (wanted())
-        generation = engine_.generate(
-            task.prompt, request,
-            [&](std::string_view text) {
-              task.on_text(choice, text);
-              return true;
-            },
-            wanted);
-      {
-        const std::lock_guard lock(mutex_);
-        const bool stop =
-            generation.finish == Finish::stop_token || generation.finish == Finish::stop_string;
-        ++figures_.choices[generation.finish == Finish::cancelled ? 2 : stop ? 0 : 1];
-        figures_.prompt_tokens += generation.prompt_tokens;
-        figures_.cached_tokens += generation.cached_tokens;
-        figures_.generated_tokens += generation.tokens.size();
-        figures_.prompt_seconds += generation.record_seconds + generation.prompt_seconds;
-        figures_.generate_seconds += generation.generate_seconds;
-        if (!generation.tokens.empty()) figures_.broken = false;
-      }
-      task.on_choice(choice, generation);
-    }
+    if (task.texts.empty())
+      generate(task, wanted);
+    else
+      embed(task, wanted);
   } catch (const std::exception&) {
     error = std::current_exception();
     const std::lock_guard lock(mutex_);
@@ -120,6 +98,50 @@ void Worker::run(Job& job) {
     figures_.broken = true;
   }
   task.on_end(error);
+}
+
+void Worker::generate(const Task& task, const std::function<bool()>& wanted) {
+  Request request = task.request;
+  for (uint32_t choice = 0; choice < task.choices; ++choice, ++request.sampling.seed) {
+    Generation generation;
+    generation.finish = Finish::cancelled;
+    request.on_report = [&](const TokenReport& report) { task.on_report(choice, report); };
+    if (wanted())
+      generation = engine_.generate(
+          task.prompt, request,
+          [&](std::string_view text) {
+            task.on_text(choice, text);
+            return true;
+          },
+          wanted);
+    {
+      const std::lock_guard lock(mutex_);
+      const bool stop =
+          generation.finish == Finish::stop_token || generation.finish == Finish::stop_string;
+      ++figures_.choices[generation.finish == Finish::cancelled ? 2 : stop ? 0 : 1];
+      figures_.prompt_tokens += generation.prompt_tokens;
+      figures_.cached_tokens += generation.cached_tokens;
+      figures_.generated_tokens += generation.tokens.size();
+      figures_.prompt_seconds += generation.record_seconds + generation.prompt_seconds;
+      figures_.generate_seconds += generation.generate_seconds;
+      if (!generation.tokens.empty()) figures_.broken = false;
+    }
+    task.on_choice(choice, generation);
+  }
+}
+
+void Worker::embed(const Task& task, const std::function<bool()>& wanted) {
+  for (const std::vector<uint32_t>& text : task.texts) {
+    if (!wanted()) return;
+    std::vector<float> embedding = engine_.embed(text);
+    {
+      const std::lock_guard lock(mutex_);
+      ++figures_.embedded;
+      figures_.prompt_tokens += text.size();
+      figures_.broken = false;
+    }
+    task.on_embedding(std::move(embedding));
+  }
 }
 
 }  // namespace ms

@@ -19,12 +19,15 @@ namespace ms {
 // What is to be generated, and who hears of it. The functions are called by the worker's thread,
 // and not after the Ticket has gone.
 struct Task {
-  std::vector<uint32_t> prompt;
-  Request request;
+  std::vector<std::vector<uint32_t>> texts = {};  // to be embedded; else:
+  std::vector<uint32_t> prompt = {};
+  Request request = {};
   uint32_t choices = 1;          // one after the other; each has the next seed
   std::function<bool()> wanted;  // asked before each step; false ends the task
-  std::function<void(uint32_t choice, std::string_view text)> on_text;
-  std::function<void(uint32_t choice, const Generation&)> on_choice;
+  std::function<void(std::vector<float>)> on_embedding = {};  // of each of the texts in turn
+  std::function<void(uint32_t choice, const TokenReport&)> on_report = {};
+  std::function<void(uint32_t choice, std::string_view text)> on_text = {};
+  std::function<void(uint32_t choice, const Generation&)> on_choice = {};
   // The end, unless the Ticket went before. With what was thrown, if anything.
   std::function<void(std::exception_ptr)> on_end;
 };
@@ -35,6 +38,7 @@ class Worker {
   struct Figures {
     std::array<uint64_t, 3> choices{};  // stop, length, cancelled
     uint64_t failed = 0;                // tasks
+    uint64_t embedded = 0;              // texts
     uint64_t prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0;
     double prompt_seconds = 0, generate_seconds = 0;
     size_t queued = 0;  // now
@@ -73,6 +77,8 @@ class Worker {
  private:
   void work();
   void run(Job& job);
+  void generate(const Task& task, const std::function<bool()>& wanted);
+  void embed(const Task& task, const std::function<bool()>& wanted);
   void withdraw(const std::shared_ptr<Job>& job);
 
   Engine& engine_;

@@ -272,18 +272,21 @@ class Server(unittest.TestCase):
             "stream": ["yes", 1],
             "stream_options": [{"include_usage": True}, 1],
             "model": [1],
-            "logprobs": [True, 1],
+            "logprobs": [1, "x"],
             "top_logprobs": [2],
-            "logit_bias": [{"1": 5}],
-            "response_format": [{"type": "json_object"}, "text", {}],
+            "logit_bias": [{"1": 101}, {"1": "x"}, {"one": 1}, {"12288": 1}, {"-1": 1}, [1]],
+            "response_format": ["text", {}, {"type": "yaml"}, {"type": "json_schema"}, {"type": "regex", "regex": "("}, {"type": "grammar", "grammar": "start: ("},
+                                {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}],
             "functions": [[]],
         }
         for name, values in wrong.items():
             for value in values:
                 with self.subTest(name=name, value=value):
                     self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, **SHORT, name: value}), 400, name, message=name)
-        for name, value in {"logprobs": 0, "echo": True, "suffix": "x"}.items():
+        for name, value in {"echo": True, "suffix": "x"}.items():
             self.error(self.server.post("/v1/completions", {"prompt": "a", name: value}), 400, name, message="not supported yet")
+        self.error(self.server.post("/v1/completions", {"prompt": "a", "logprobs": 21}), 400, "logprobs")
+        self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, "logprobs": True, "top_logprobs": 21}), 400, "top_logprobs")
         for prompt in None, 1, {}, [], ["a", "b"], [1, "b"], [-1], [12288], [0.5]:
             self.error(self.server.post("/v1/completions", {"prompt": prompt}), 400, "prompt")
 
@@ -318,6 +321,62 @@ class Server(unittest.TestCase):
         self.assertEqual(prompt["prompt"].count("<|tool|>\n7<|end|>"), 1)
         self.assertEqual(self.chat(messages=messages, tools=tools)["choices"][0]["message"]["role"], "assistant")
 
+    def test_forms(self):
+        schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0, "maximum": 99}},
+                  "required": ["name", "age"], "additionalProperties": False}
+        for seed in range(3):
+            answer = self.chat(response_format={"type": "json_schema", "json_schema": {"name": "person", "schema": schema}}, max_tokens=100, temperature=1, seed=seed)
+            self.assertEqual(answer["choices"][0]["finish_reason"], "stop")
+            person = json.loads(answer["choices"][0]["message"]["content"])
+            self.assertEqual(list(person), ["name", "age"])
+            self.assertTrue(isinstance(person["age"], int) and 0 <= person["age"] <= 99 and len(person["name"]) <= 12)
+        answer = self.complete(response_format={"type": "regex", "regex": "[0-9]{4}-[ab]"}, max_tokens=20)
+        self.assertRegex(answer["choices"][0]["text"], "^[0-9]{4}-[ab]$")
+        answer = self.complete(response_format={"type": "grammar", "grammar": 'start: "yes" | "no"'}, max_tokens=20)
+        self.assertIn(answer["choices"][0]["text"], ("yes", "no"))
+
+    def test_bias_and_logprobs(self):
+        usual = self.complete(logprobs=3)["choices"][0]
+        logprobs = usual["logprobs"]
+        self.assertEqual("".join(logprobs["tokens"]), usual["text"])
+        self.assertEqual(logprobs["text_offset"], [sum(map(len, logprobs["tokens"][:i])) for i in range(len(logprobs["tokens"]))])
+        for token, logprob, top in zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"]):
+            self.assertEqual(len(top), 3)
+            self.assertEqual(max(top, key=top.get), token)  # greedy
+            self.assertEqual(top[token], logprob)
+            self.assertLess(sum(2.718281828 ** x for x in top.values()), 1.00001)
+        first = self.server.post("/tokenize", {"content": usual["text"]})[2]["tokens"][0]
+        without = self.complete(logit_bias={str(first): -100})["choices"][0]["text"]
+        self.assertNotEqual(without, usual["text"])
+
+        # A stream has the same reports, piece by piece.
+        body = {"messages": HELLO, **CUT, "logprobs": True, "top_logprobs": 2}
+        whole = self.chat(**body)["choices"][0]["logprobs"]["content"]
+        self.assertEqual(len(whole), 4)
+        self.assertEqual(bytes(whole[0]["bytes"]).decode(), whole[0]["token"])
+        status, _, text = self.server.post("/v1/chat/completions", {**body, "stream": True})
+        pieces = [c["logprobs"]["content"] for e in events(text) if e != "[DONE]" for c in json.loads(e)["choices"] if c["logprobs"]]
+        self.assertEqual([token["token"] for piece in pieces for token in piece], [token["token"] for token in whole])
+
+    def test_embeddings(self):
+        one = self.server.post("/v1/embeddings", {"input": "A fox."})[2]
+        vector = one["data"][0]["embedding"]
+        self.assertAlmostEqual(sum(x * x for x in vector), 1, 4)
+        tokens = self.server.post("/tokenize", {"content": "A fox.", "add_special": True})[2]["tokens"]
+        self.assertEqual(one["usage"], {"prompt_tokens": len(tokens), "total_tokens": len(tokens)})
+        two = self.server.post("/v1/embeddings", {"input": [tokens, tokens + tokens]})[2]
+        self.assertEqual([d["index"] for d in two["data"]], [0, 1])
+        self.assertEqual(two["data"][0]["embedding"], vector)
+        for wrong in None, 1, [], [1.5], [[]], ["a", 1]:
+            self.error(self.server.post("/v1/embeddings", {"input": wrong}), 400, "input")
+        self.error(self.server.post("/v1/embeddings", {"input": ["a", "word " * 5000]}), 400, "input", "context_length_exceeded")
+        self.error(self.server.post("/v1/embeddings", {"input": "a", "encoding_format": "x"}), 400, "encoding_format")
+        self.error(self.server.post("/v1/embeddings", {"input": "a", "dimensions": 3}), 400, "dimensions")
+        client = openai.OpenAI(base_url=self.server.url, api_key="any", max_retries=0)  # which asks for base64
+        theirs = client.embeddings.create(model=NAME, input="A fox.").data[0].embedding
+        for a, b in zip(theirs, vector, strict=True):
+            self.assertAlmostEqual(a, b, 6)
+
     def test_a_prompt_beyond_the_context(self):
         long = "word " * 2000
         self.error(self.server.post("/v1/completions", {"prompt": long}), 400, "prompt", "context_length_exceeded", "the context holds 1024")
@@ -336,7 +395,7 @@ class Server(unittest.TestCase):
 
     def test_routes_that_are_not_there(self):
         self.error(self.server.ask("GET", "/"), 404, code="not_found")
-        self.error(self.server.ask("POST", "/v1/embeddings", b"x"), 404, code="not_found")
+        self.error(self.server.ask("POST", "/v1/images/generations", b"x"), 404, code="not_found")
         self.error(self.server.ask("GET", "/v1/" + "x" * 7000), 404, code="not_found")
         headers = self.error(self.server.ask("GET", "/v1/chat/completions"), 405, code="method_not_allowed")
         self.assertEqual(headers["Allow"], "POST")
@@ -551,6 +610,16 @@ class OwnServer(unittest.TestCase):
         self.assertIn("no chat template", body["error"]["message"])
         status, _, body = server.post("/v1/completions", {"prompt": [1, 2, 3], "max_tokens": 4})
         self.assertEqual((status, body["usage"]["prompt_tokens"]), (200, 3), body)
+
+    def test_an_encoder_embeds_and_writes_nothing(self):
+        encoder = Path(WITHOUT_TEMPLATE).parent / "hf-bert"  # which has no tokenizer
+        server = self.serve(model=str(encoder))
+        answer = server.post("/v1/embeddings", {"input": [[1, 2, 3]]})[2]
+        self.assertAlmostEqual(sum(x * x for x in answer["data"][0]["embedding"]), 1, 4)
+        for path, body in ("/v1/completions", {"prompt": [1]}), ("/v1/chat/completions", {"messages": HELLO}):
+            status, _, error = server.post(path, body)
+            self.assertEqual(status, 400)
+            self.assertIn("is an encoder", error["error"]["message"])
 
     def test_wrong_uses(self):
         self.assertIn("--api-key", self.refused("--api-key", "", code=2))
