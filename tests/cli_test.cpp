@@ -437,7 +437,8 @@ TEST_F(Cli, embed_prints_a_vector_of_length_1_for_each_text) {
     EXPECT_NEAR(squares, 1, 1e-5);
   }
   EXPECT_EQ(count, 2);
-  const Result text = run({"run", "-m", MS_SOURCE_DIR "/tests/golden/hf-bert", "one"});
+  const Result text = run(
+      {"logits", "-m", MS_SOURCE_DIR "/tests/golden/hf-bert", "--tokens", "1", "--greedy", "1"});
   EXPECT_EQ(text.code, 1);
   EXPECT_SAYS(text.error, "makes embeddings");
 }

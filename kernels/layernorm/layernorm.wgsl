@@ -4,7 +4,7 @@
 // from the mean, in a pass of their own; sums in f32, of what the row has beyond its first element, so that equal
 // elements deviate by nothing. Any cols. Grid: rows, folded into (x, y) beyond 65535.
 // Limits: 2^32 - 1 elements.
-// Beyond the plan: the mathematics of encoders of BERT's family forces it.
+// Beyond the plan: the mathematics of encoders of BERT's family forces it. Replaces nothing.
 
 #import lane
 #import reduce
