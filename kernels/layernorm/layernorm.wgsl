@@ -41,12 +41,6 @@ fn load(base: u32, start: u32, lane: u32) -> vec4f {
   return at_places(base + bounded_columns(start, lane)) - at_places(vec4u(base));
 }
 
-// Four times four columns of a lane: loads enough in flight, before the first is used.
-fn load_each(base: u32, start: u32, lane: u32) -> array<vec4f, 4> {
-  return array<vec4f, 4>(load(base, start, lane), load(base, start + 4 * WORKGROUP_SIZE, lane),
-                         load(base, start + 8 * WORKGROUP_SIZE, lane), load(base, start + 12 * WORKGROUP_SIZE, lane));
-}
-
 // The values of four columns, without those beyond the row.
 fn inside(v: vec4f, first: u32) -> vec4f { return select(vec4f(), v, columns(first) < vec4u(params.cols)); }
 
@@ -96,17 +90,10 @@ fn main(group: Group, at: Lane) {
 
   for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
     if (!kept) { v = load_each(base, start, at.lane); }
-    let second = start + 4 * WORKGROUP_SIZE;
-    let third = start + 8 * WORKGROUP_SIZE;
-    let fourth = start + 12 * WORKGROUP_SIZE;
-    // All reads before the first write.
-    let a = normed(v[0], mean, scale, start, at.lane);
-    let b = normed(v[1], mean, scale, second, at.lane);
-    let c = normed(v[2], mean, scale, third, at.lane);
-    let d = normed(v[3], mean, scale, fourth, at.lane);
-    store(a, base, start, at.lane);
-    store(b, base, second, at.lane);
-    store(c, base, third, at.lane);
-    store(d, base, fourth, at.lane);
+    let out = array<vec4f, 4>(normed(v[0], mean, scale, start, at.lane),
+                              normed(v[1], mean, scale, start + 4 * WORKGROUP_SIZE, at.lane),
+                              normed(v[2], mean, scale, start + 8 * WORKGROUP_SIZE, at.lane),
+                              normed(v[3], mean, scale, start + 12 * WORKGROUP_SIZE, at.lane));
+    store_each(out, base, start, at.lane);  // all reads before the first write
   }
 }

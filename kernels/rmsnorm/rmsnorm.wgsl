@@ -51,11 +51,6 @@ fn load(base: u32, start: u32, lane: u32) -> vec4f {
   return x_at(i);
 }
 
-fn load_each(base: u32, start: u32, lane: u32) -> array<vec4f, 4> {
-  return array<vec4f, 4>(load(base, start, lane), load(base, start + 4 * WORKGROUP_SIZE, lane),
-                         load(base, start + 8 * WORKGROUP_SIZE, lane), load(base, start + 12 * WORKGROUP_SIZE, lane));
-}
-
 fn squares(v: vec4f, first: u32) -> f32 {
   let w = select(vec4f(), v, columns(first) < vec4u(params.cols));
   return dot(w, w);
@@ -109,14 +104,8 @@ fn main(group: Group, at: Lane) {
       store_prenorm(v[2], base, third, at.lane);
       store_prenorm(v[3], base, fourth, at.lane);
     }
-    // All reads before the first write.
-    let a = normed(v[0], scale, base, start, at.lane);
-    let b = normed(v[1], scale, base, second, at.lane);
-    let c = normed(v[2], scale, base, third, at.lane);
-    let d = normed(v[3], scale, base, fourth, at.lane);
-    store(a, base, start, at.lane);
-    store(b, base, second, at.lane);
-    store(c, base, third, at.lane);
-    store(d, base, fourth, at.lane);
+    let out = array<vec4f, 4>(normed(v[0], scale, base, start, at.lane), normed(v[1], scale, base, second, at.lane),
+                              normed(v[2], scale, base, third, at.lane), normed(v[3], scale, base, fourth, at.lane));
+    store_each(out, base, start, at.lane);  // all reads before the first write
   }
 }

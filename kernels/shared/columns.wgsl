@@ -1,6 +1,7 @@
 // columns.wgsl: four columns a lane of a row, a workgroup apart, so that lanes read and write side by side.
 //
-// Needs: override WORKGROUP_SIZE; override SMALL_SIZE, or a const: one column a lane; params.cols, not 0; y: array<f32>.
+// Needs: override WORKGROUP_SIZE; override SMALL_SIZE, or a const: one column a lane; params.cols, not 0; y: array<f32>;
+// load(base, start, lane): four columns of a lane, of a row that begins at base.
 fn columns(first: u32) -> vec4u { return first + vec4u(0, WORKGROUP_SIZE, 2 * WORKGROUP_SIZE, 3 * WORKGROUP_SIZE); }
 
 // To load without branches, so that the device keeps them in flight together: in place of columns beyond the row one
@@ -8,6 +9,12 @@ fn columns(first: u32) -> vec4u { return first + vec4u(0, WORKGROUP_SIZE, 2 * WO
 fn bounded_columns(start: u32, lane: u32) -> vec4u {
   let col = columns(start + lane);
   return select(vec4u(min(lane, params.cols - 1)), col, col < vec4u(params.cols));
+}
+
+// Four times four columns of a lane: loads enough in flight, before the first is used.
+fn load_each(base: u32, start: u32, lane: u32) -> array<vec4f, 4> {
+  return array<vec4f, 4>(load(base, start, lane), load(base, start + 4 * WORKGROUP_SIZE, lane),
+                         load(base, start + 8 * WORKGROUP_SIZE, lane), load(base, start + 12 * WORKGROUP_SIZE, lane));
 }
 
 // Four columns of a lane to a row of y, those that there are.
@@ -19,4 +26,12 @@ fn store(v: vec4f, base: u32, start: u32, lane: u32) {
   if (col.y < params.cols) { y[base + col.y] = v.y; }
   if (col.z < params.cols) { y[base + col.z] = v.z; }
   if (col.w < params.cols) { y[base + col.w] = v.w; }
+}
+
+// Four times four, as load_each loads them.
+fn store_each(v: array<vec4f, 4>, base: u32, start: u32, lane: u32) {
+  store(v[0], base, start, lane);
+  store(v[1], base, start + 4 * WORKGROUP_SIZE, lane);
+  store(v[2], base, start + 8 * WORKGROUP_SIZE, lane);
+  store(v[3], base, start + 12 * WORKGROUP_SIZE, lane);
 }

@@ -30,15 +30,12 @@ fn load(base: u32, start: u32, lane: u32) -> vec4f {
 // What lies beyond the row weighs nothing.
 fn inside(v: vec4f, first: u32) -> vec4f { return select(vec4f(LOWEST), v, columns(first) < vec4u(params.cols)); }
 
-// Four times four columns of a lane: loads enough in flight, before the first is used.
-fn load_each(base: u32, start: u32, lane: u32) -> array<vec4f, 4> {
-  let a = load(base, start, lane);
-  let b = load(base, start + 4 * WORKGROUP_SIZE, lane);
-  let c = load(base, start + 8 * WORKGROUP_SIZE, lane);
-  let d = load(base, start + 12 * WORKGROUP_SIZE, lane);
+// Four times four columns of a lane, those beyond the row weighing nothing.
+fn load_inside(base: u32, start: u32, lane: u32) -> array<vec4f, 4> {
+  let v = load_each(base, start, lane);
   let first = start + lane;
-  return array<vec4f, 4>(inside(a, first), inside(b, first + 4 * WORKGROUP_SIZE),
-                         inside(c, first + 8 * WORKGROUP_SIZE), inside(d, first + 12 * WORKGROUP_SIZE));
+  return array<vec4f, 4>(inside(v[0], first), inside(v[1], first + 4 * WORKGROUP_SIZE),
+                         inside(v[2], first + 8 * WORKGROUP_SIZE), inside(v[3], first + 12 * WORKGROUP_SIZE));
 }
 
 fn highest(v: array<vec4f, 4>) -> f32 {

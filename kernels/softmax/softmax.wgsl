@@ -50,7 +50,7 @@ fn main(group: Group, at: Lane) {
   var top = LOWEST;
   var sum = 0.0;
   for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
-    v = load_each(base, start, at.lane);
+    v = load_inside(base, start, at.lane);
     let next = max(top, highest(v));
     if (ONLINE) { sum = sum * weight(top, next) + total(parts(v, next, start)); }
     top = next;
@@ -61,7 +61,7 @@ fn main(group: Group, at: Lane) {
     sum *= weight(top, row_top);
   } else {
     for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
-      if (!kept) { v = load_each(base, start, at.lane); }
+      if (!kept) { v = load_inside(base, start, at.lane); }
       v = parts(v, row_top, start);
       sum += total(v);
     }
@@ -71,7 +71,7 @@ fn main(group: Group, at: Lane) {
   var scale = 0.0;
   if (row_top > MASKED && row_sum > 0.0) { scale = 1.0 / row_sum; }
   for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
-    if (!kept) { v = load_each(base, start, at.lane); }
+    if (!kept) { v = load_inside(base, start, at.lane); }
     if (ONLINE | !kept) { v = parts(v, row_top, start); }
     store(v[0] * scale, base, start, at.lane);
     store(v[1] * scale, base, start + 4 * WORKGROUP_SIZE, at.lane);

@@ -51,7 +51,7 @@ fn main(group: Group, at: Lane) {
   var top = LOWEST;
   var sum = 0.0;
   for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
-    v = load_each(base, start, at.lane);
+    v = load_inside(base, start, at.lane);
     let next = max(top, highest(v));
     let e = (part(v[0], next, start) + part(v[1], next, start + 4 * WORKGROUP_SIZE)) +
             (part(v[2], next, start + 8 * WORKGROUP_SIZE) + part(v[3], next, start + 12 * WORKGROUP_SIZE));
@@ -62,7 +62,7 @@ fn main(group: Group, at: Lane) {
   let log_sum = log(workgroup_sum(sum * weight(top, row_top), at));  // at least 0, unless all is masked
 
   for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
-    if (!kept) { v = load_each(base, start, at.lane); }
+    if (!kept) { v = load_inside(base, start, at.lane); }
     store(log_p(v[0], row_top, log_sum), base, start, at.lane);
     store(log_p(v[1], row_top, log_sum), base, start + 4 * WORKGROUP_SIZE, at.lane);
     store(log_p(v[2], row_top, log_sum), base, start + 8 * WORKGROUP_SIZE, at.lane);
