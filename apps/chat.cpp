@@ -453,8 +453,7 @@ void Chat::answer() {
 }
 
 void chat(const GlobalOptions& options, GenerationArguments& a) {
-  Engine engine(
-      engine_options(options, model_path(a.model.model, a.model.hub_model), a.model, a.context));
+  Engine engine(engine_options(options, a.model, a.context));
   if (!engine.chat_template())
     fail("the model has no chat template, so it knows no turns; mainspring run continues a text");
   Chat(engine, a).converse();

@@ -5,11 +5,16 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
 
 #include "kernels/kernels.hpp"
 #include "kernels/sources.hpp"
+#include "text/utf8.hpp"
 
 namespace ms {
 
@@ -20,12 +25,14 @@ std::string_view variable(const char* name) {
   return value ? value : "";
 }
 
-// Columns of a terminal, taking each code point for one.
-size_t width(std::string_view text) {
-  return size_t(std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; }));
-}
-
 }  // namespace
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(std::istreambuf_iterator<char>(file), {});
+  if (!file) fail("{} cannot be read: {}", path, std::strerror(errno));
+  return text;
+}
 
 void add_output_option(CLI::App& command, std::string& format) {
   command.add_option("-o,--output", format, "How to print: text or json")
@@ -85,13 +92,13 @@ void print_table(const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], code_points(row[i]));
   }
   for (const auto& row : rows) {
     std::string line;
     for (size_t i = 0; i < row.size(); ++i) {
       line += row[i];
-      line.append(widths[i] - width(row[i]) + 2, ' ');
+      line.append(widths[i] - code_points(row[i]) + 2, ' ');
     }
     line.erase(line.find_last_not_of(' ') + 1);
     fmt::print("{}\n", line);

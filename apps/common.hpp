@@ -58,6 +58,9 @@ void require_kernels(const std::vector<std::string>& names);
 enum class Style { title, good, bad };
 std::string styled(Style style, std::string_view text);
 
+// A whole file. Throws Error.
+std::string read_text(const std::string& path);
+
 // "1,234,567", "1.2 GiB"
 std::string grouped(uint64_t n);
 std::string binary_bytes(uint64_t bytes);

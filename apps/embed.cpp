@@ -22,8 +22,7 @@ struct Arguments {
 };
 
 void embed(const GlobalOptions& options, const Arguments& a) {
-  Engine engine(
-      engine_options(options, model_path(a.model.model, a.model.hub_model), a.model, a.context));
+  Engine engine(engine_options(options, a.model, a.context));
   for (const std::string& text : a.texts)
     fmt::print("{}\n", nlohmann::json(engine.embed(engine.encode(text))).dump());
 }
@@ -35,8 +34,7 @@ void add_embed(CLI::App& app, const GlobalOptions& options) {
   const auto a = std::make_shared<Arguments>();
   command.footer(notes);
   add_model_options(command, a->model);
-  add_option(command, "-c,--ctx-size", a->context,
-             "Positions of the context; 0: the model's own, at most 4096");
+  add_context_option(command, a->context);
   command.add_option("text", a->texts, "The texts")->required();
   command.callback([=, &options] { embed(options, *a); });
 }

@@ -37,8 +37,7 @@ uint32_t GenerationArguments::draw_seed() const {
 void add_generation_options(CLI::App& command, GenerationArguments& a) {
   Sampling& s = a.request.sampling;
   add_model_options(command, a.model);
-  add_option(command, "-c,--ctx-size", a.context,
-             "Positions of the context; 0: the model's own, at most 4096");
+  add_context_option(command, a.context);
   add_option(command, "-n,--predict", a.request.max_tokens,
              "Most tokens to generate; -1: until the model stops or the context is full");
   add_option(command, "--system", a.system, "A system turn before the prompt");

@@ -46,10 +46,7 @@ std::vector<uint32_t> parse_numbers(std::string_view text, std::string_view what
 std::vector<uint32_t> read_tokens(const std::string& argument) {
   if (!argument.starts_with('@')) return parse_numbers(argument, "--tokens");
   const std::string path = argument.substr(1);
-  std::ifstream in(path, std::ios::binary);
-  const std::string text(std::istreambuf_iterator<char>(in), {});
-  if (!in) fail("cannot read {}: {}", path, std::strerror(errno));
-  return parse_numbers(text, path);
+  return parse_numbers(read_text(path), path);
 }
 
 // NumPy's format, version 1.0: a header of Python literals, padded so that the data starts at a
@@ -80,8 +77,7 @@ void logits(const GlobalOptions& options, const Arguments& a) {
     rows.resize(tokens.size());
     std::iota(rows.begin(), rows.end(), 0u);
   }
-  Engine engine(engine_options(options, model_path(a.model.model, a.model.hub_model), a.model,
-                               uint32_t(tokens.size()) + a.greedy));
+  Engine engine(engine_options(options, a.model, uint32_t(tokens.size()) + a.greedy));
   if (!a.out.empty())
     write_npy(a.out, engine.logits(tokens, rows, engine.model().options().batch), rows.size());
   if (a.greedy) {

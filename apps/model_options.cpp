@@ -42,6 +42,11 @@ std::string model_path(const std::string& model, const std::string& hub_model) {
   return ms::hub_model(hub_model);
 }
 
+void add_context_option(CLI::App& command, uint32_t& context) {
+  add_option(command, "-c,--ctx-size", context,
+             "Positions of the context; 0: the model's own, at most 4096");
+}
+
 void add_model_options(CLI::App& command, ModelArguments& a) {
   const CLI::IsMember cache_types({"f32", "f16"});
   add_option(command, "--ubatch-size", a.ubatch,
@@ -80,6 +85,11 @@ EngineOptions engine_options(const GlobalOptions& options, const std::filesystem
             progress(bytes ? done >> 20 : done, bytes ? all >> 20 : all);
             if (done == all) progress.clear();
           }};
+}
+
+EngineOptions engine_options(const GlobalOptions& options, const ModelArguments& a,
+                             uint32_t context) {
+  return engine_options(options, model_path(a.model, a.hub_model), a, context);
 }
 
 std::vector<std::string> reversed_arguments(int argc, char** argv) {

@@ -24,6 +24,8 @@ struct ModelArguments {
   bool int8_activations = false;
 };
 
+// -c, of a command that generates or embeds.
+void add_context_option(CLI::App& command, uint32_t& context);
 // -m, -hf, -ub, -b, -ctk, -ctv, --int8-activations.
 void add_model_options(CLI::App& command, ModelArguments& arguments);
 // -hf alone, for a command with a way of its own to name a file.
@@ -37,6 +39,9 @@ std::string model_path(const std::string& model, const std::string& hub_model);
 // Shows progress on a terminal. Throws std::invalid_argument for a cache of two types.
 EngineOptions engine_options(const GlobalOptions& options, const std::filesystem::path& model,
                              const ModelArguments& arguments, uint32_t context);
+// Of the model that the arguments name.
+EngineOptions engine_options(const GlobalOptions& options, const ModelArguments& arguments,
+                             uint32_t context);
 
 // argv without the program's name, the spellings that llama.cpp has but CLI11 cannot parse (-hf,
 // -ub, -ctk, -ctv) replaced by the long ones; last argument first, as CLI11 takes it.

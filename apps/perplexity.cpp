@@ -72,13 +72,6 @@ struct Text {
   uint32_t rows() const { return header.piece - 1 - header.first; }
 };
 
-std::string read_text(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text(std::istreambuf_iterator<char>(in), {});
-  if (!in) fail("cannot read {}: {}", path, std::strerror(errno));
-  return text;
-}
-
 Text cut(const Tokenizer& tokenizer, const Arguments& a) {
   Text text;
   Header& h = text.header;

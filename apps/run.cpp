@@ -2,8 +2,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstring>
-#include <fstream>
 #include <iostream>
 #include <iterator>
 
@@ -68,11 +66,7 @@ std::vector<uint32_t> encode(const Engine& engine, const Arguments& a, const std
 
 // An argument, or the contents of the file that it names as @FILE.
 std::string text_or_file(const std::string& argument) {
-  if (!argument.starts_with('@')) return argument;
-  std::ifstream file(argument.substr(1), std::ios::binary);
-  std::string text(std::istreambuf_iterator<char>(file), {});
-  if (!file) fail("{} cannot be read: {}", argument.substr(1), std::strerror(errno));
-  return text;
+  return argument.starts_with('@') ? read_text(argument.substr(1)) : argument;
 }
 
 std::optional<Constraint> constraint_of(const Arguments& a) {
@@ -93,8 +87,7 @@ void run(const GlobalOptions& options, Arguments& a, bool prompt_given) {
   a.request.sampling.seed = a.draw_seed();
 
   const auto start = std::chrono::steady_clock::now();
-  Engine engine(
-      engine_options(options, model_path(a.model.model, a.model.hub_model), a.model, a.context));
+  Engine engine(engine_options(options, a.model, a.context));
   const std::vector<uint32_t> tokens = encode(engine, a, prompt);
   const double load_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -112,8 +112,7 @@ void add_serve(CLI::App& app, const GlobalOptions& options) {
   const auto a = std::make_shared<Arguments>();
   command.footer(notes);
   add_model_options(command, a->model);
-  add_option(command, "-c,--ctx-size", a->context,
-             "Positions of the context; 0: the model's own, at most 4096");
+  add_context_option(command, a->context);
   add_option(command, "--host", a->server.host, "Address to listen at");
   add_option(command, "--port", a->server.port, "Port; 0: any that is free");
   CLI::Option* const key =

@@ -54,6 +54,12 @@ void cut_names(ChatTemplate::Json& value, const NamesByFirst& names) {
     for (auto& element : value) cut_names(element, names);
 }
 
+void append_floats(std::vector<float>& to, std::span<const std::byte> bytes) {
+  const size_t size = to.size();
+  to.resize(size + bytes.size() / sizeof(float));
+  std::memcpy(to.data() + size, bytes.data(), bytes.size());
+}
+
 // Steps on their way, oldest first. Whatever ends the generation, none is left behind.
 class StepsAhead {
  public:
@@ -112,10 +118,7 @@ Engine::Engine(const EngineOptions& options) : Engine(options, true) {
     if (const auto name = tokenizer_->piece(token); tokenizer_->is_control(token) && !name.empty())
       control_names_[name.front()].emplace_back(name);
   if (encoder)
-    encoder_ = std::make_unique<Encoder>(*device_, config, Catalog::of(file),
-                                         [&](uint64_t done, uint64_t all) {
-                                           if (progress_) progress_("weights", done, all);
-                                         });
+    encoder_ = std::make_unique<Encoder>(*device_, config, Catalog::of(file), weights_progress());
   else
     load(config, Catalog::of(file), options.options);
 }
@@ -126,10 +129,13 @@ Engine::Engine(const EngineOptions& options, const Config& config, TensorType ty
 }
 
 void Engine::load(const Config& config, const Catalog& catalog, const ModelOptions& options) {
-  model_ = std::make_unique<Decoder>(*device_, config, catalog, options,
-                                     [&](uint64_t done, uint64_t all) {
-                                       if (progress_) progress_("weights", done, all);
-                                     });
+  model_ = std::make_unique<Decoder>(*device_, config, catalog, options, weights_progress());
+}
+
+std::function<void(uint64_t, uint64_t)> Engine::weights_progress() const {
+  return [this](uint64_t done, uint64_t all) {
+    if (progress_) progress_("weights", done, all);
+  };
 }
 
 Decoder& Engine::model() const {
@@ -364,11 +370,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
         device_->write(*mask_, 0, std::as_bytes(mask));
       }
       ahead.submit(*sampler, state);
-      if (guidance.wants_logits()) {
-        const auto bytes = ahead.next();
-        logits.resize(bytes.size() / 4);
-        std::memcpy(logits.data(), bytes.data(), bytes.size());
-      }
+      if (guidance.wants_logits()) append_floats(logits, ahead.next());
     }
     uint32_t words[4];
     std::memcpy(words, ahead.next().data(), sizeof(words));
@@ -434,9 +436,8 @@ void Engine::each_logits(std::span<const uint32_t> tokens, uint32_t first_row, u
     fail("{} tokens; the context holds {}: raise it (-c)", tokens.size(), model_->context());
   const uint64_t row_bytes = model_->config().vocab * 4ull;
   const auto hand_out = [&](const gpu::View& logits, uint32_t position, uint32_t count) {
-    const auto bytes = device_->read(*logits.buffer, logits.offset, count * row_bytes);
-    std::vector<float> values(bytes.size() / 4);
-    std::memcpy(values.data(), bytes.data(), bytes.size());
+    std::vector<float> values;
+    append_floats(values, device_->read(*logits.buffer, logits.offset, count * row_bytes));
     on_rows(position, values);
   };
 
@@ -447,16 +448,16 @@ void Engine::each_logits(std::span<const uint32_t> tokens, uint32_t first_row, u
     if (first < first_row) count = std::min(count, first_row - first);
     const bool want = first >= first_row;
     if (batch == 1) {
-      write_slot({.token = tokens[first],
-                  .position = first,
-                  .limit = model_->context(),
-                  .stopped = Stopped::running});
+      set_slot({.token = tokens[first],
+                .position = first,
+                .limit = model_->context(),
+                .stopped = Stopped::running});
       device_->submit(decode_recording());
       if (want) hand_out(model_->logits(), first, 1);
     } else {
       if (want) count = std::min(count, model_->logit_rows());
       device_->write(*model_->tokens().buffer, 0, std::as_bytes(tokens.subspan(first, count)));
-      write_slot({.position = first, .stopped = Stopped::running});
+      set_slot({.position = first, .stopped = Stopped::running});
       device_->submit(
           prefill_recording(count, want ? Decoder::Want::logits : Decoder::Want::nothing));
       if (want) hand_out(model_->logits_of_rows(count), first, count);
@@ -480,10 +481,7 @@ std::vector<float> Engine::states(std::span<const uint32_t> tokens) {
     if (model_) set_slot({.position = first, .stopped = Stopped::running});
     device_->submit(prefill_recording(rows, Decoder::Want::states));
     const gpu::View states = encoder_ ? encoder_->states(rows) : model_->states_of_rows(rows);
-    const auto bytes = device_->read(*states.buffer, states.offset, states.bytes());
-    const size_t size = all.size();
-    all.resize(size + bytes.size() / 4);
-    std::memcpy(all.data() + size, bytes.data(), bytes.size());
+    append_floats(all, device_->read(*states.buffer, states.offset, states.bytes()));
   }
   return all;
 }

@@ -93,6 +93,7 @@ class Engine {
  private:
   Engine(const EngineOptions& options, bool);  // opens the device
   void load(const Config& config, const Catalog& catalog, const ModelOptions& options);
+  std::function<void(uint64_t, uint64_t)> weights_progress() const;
   const gpu::Recording& prefill_recording(uint32_t rows, Decoder::Want want);
   const gpu::Recording& decode_recording();
   // The sampler and what advances the slot, under a mask and a bias of so many tokens.

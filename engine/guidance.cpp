@@ -32,6 +32,10 @@ Grammar::Kind kind_of(const Constraint& constraint) {
 
 }  // namespace
 
+Grammar grammar_of(const Tokenizer& tokenizer, const Constraint& constraint) {
+  return Grammar(tokenizer, kind_of(constraint), constraint.text);
+}
+
 Guidance::Guidance(const Request& request, const Tokenizer* tokenizer, uint32_t vocab)
     : tokenizer_(tokenizer), logprobs_(request.logprobs) {
   require(logprobs_ >= -1 && logprobs_ <= most_logprobs, "logprobs is {}, want -1 (none) to {}",
@@ -45,7 +49,7 @@ Guidance::Guidance(const Request& request, const Tokenizer* tokenizer, uint32_t 
   }
   if (!request.constraint) return;
   if (!tokenizer) fail("the model file has no tokenizer: its output cannot be held to a grammar");
-  grammar_.emplace(Grammar(*tokenizer, kind_of(*request.constraint), request.constraint->text));
+  grammar_.emplace(grammar_of(*tokenizer, *request.constraint));
   mask_.resize((vocab + 31) / 32);
   if (!request.ignore_eos)
     stop_tokens_.assign(tokenizer->stop_tokens().begin(), tokenizer->stop_tokens().end());

@@ -10,6 +10,9 @@
 
 namespace ms {
 
+// Throws Error for a constraint that cannot be used.
+Grammar grammar_of(const Tokenizer& tokenizer, const Constraint& constraint);
+
 class Guidance {
  public:
   // Throws std::invalid_argument for a bias or a number of logprobs that makes no sense, Error for

@@ -44,6 +44,19 @@ uint32_t count(const ModelFile& file, std::string_view name, uint64_t most) {
   return bounded(file, full, file.get_uint(full), most);
 }
 
+uint32_t vocabulary(const ModelFile& file) {
+  const TensorInfo* embedding = file.find_tensor("token_embd.weight");
+  if (!embedding) fail("{}: there is no tensor token_embd.weight", file.path().string());
+  return bounded(file, "the number of rows of token_embd.weight", embedding->rows(), 1 << 24);
+}
+
+float norm_epsilon(const ModelFile& file, std::string_view name) {
+  const std::string full = key(file, name);
+  const float epsilon = float(file.get_float(full));
+  if (!(epsilon >= 0 && epsilon < 1)) fail("{}: {} is {}", file.path().string(), full, epsilon);
+  return epsilon;
+}
+
 Pooling pooling_of(const ModelFile& file, Pooling otherwise) {
   const uint64_t type = file.find_uint(key(file, "pooling_type")).value_or(0);
   if (type > 3)
@@ -83,9 +96,8 @@ Config decoder_config(const ModelFile& file) {
   c.ffn = count(file, "feed_forward_length", 1 << 20);
   c.context = count(file, "context_length", 1 << 24);
   c.pooling = pooling_of(file, Pooling::last);
-  const std::string eps = key(file, "attention.layer_norm_rms_epsilon"),
-                    base = key(file, "rope.freq_base");
-  c.norm_eps = float(file.get_float(eps));
+  c.norm_eps = norm_epsilon(file, "attention.layer_norm_rms_epsilon");
+  const std::string base = key(file, "rope.freq_base");
   c.rope_base = file.find_float(base).value_or(10000);
   c.rope_scaling = scaling(file);
   c.interleaved_rope = file.find_bool(key(file, "rope.interleaved")).value_or(true);
@@ -94,13 +106,9 @@ Config decoder_config(const ModelFile& file) {
   if (c.rotary_dim > c.head_dim || c.rotary_dim % 2 != 0)
     fail("{}: RoPE over {} of a head's {} dimensions", file.path().string(), c.rotary_dim,
          c.head_dim);
-  if (!(c.norm_eps >= 0 && c.norm_eps < 1))
-    fail("{}: {} is {}", file.path().string(), eps, c.norm_eps);
   if (!(c.rope_base > 1)) fail("{}: {} is {}", file.path().string(), base, c.rope_base);
 
-  const TensorInfo* embedding = file.find_tensor("token_embd.weight");
-  if (!embedding) fail("{}: there is no tensor token_embd.weight", file.path().string());
-  c.vocab = bounded(file, "the number of rows of token_embd.weight", embedding->rows(), 1 << 24);
+  c.vocab = vocabulary(file);
   return c;
 }
 

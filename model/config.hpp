@@ -68,6 +68,9 @@ std::string key(const ModelFile& file, std::string_view name);
 // The count under a key; an Error outside [1, most].
 uint32_t count(const ModelFile& file, std::string_view name, uint64_t most);
 
+// The rows of the embedding; what keeps norms from dividing by 0, under this name. Throw Error.
+uint32_t vocabulary(const ModelFile& file);
+float norm_epsilon(const ModelFile& file, std::string_view name);
 // The pooling that a file asks for. Throws Error for one that is none of the above.
 Pooling pooling_of(const ModelFile& file, Pooling otherwise);
 

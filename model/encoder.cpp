@@ -17,16 +17,10 @@ Config encoder_config(const ModelFile& file) {
          c.heads, c.dim);
   c.ffn = count(file, "feed_forward_length", 1 << 20);
   c.context = count(file, "context_length", 1 << 16);
-  c.norm_eps = float(file.get_float(key(file, "attention.layer_norm_epsilon")));
-  if (!(c.norm_eps >= 0 && c.norm_eps < 1))
-    fail("{}: {} is {}", file.path().string(), key(file, "attention.layer_norm_epsilon"),
-         c.norm_eps);
+  c.norm_eps = norm_epsilon(file, "attention.layer_norm_epsilon");
   c.qkv_bias = true;
   c.pooling = pooling_of(file, Pooling::mean);
-  const TensorInfo* embedding = file.find_tensor("token_embd.weight");
-  if (!embedding || embedding->rows() > 1 << 24)
-    fail("{}: tensor token_embd.weight is not there, or has too many rows", file.path().string());
-  c.vocab = uint32_t(embedding->rows());
+  c.vocab = vocabulary(file);
   return c;
 }
 

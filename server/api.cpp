@@ -8,7 +8,8 @@
 #include <random>
 
 #include "base/error.hpp"
-#include "text/grammar.hpp"
+#include "engine/guidance.hpp"
+#include "text/utf8.hpp"
 
 namespace ms {
 
@@ -150,7 +151,7 @@ std::optional<Constraint> form(const Json& body, const Engine& engine) {
   }
   // Compiled here, too, so that what is wrong with it is said at once.
   try {
-    Grammar(engine.tokenizer(), Grammar::Kind(constraint.kind), constraint.text);
+    grammar_of(engine.tokenizer(), constraint);
   } catch (const Error& error) {
     refuse(name, "{}: {}", name, error.what());
   }
@@ -472,8 +473,7 @@ Json text_logprobs(const std::vector<TokenReport>& reports, size_t& offset) {
     for (const TokenLogprob& t : report.likeliest) top[t.bytes] = t.logprob;
     tops.push_back(std::move(top));
     offsets.push_back(offset);
-    offset += size_t(
-        std::ranges::count_if(report.drawn.bytes, [](char c) { return (c & 0xc0) != 0x80; }));
+    offset += code_points(report.drawn.bytes);
   }
   return {{"tokens", std::move(tokens)},
           {"token_logprobs", std::move(logprobs)},

@@ -242,7 +242,8 @@ class Server::Impl {
 
   Json model_json() const;
   HttpReply generate(const HttpRequest& request, Completion completion, bool chat);
-  void submit(Exchange& exchange, Task task);  // throws ApiError where the queue is full
+  // The task of a request, whose Mailbox hears of its end. Throws ApiError where the queue is full.
+  void submit(Exchange& exchange, const HttpRequest& request, Task task);
 
   Engine& engine_;
   const ServerOptions options_;
@@ -505,7 +506,11 @@ void answer_in_pieces(Exchange& exchange, const Shape& shape, uint32_t choices, 
   }
 }
 
-void Server::Impl::submit(Exchange& exchange, Task task) {
+void Server::Impl::submit(Exchange& exchange, const HttpRequest& request, Task task) {
+  exchange.connected = task.wanted = request.connected;
+  task.on_end = [mailbox = exchange.mailbox](std::exception_ptr error) {
+    mailbox->push({.what = Event::What::end, .error = std::move(error)});
+  };
   exchange.ticket = worker_.submit(std::move(task));
   if (exchange.ticket) return;
   if (worker_.stopping()) throw ApiError(503, stopping, {}, "stopping");
@@ -522,19 +527,12 @@ HttpReply Server::Impl::embeddings(const HttpRequest& request) {
 
   Exchange exchange;
   const std::shared_ptr<Mailbox> mailbox = exchange.mailbox;
-  exchange.connected = request.connected;
   const size_t count = wanted.texts.size();
-  submit(exchange,
-         {.texts = std::move(wanted.texts),
-          .wanted = request.connected,
-          .on_embedding =
-              [mailbox](std::vector<float> embedding) {
-                mailbox->push({.what = Event::What::embedding, .embedding = std::move(embedding)});
-              },
-          .on_end =
-              [mailbox](std::exception_ptr error) {
-                mailbox->push({.what = Event::What::end, .error = std::move(error)});
-              }});
+  submit(
+      exchange, request,
+      {.texts = std::move(wanted.texts), .on_embedding = [mailbox](std::vector<float> embedding) {
+         mailbox->push({.what = Event::What::embedding, .embedding = std::move(embedding)});
+       }});
   Json data = Json::array();
   while (std::optional<Event> event = next(exchange, [] { return true; })) {
     if (event->error) throw_failed(event->error);
@@ -556,13 +554,11 @@ HttpReply Server::Impl::embeddings(const HttpRequest& request) {
 HttpReply Server::Impl::generate(const HttpRequest& request, Completion completion, bool chat) {
   const auto exchange = std::make_shared<Exchange>();
   const std::shared_ptr<Mailbox> mailbox = exchange->mailbox;
-  exchange->connected = request.connected;
   const bool logprobs = completion.request.logprobs >= 0;
   Task task{
       .prompt = std::move(completion.prompt),
       .request = std::move(completion.request),
       .choices = completion.choices,
-      .wanted = request.connected,
       .on_report =
           [mailbox](uint32_t choice, const TokenReport& report) {
             mailbox->push({.what = Event::What::report, .choice = choice, .report = report});
@@ -579,12 +575,8 @@ HttpReply Server::Impl::generate(const HttpRequest& request, Completion completi
                            .prompt_tokens = g.prompt_tokens,
                            .cached_tokens = g.cached_tokens,
                            .generated_tokens = uint32_t(g.tokens.size())});
-          },
-      .on_end =
-          [mailbox](std::exception_ptr error) {
-            mailbox->push({.what = Event::What::end, .error = std::move(error)});
           }};
-  submit(*exchange, std::move(task));
+  submit(*exchange, request, std::move(task));
   const Shape shape(chat, logprobs, options_.model);
   const uint32_t choices = completion.choices;
   if (!completion.stream) return answer_whole(*exchange, shape, choices);

@@ -22,14 +22,14 @@ struct Task {
   std::vector<std::vector<uint32_t>> texts = {};  // to be embedded; else:
   std::vector<uint32_t> prompt = {};
   Request request = {};
-  uint32_t choices = 1;          // one after the other; each has the next seed
-  std::function<bool()> wanted;  // asked before each step; false ends the task
+  uint32_t choices = 1;               // one after the other; each has the next seed
+  std::function<bool()> wanted = {};  // asked before each step; false ends the task
   std::function<void(std::vector<float>)> on_embedding = {};  // of each of the texts in turn
   std::function<void(uint32_t choice, const TokenReport&)> on_report = {};
   std::function<void(uint32_t choice, std::string_view text)> on_text = {};
   std::function<void(uint32_t choice, const Generation&)> on_choice = {};
   // The end, unless the Ticket went before. With what was thrown, if anything.
-  std::function<void(std::exception_ptr)> on_end;
+  std::function<void(std::exception_ptr)> on_end = {};
 };
 
 class Worker {

@@ -1,9 +1,15 @@
 // utf8.cpp: the table of well-formed sequences (The Unicode Standard, table 3-7) as one function.
 #include "text/utf8.hpp"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace ms {
+
+size_t code_points(std::string_view bytes) {
+  return size_t(std::ranges::count_if(bytes, [](char c) { return (c & 0xc0) != 0x80; }));
+}
+
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";

@@ -5,6 +5,9 @@
 
 namespace ms {
 
+// The code points that begin in these bytes.
+size_t code_points(std::string_view bytes);
+
 // Holds back the bytes of a character that is not complete yet. What can't become a character turns
 // into U+FFFD, one for each maximal subpart (The Unicode Standard, section 3.9, "U+FFFD
 // Substitution of Maximal Subparts").
