@@ -58,6 +58,12 @@ gpu::View Tensors::blocks(TensorType type, uint32_t elements) {
   return lab_->upload(words, gpu::Type::u32, bytes);
 }
 
+gpu::View Tensors::zeros(gpu::Shape shape) {
+  if (lab_) return lab_->words(shape, [](size_t) { return 0; });
+  memory_.push_back(device_.buffer(4 * shape.size(), "bench"));
+  return gpu::view(memory_.back(), shape, gpu::Type::u32);
+}
+
 gpu::View Tensors::out(gpu::Shape shape, gpu::Type type) {
   return lab_ ? lab_->output(shape, type) : filled(shape, type, Fill::any);
 }
@@ -488,20 +494,23 @@ class Shapes {
         return KvCache{.k = t.f16({keys, kv_heads, dim}), .v = t.f16({keys, kv_heads, dim})};
       };
       for (const uint32_t keys : {scaled(1024), scaled(4096), scaled(65536)})
-        all.push_back({.kernel = "attention_decode",
-                       .what = fmt::format("{}, {} keys", what, keys),
-                       .bytes = 4.0 * keys * kv_heads * dim,
-                       .flops = 4.0 * keys * heads * dim,
-                       .tolerance = tolerance,
-                       .make = [=](Tensors& t) {
-                         const uint32_t n = t.few(keys, 2000);
-                         return t.run(WRAPPER(attention_decode),
-                                      AttentionDecode{.q = t.f32({1, heads, dim}),
-                                                      .cache = cache(t, n),
-                                                      .out = t.out({1, heads, dim}),
-                                                      .kv_len = n,
-                                                      .splits = t.checks() ? 3u : 0u});
-                       }});
+        all.push_back(
+            {.kernel = "attention_decode",
+             .what = fmt::format("{}, {} keys", what, keys),
+             .bytes = 4.0 * keys * kv_heads * dim,
+             .flops = 4.0 * keys * heads * dim,
+             .tolerance = tolerance,
+             .make = [=](Tensors& t) {
+               const uint32_t n = t.few(keys, 2000);
+               return t.run(
+                   WRAPPER(attention_decode),
+                   AttentionDecode{.q = t.f32({1, heads, dim}),
+                                   .cache = cache(t, n),
+                                   .out = t.out({1, heads, dim}),
+                                   .kv_len = n,
+                                   .parts = t.zeros({attention_part_words(1, heads, dim, 128)}),
+                                   .splits = t.checks() ? 3u : 0u});
+             }});
       // make(t, rows, depth): so many queries behind `depth` keys.
       const auto queries = [&](std::string_view kernel, uint32_t all_rows, uint32_t all_depth,
                                auto make) {

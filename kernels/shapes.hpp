@@ -33,6 +33,7 @@ class Tensors {
   Weight weight(WeightType type, uint32_t rows, uint32_t cols);
   gpu::View blocks(TensorType type, uint32_t elements);  // as they lie in a file, words
   gpu::View out(gpu::Shape shape, gpu::Type type = gpu::Type::f32);
+  gpu::View zeros(gpu::Shape shape);  // u32
 
   // The wrapper's work: with the overrides that it chooses, or for a check those of the timed work.
   template <class Args>

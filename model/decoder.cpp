@@ -107,6 +107,11 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
   a.qkv = tensor({batch, c.q_size() + 2 * c.kv_size()}, "qkv");
   a.q = tensor({batch, c.q_size()}, "q");
   a.attended = tensor({batch, c.q_size()}, "attended");
+  if (const uint32_t splits =
+          attention_splits(device_.caps(), n, c.heads, c.kv_heads, options_.context);
+      splits > 1)
+    a.attention_parts = tensor({attention_part_words(n, c.heads, c.head_dim, splits)},
+                               "attention parts", gpu::Type::u32);
   const uint64_t rows = uint64_t(batch) * token_rows;
   a.gate_up = tensor({rows, 2 * c.ffn}, "gate and up");
   a.ffn = tensor({rows, c.ffn}, "ffn");

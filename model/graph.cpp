@@ -138,7 +138,8 @@ void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output
                                              .out = out,
                                              .step = options_.step,
                                              .scale = config_.attention_scale,
-                                             .sliding_window = window})
+                                             .sliding_window = window,
+                                             .parts = memory_.attention_parts})
                   : attention_prefill(caps_, {.q = q,
                                               .cache = cache,
                                               .out = out,

@@ -55,6 +55,7 @@ struct Activations {
   gpu::View hidden, hidden2, normed;  // [batch, dim] f32
   gpu::View qkv, q, attended;         // [batch, …] f32
   gpu::View gate_up, ffn;             // [rows, 2 ffn], [rows, ffn] f32
+  gpu::View attention_parts;  // u32, of a decode step: attention_decode's `parts`; or absent
   // Of a mixture of experts, of which a row is a token at one of its experts.
   gpu::View router_logits;               // [batch, experts] f32
   gpu::View expert_ids, expert_weights;  // [batch, experts_used] u32, f32

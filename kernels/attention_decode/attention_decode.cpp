@@ -12,12 +12,13 @@ using gpu::in, gpu::out;
 
 void attention_decode_ref(const gpu::HostDispatch& d);
 const gpu::Kernel attention_decode_kernel = gpu::kernel<AttentionDecode>(
-    "attention_decode", {in, in, in, in, in, in, out}, attention_decode_ref);
+    "attention_decode", {in, in, in, in, in, out, out}, attention_decode_ref);
 
 namespace {
 
-constexpr uint32_t split_keys = 64;      // the fewest that are worth a workgroup
+constexpr uint32_t split_keys = 128;     // the fewest that are worth a workgroup
 constexpr uint32_t split_groups = 1024;  // workgroups that fill a large device
+constexpr uint32_t most_splits = 128;    // that the last one has room for
 
 uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
@@ -31,15 +32,26 @@ bool is_vec4(uint32_t head_dim, bool f16) { return head_dim % (f16 ? 8 : 4) == 0
 
 }  // namespace
 
+uint64_t attention_part_words(uint64_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits) {
+  return rows * heads * (uint64_t(splits) * (head_dim + 2) + 1);
+}
+
+uint32_t attention_splits(const gpu::Caps& caps, uint32_t rows, uint32_t heads, uint32_t kv_heads,
+                          uint32_t positions) {
+  if (caps.cpu) return 1;
+  const uint32_t groups = rows * kv_heads * teams_of(std::max(1u, heads / kv_heads), 4);
+  return std::clamp(split_groups / std::max(1u, groups), 1u,
+                    std::clamp(ceil_div(positions, split_keys), 1u, most_splits));
+}
+
 gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a) {
   const uint32_t rows = a.q.shape[0], heads = a.q.shape[1], head_dim = a.q.shape[2];
   const uint32_t kv_heads = std::max(1u, a.cache.k.shape[1]);
   const uint32_t ratio = std::max(1u, heads / kv_heads);
   const uint32_t teams = teams_of(ratio, 4);
   AttentionDecode args = a;
-  if (!args.splits && !caps.cpu)
-    args.splits = std::clamp(split_groups / std::max(1u, rows * kv_heads * teams), 1u,
-                             std::max(1u, ceil_div(a.cache.positions(), split_keys)));
+  if (!args.splits)
+    args.splits = a.parts ? attention_splits(caps, rows, heads, kv_heads, a.cache.positions()) : 1;
   const bool f16 = a.cache.k.type == gpu::Type::f16;
   return attention_decode(
       caps, args,
@@ -51,8 +63,9 @@ gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a) {
        .multihead = ratio > 1,
        .team = std::max(2u, ceil_div(ratio, teams)),
        .vec4 = is_vec4(head_dim, f16),
-       .chunked = !caps.cpu,
-       .split = args.splits > 1});
+       .chunked = false,
+       .split = args.splits > 1,
+       .head_dim = caps.cpu ? 0 : head_dim});  // unrolled loops take lavapipe long to compile
 }
 
 gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a,
@@ -81,48 +94,24 @@ gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a,
 
   const uint32_t teams = teams_of(heads / kv_heads, over.multihead ? over.team : 1);
   const uint32_t splits = over.split ? std::max(1u, a.splits) : 1;
-  AttentionDecode::Params params{rows,
-                                 heads,
-                                 kv_heads,
-                                 head_dim,
-                                 a.kv_len,
-                                 bool(a.step.slots),
-                                 a.step.prefill,
-                                 a.step.slot,
-                                 a.scale != 0 ? a.scale : 1 / std::sqrt(float(head_dim)),
-                                 a.attn_softcap,
-                                 a.sliding_window,
-                                 uint32_t(a.cache.layout),
-                                 a.cache.rows(),
-                                 a.cache.positions(),
-                                 a.cache.page_size,
-                                 splits,
-                                 split_keys,
-                                 0};
-  gpu::Work work;
-  const gpu::View parts =
-      over.split ? work.add_scratch({rows, heads, splits, head_dim + 2}) : gpu::View{};
-  gpu::Dispatch dispatch{.kernel = &attention_decode_kernel,
-                         .constants = gpu::constants(over),
-                         .bindings = {a.q,
-                                      a.cache.k,
-                                      a.cache.v,
-                                      a.step.slots,
-                                      a.cache.block_table,
-                                      {},
-                                      over.split ? parts : a.out},
-                         .params = gpu::bytes(params),
-                         .grid = {kv_heads * teams, splits, rows}};
-  work.dispatches.push_back(dispatch);
-  if (over.split) {
-    params.phase = 1;
-    dispatch.bindings = {a.q,   a.cache.k, a.cache.v, a.step.slots, a.cache.block_table,
-                         parts, a.out};
-    dispatch.params = gpu::bytes(params);
-    dispatch.grid = {ceil_div(head_dim, std::min(32u, over.workgroup_size)), heads, rows};
-    work.dispatches.push_back(dispatch);
-  }
-  return work;
+  require(splits <= most_splits, "attention_decode: {} splits, at most {}", splits, most_splits);
+  require(!over.split || (a.parts.type == gpu::Type::u32 &&
+                          a.parts.size() >= attention_part_words(rows, heads, head_dim, splits)),
+          "attention_decode: SPLIT puts {} words into parts, which are {}",
+          attention_part_words(rows, heads, head_dim, splits), a.parts);
+  require(!over.head_dim || over.head_dim == head_dim,
+          "attention_decode: HEAD_DIM {} with heads of {}", over.head_dim, head_dim);
+  return gpu::Dispatch{
+      .kernel = &attention_decode_kernel,
+      .constants = gpu::constants(over),
+      .bindings = {a.q, a.cache.k, a.cache.v, a.step.slots, a.cache.block_table,
+                   over.split ? a.parts : gpu::View{}, a.out},
+      .params = gpu::bytes(AttentionDecode::Params{
+          rows, heads, kv_heads, head_dim, a.kv_len, bool(a.step.slots), a.step.prefill,
+          a.step.slot, a.scale != 0 ? a.scale : 1 / std::sqrt(float(head_dim)), a.attn_softcap,
+          a.sliding_window, uint32_t(a.cache.layout), a.cache.rows(), a.cache.positions(),
+          a.cache.page_size, splits, split_keys}),
+      .grid = {kv_heads * teams, splits, rows}};
 }
 
 }  // namespace ms

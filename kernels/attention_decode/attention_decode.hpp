@@ -3,9 +3,9 @@
 //
 // Any head_dim up to 256, any number of keys, any number of query heads per KV head. No key (kv_len
 // 0, or a stopped slot in a decode step) gives zeros. A ring holds the last `capacity` positions;
-// other layouts the first. Split: workgroups share a query's keys and a second dispatch combines
-// them (flash-decoding, Dao et al., 2023). Of the rows of one slot, row r sees one key more than
-// row r - 1.
+// other layouts the first. Split: workgroups share a query's keys, and the last of them combines
+// what they found (flash-decoding, Dao et al., 2023). Of the rows of one slot, row r sees one key
+// more than row r - 1.
 #pragma once
 #include "kernels/kv.hpp"
 
@@ -20,7 +20,11 @@ struct AttentionDecode {
   float scale = 0;         // 0: 1 / sqrt(head_dim)
   float attn_softcap = 0;  // 0: off; else tanh(s / c) * c after scale
   uint32_t sliding_window = 0;  // keys, the row's own included; 0: all
-  uint32_t splits = 0;          // workgroups that share a query's keys, with SPLIT; 0: chosen
+  // With SPLIT: what workgroups that share a query's keys tell each other, attention_part_words for
+  // at least `splits` of them, zeros before and after. Absent: a workgroup has all of a query's
+  // keys.
+  gpu::View parts = {};  // u32
+  uint32_t splits = 0;   // up to 128; 0: chosen, as many as there is room for in parts
 
   struct Overrides {
     uint32_t workgroup_size = 64;
@@ -31,6 +35,7 @@ struct AttentionDecode {
     bool vec4 = false;
     bool chunked = false;
     bool split = false;
+    uint32_t head_dim = 0;
 
     void visit(auto&& v) {
       v("WORKGROUP_SIZE", workgroup_size, {16u, 64u, 128u}, gpu::sizing);
@@ -41,6 +46,7 @@ struct AttentionDecode {
       v("VEC4", vec4, {false, true}, gpu::sizing);
       v("CHUNKED", chunked, {false, true}, gpu::sizing);
       v("SPLIT", split, {false, true});
+      v("HEAD_DIM", head_dim, {0u, 128u}, gpu::sizing.to(0, 256));
     }
     std::string_view refusal() const { return ""; }
   };
@@ -49,11 +55,17 @@ struct AttentionDecode {
     uint32_t kv_len, kv_len_source, prefill, slot;
     float scale, attn_softcap;
     uint32_t sliding_window, kv_layout, kv_rows, capacity, page_size;
-    uint32_t splits, split_keys, phase;
+    uint32_t splits, split_keys;
   };
 };
 
 extern const gpu::Kernel attention_decode_kernel;
+
+// Words of `parts` for so many rows and splits.
+uint64_t attention_part_words(uint64_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits);
+// The most splits that are of use on a device for a cache of so many positions; 1: none.
+uint32_t attention_splits(const gpu::Caps& caps, uint32_t rows, uint32_t heads, uint32_t kv_heads,
+                          uint32_t positions);
 
 gpu::Work attention_decode(const gpu::Caps& caps,
                            const AttentionDecode& args);  // chooses the overrides

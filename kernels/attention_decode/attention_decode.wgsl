@@ -3,8 +3,11 @@
 // A workgroup serves one query head, or with MULTIHEAD up to TEAM that share a KV head, and walks the keys in
 // chunks: scores (a lane or four a key, four keys each), their exponentials, then the values (lanes side by
 // side over head_dim, four keys each), rescaled when a chunk raises the maximum. Sums in f32.
-// Grid: (kv_heads * teams, splits, rows), phase 1: (head_dim / 32, heads, rows). Any number of keys.
-// Limits: head_dim 256, 65,535 rows; heads a multiple of kv_heads; WORKGROUP_SIZE head_dim / 8 at least; VEC4 takes head_dim in
+// With SPLIT the workgroups that share a query's keys leave what they found in `parts`, and the last one to do so combines it
+// (flash-decoding, Dao et al., 2023). They talk through atomics alone: a word of parts is 0 until it holds something, whose
+// arrival the last one waits for, since atomics of different places keep no order; and it leaves all of them 0 again.
+// Grid: (kv_heads * teams, splits, rows). Any number of keys.
+// Limits: head_dim 256, 65,535 rows, 128 splits; heads a multiple of kv_heads; WORKGROUP_SIZE head_dim / 8 at least; VEC4 takes head_dim in
 // fours, in eights of f16.
 // Replaces the old attention_decode_optimized.wgsl (main, main_multihead, main_f16kv), attention_decode_subgroup.wgsl
 // and attention_decode_chunked_f16kv.wgsl.
@@ -20,7 +23,8 @@ override MULTIHEAD: bool = false;      // the query heads of a KV head share its
 override TEAM: u32 = 4;                // up to this many of them, 2 to 4
 override VEC4: bool = false;           // head_dim is a multiple of 4 (f16: 8)
 override CHUNKED: bool = false;        // 1024 scores at a time instead of 2048: less memory, more barriers
-override SPLIT: bool = false;          // workgroups share a query's keys; a second dispatch combines what they found
+override SPLIT: bool = false;          // workgroups share a query's keys
+override HEAD_DIM: u32 = 0;            // head_dim, so that its loops unroll; 0: whatever params say
 
 struct Params {
   rows: u32,
@@ -39,8 +43,7 @@ struct Params {
   capacity: u32,
   page_size: u32,
   splits: u32,          // with SPLIT: workgroups that may share a query's keys,
-  split_keys: u32,      // the fewest keys worth one,
-  phase: u32,           // and 0: each finds its part, 1: the parts are combined
+  split_keys: u32,      // and the fewest keys worth one
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -49,15 +52,20 @@ struct Params {
 @group(0) @binding(3) var<storage, read> v: array<vec4u>;          // [kv_rows, kv_heads, head_dim] f32 or f16
 @group(0) @binding(4) var<storage, read> slots: array<Slot>;       // [slots], unread if kv_len_source == 0
 @group(0) @binding(5) var<storage, read> block_table: array<u32>;  // [slots, capacity / page_size], read if paged
-@group(0) @binding(6) var<storage, read> parts: array<f32>;        // sums [rows, heads, splits, head_dim], then {peak, total} [rows, heads, splits, 2]
-@group(0) @binding(7) var<storage, read_write> out: array<f32>;    // [rows, heads, head_dim]; SPLIT, phase 0: parts
+// Sums [rows, heads, splits, head_dim], then {peak, total} [rows, heads, splits, 2], then how many have come [rows, heads]: 0s.
+@group(0) @binding(6) var<storage, read_write> parts: array<atomic<u32>>;
+@group(0) @binding(7) var<storage, read_write> out: array<f32>;    // [rows, heads, head_dim]
 
+const PATIENCE = 1 << 20;  // rounds of waiting for a word that was sent
 const LOWEST = -1e38;  // below any score, and finite when one is subtracted from it
 
-var<workgroup> query: array<vec4f, 64 * select(1, TEAM, MULTIHEAD)>;  // [team, 256 / 4], scaled
+// [team, 256 / 4], scaled; at the end {peak, total} [team, splits], two pairs each.
+var<workgroup> query: array<vec4f, 64 * select(1, TEAM, MULTIHEAD)>;
 var<workgroup> scores: array<vec4f, select(512, 256, CHUNKED)>;       // [team, chunk / 4] four keys; at the end the lanes' sums
 var<workgroup> by_subgroup: array<vec4f, WORKGROUP_SIZE>;             // [subgroups] by head
+var<workgroup> come: u32;
 
+fn head_dim() -> u32 { return select(params.head_dim, HEAD_DIM, HEAD_DIM != 0); }
 fn team_size() -> u32 { return select(1u, TEAM, MULTIHEAD); }
 fn chunk() -> u32 { return select(512u, 256u, CHUNKED) / team_size() * 4; }  // keys
 fn key_lanes() -> u32 { return select(1u, 4u, USE_SUBGROUPS); }
@@ -68,13 +76,13 @@ var<private> total: vec4f;             // of this lane's exponentials
 var<private> sums: array<vec4f, 8>;    // [4, 2] of this lane's values
 
 // A head in the cache: `words` u32, read in units of four.
-fn words() -> u32 { return select(params.head_dim, (params.head_dim + 1) / 2, F16_KV); }
+fn words() -> u32 { return select(head_dim(), (head_dim() + 1) / 2, F16_KV); }
 fn units() -> u32 { return (words() + 3) / 4; }
 
 // Word i of a head, without what lies behind the head.
 fn inside(i: u32, word: u32) -> u32 {
-  if (!F16_KV) { return select(0, word, i < params.head_dim); }
-  return select(select(0, word & 0xffff, 2 * i < params.head_dim), word, 2 * i + 1 < params.head_dim);
+  if (!F16_KV) { return select(0, word, i < head_dim()); }
+  return select(select(0, word & 0xffff, 2 * i < head_dim()), word, 2 * i + 1 < head_dim());
 }
 fn k_word(head: u32, i: u32) -> u32 {
   let word = head * words() + min(i, words() - 1);
@@ -152,13 +160,13 @@ fn softcapped(score: vec4f) -> vec4f {
 }
 
 fn stage_query(first_head: u32, heads: u32, at: Lane) {
-  let row_units = (params.head_dim + 3) / 4;
+  let row_units = (head_dim() + 3) / 4;
   for (var i = at.lane; i < team_size() * row_units; i += WORKGROUP_SIZE) {
     let h = i / row_units;
     let d = i % row_units * 4;
-    let start = (first_head + min(h, heads - 1)) * params.head_dim;
+    let start = (first_head + min(h, heads - 1)) * head_dim();
     var e = vec4f();
-    for (var j = 0u; j < 4; j++) { e[j] = select(0, q[start + min(d + j, params.head_dim - 1)], d + j < params.head_dim); }
+    for (var j = 0u; j < 4; j++) { e[j] = select(0, q[start + min(d + j, head_dim() - 1)], d + j < head_dim()); }
     query[h * 64 + d / 4] = params.scale * e;
   }
 }
@@ -252,27 +260,50 @@ fn add_four(h: u32, key: u32, a: array<vec4f, 4>, b: array<vec4f, 4>) {
   sums[2 * h + 1] += p.x * b[0] + p.y * b[1] + p.z * b[2] + p.w * b[3];
 }
 
+// Four keys' values: `a` of the lane's first four dimensions, `b` of the others.
+struct Values { a: array<vec4f, 4>, b: array<vec4f, 4> }
+
+fn values_at(run: KvRun, key: u32, n: u32, kv_head: u32, own: Place) -> Values {
+  let head = four_heads(run, key, n, kv_head);
+  let unit = array<vec4u, 4>(v_unit(head.x, own.unit), v_unit(head.y, own.unit), v_unit(head.z, own.unit), v_unit(head.w, own.unit));
+  var values = Values(array<vec4f, 4>(low(unit[0]), low(unit[1]), low(unit[2]), low(unit[3])),
+                      array<vec4f, 4>(high(unit[0]), high(unit[1]), high(unit[2]), high(unit[3])));
+  if (!F16_KV) {
+    let other = min(own.other, units() - 1);
+    values.b = array<vec4f, 4>(low(v_unit(head.x, other)), low(v_unit(head.y, other)), low(v_unit(head.z, other)), low(v_unit(head.w, other)));
+  }
+  return values;
+}
+
+fn add_to_heads(key: u32, values: Values) {
+  add_four(0, key, values.a, values.b);
+  if (team_size() > 1) { add_four(1, key, values.a, values.b); }
+  if (team_size() > 2) { add_four(2, key, values.a, values.b); }
+  if (team_size() > 3) { add_four(3, key, values.a, values.b); }
+}
+
 fn add_values(run: KvRun, n: u32, kv_head: u32, own: Place) {
   if (own.slot >= own.slots) { return; }
-  let other = min(own.other, units() - 1);
-  for (var key = 4 * own.slot; key < n; key += 4 * own.slots) {
-    let head = four_heads(run, key, n, kv_head);
-    let unit = array<vec4u, 4>(v_unit(head.x, own.unit), v_unit(head.y, own.unit), v_unit(head.z, own.unit), v_unit(head.w, own.unit));
-    let a = array<vec4f, 4>(low(unit[0]), low(unit[1]), low(unit[2]), low(unit[3]));
-    var b = array<vec4f, 4>(high(unit[0]), high(unit[1]), high(unit[2]), high(unit[3]));
-    if (!F16_KV) { b = array<vec4f, 4>(low(v_unit(head.x, other)), low(v_unit(head.y, other)), low(v_unit(head.z, other)), low(v_unit(head.w, other))); }
-    add_four(0, key, a, b);
-    if (team_size() > 1) { add_four(1, key, a, b); }
-    if (team_size() > 2) { add_four(2, key, a, b); }
-    if (team_size() > 3) { add_four(3, key, a, b); }
+  if (HEAD_DIM == 0) {
+    for (var key = 4 * own.slot; key < n; key += 4 * own.slots) { add_to_heads(key, values_at(run, key, n, kv_head, own)); }
+    return;
+  }
+  // Two at once, so that their loads overlap.
+  for (var key = 4 * own.slot; key < n; key += 8 * own.slots) {
+    let second = key + 4 * own.slots;
+    let values = values_at(run, key, n, kv_head, own);
+    let others = values_at(run, min(second, n - 1), n, kv_head, own);
+    add_to_heads(key, values);
+    if (second < n) { add_to_heads(second, others); }
   }
 }
 
 // Where split `split` of a query's parts keeps its sums, and its peak and total.
-fn sums_at(query_head: u32, split: u32) -> u32 { return (query_head * params.splits + split) * params.head_dim; }
+fn sums_at(query_head: u32, split: u32) -> u32 { return (query_head * params.splits + split) * head_dim(); }
 fn peak_at(query_head: u32, split: u32) -> u32 {
   return sums_at(params.rows * params.heads, 0) + 2 * (query_head * params.splits + split);
 }
+fn count_at(query_head: u32) -> u32 { return peak_at(params.rows * params.heads, 0) + query_head; }
 
 // Puts this lane's sums of head h where those of a head lie whose place is `place`.
 fn lay_out(h: u32, place: u32, own: Place) {
@@ -283,10 +314,10 @@ fn lay_out(h: u32, place: u32, own: Place) {
 }
 fn row_stride() -> u32 { return units() * select(1u, 2u, F16_KV); }  // of a slot's sums, in four dimensions
 
-// Adds up the sums over the lanes and writes the results of the heads, or with SPLIT the parts of them.
-fn write_heads(first_head: u32, heads: u32, split: u32, own: Place, at: Lane) {
+// Adds up the sums over the lanes and writes the results of the heads, or if they are of a part of the keys puts them into parts.
+fn write_heads(first_head: u32, heads: u32, in_parts: bool, split: u32, own: Place, at: Lane) {
   let room = select(512u, 256u, CHUNKED) / (2 * WORKGROUP_SIZE);  // heads at a time
-  let row_units = (params.head_dim + 3) / 4;
+  let row_units = (head_dim() + 3) / 4;
   for (var first = 0u; first < heads; first += room) {
     if (own.slot < own.slots) {
       if (first == 0) { lay_out(0, 0, own); }
@@ -302,53 +333,101 @@ fn write_heads(first_head: u32, heads: u32, split: u32, own: Place, at: Lane) {
       for (var slot = 0u; slot < own.slots; slot++) {
         sum += scores[(h - first) * 2 * WORKGROUP_SIZE + slot * row_stride() + d / 4];
       }
-      if (!SPLIT) { sum = select(vec4f(), sum / total[h], total[h] > 0); }
-      let there = sums_at(first_head + h, split) + d;
-      for (var j = 0u; j < min(4, params.head_dim - d); j++) { out[there + j] = sum[j]; }
+      if (SPLIT & in_parts) {
+        for (var j = 0u; j < min(4, head_dim() - d); j++) { put(sums_at(first_head + h, split) + d + j, sum[j]); }
+        continue;
+      }
+      sum = select(vec4f(), sum / total[h], total[h] > 0);
+      for (var j = 0u; j < min(4, head_dim() - d); j++) { out[(first_head + h) * head_dim() + d + j] = sum[j]; }
     }
     workgroupBarrier();
   }
-  if (SPLIT & (at.lane < heads)) {
-    out[peak_at(first_head + at.lane, split)] = peak[at.lane];
-    out[peak_at(first_head + at.lane, split) + 1] = total[at.lane];
+  if (SPLIT & in_parts & (at.lane < heads)) {
+    put(peak_at(first_head + at.lane, split), peak[at.lane]);
+    put(peak_at(first_head + at.lane, split) + 1, total[at.lane]);
   }
 }
 
-// Dimensions of the result of a query head, 32 or as many as there are lanes, from the block's on: lanes side by side over
-// them, and over the splits.
-fn combine(block: u32, query_head: u32, keys: Keys, at: Lane) {
-  let used = (keys.count + split_keys(keys) - 1) / split_keys(keys);
-  var highest = LOWEST;
-  for (var s = at.lane; s < used; s += WORKGROUP_SIZE) { highest = max(highest, parts[peak_at(query_head, s)]); }
-  highest = highest_of(vec4f(highest), at).x;
+// -0 stands for 0, which says that there is nothing.
+fn put(place: u32, value: f32) {
+  let bits = bitcast<u32>(value);
+  atomicStore(&parts[place], select(bits, 0x80000000, bits == 0));
+}
 
-  let width = min(32u, WORKGROUP_SIZE);
-  let d = width * block + at.lane % width;
-  let slots = WORKGROUP_SIZE / width;
-  var sum = 0.0;
-  var all = 0.0;
-  for (var s = at.lane / width; s < used; s += slots) {
-    let weight = exp(parts[peak_at(query_head, s)] - highest);
-    all += weight * parts[peak_at(query_head, s) + 1];
-    sum += weight * parts[sums_at(query_head, s) + min(d, params.head_dim - 1)];
+// Words of parts once they are there, which takes no more than what is under way; leaves zeros. So many at once, since each
+// takes its time.
+fn take(places: array<u32, 16>) -> array<f32, 16> {
+  var bits = array<u32, 16>();
+  for (var n = 0; n < PATIENCE; n++) {
+    var all_there = true;
+    for (var j = 0u; j < 16; j++) { bits[j] = atomicLoad(&parts[places[j]]); }
+    for (var j = 0u; j < 16; j++) { all_there = all_there & (bits[j] != 0); }
+    if (all_there) { break; }
   }
-  scores[at.lane] = vec4f(sum, all, 0, 0);
-  workgroupBarrier();
-  if (at.lane < width && d < params.head_dim) {
-    for (var i = 1u; i < slots; i++) {
-      sum += scores[width * i + at.lane].x;
-      all += scores[width * i + at.lane].y;
+  var values = array<f32, 16>();
+  for (var j = 0u; j < 16; j++) {
+    atomicStore(&parts[places[j]], 0);
+    values[j] = bitcast<f32>(bits[j]);
+  }
+  return values;
+}
+
+fn found(i: u32) -> vec2f {
+  let pairs = query[i / 2];
+  return select(pairs.xy, pairs.zw, (i & 1) != 0);
+}
+
+// The results of the heads from what `used` workgroups have put into parts.
+fn combine(first_head: u32, heads: u32, used: u32, at: Lane) {
+  let last = heads * used - 1;
+  for (var i = 8 * at.lane; i <= last; i += 8 * WORKGROUP_SIZE) {
+    var places = array<u32, 16>();
+    for (var j = 0u; j < 8; j++) {
+      let n = min(i + j, last);
+      places[2 * j] = peak_at(first_head + n / used, n % used);
+      places[2 * j + 1] = places[2 * j] + 1;
     }
-    out[query_head * params.head_dim + d] = select(0.0, sum / all, all > 0);
+    let pairs = take(places);
+    for (var j = 0u; j < 4 && i + 2 * j <= last; j++) {
+      query[i / 2 + j] = vec4f(pairs[4 * j], pairs[4 * j + 1], pairs[4 * j + 2], pairs[4 * j + 3]);
+    }
+  }
+  workgroupBarrier();
+  // Four elements a lane, a workgroup's width apart, of four parts at once.
+  let size = heads * head_dim();
+  for (var i = at.lane; i < size; i += 4 * WORKGROUP_SIZE) {
+    let own = vec4u(i) + WORKGROUP_SIZE * vec4u(0, 1, 2, 3);
+    let elements = select(vec4u(i), own, own < vec4u(size));  // no other lane's: a word is taken once
+    let h = elements / head_dim();
+    var highest = vec4f(LOWEST);
+    for (var s = 0u; s < used; s++) {
+      highest = max(highest, vec4f(found(h.x * used + s).x, found(h.y * used + s).x, found(h.z * used + s).x, found(h.w * used + s).x));
+    }
+    var sum = vec4f();
+    var all = vec4f();
+    for (var s = 0u; s < used; s += 4) {
+      var places = array<u32, 16>();
+      for (var j = 0u; j < 16; j++) {
+        let e = elements[j >> 2];
+        places[j] = sums_at(first_head + h[j >> 2], min(s + (j & 3), used - 1)) + e - h[j >> 2] * head_dim();
+      }
+      let e = take(places);
+      for (var j = 0u; j < 16; j++) {
+        if (s + (j & 3) >= used) { continue; }
+        let part = found(h[j >> 2] * used + s + (j & 3));
+        let weight = exp(part.x - highest[j >> 2]);
+        all[j >> 2] += weight * part.y;
+        sum[j >> 2] += weight * e[j];
+      }
+    }
+    for (var j = 0u; j < 4; j++) {
+      if (i + j * WORKGROUP_SIZE < size) { out[first_head * head_dim() + elements[j]] = select(0.0, sum[j] / all[j], all[j] > 0); }
+    }
   }
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  if (SPLIT & (params.phase == 1)) {
-    combine(group.id.x, group.id.z * params.heads + group.id.y, keys_of(group.id.z), at);
-    return;
-  }
   let row = group.id.z;
   let split = group.id.y;
   let ratio = params.heads / params.kv_heads;
@@ -362,10 +441,12 @@ fn main(group: Group, at: Lane) {
   let keys = keys_of(row);
   var first = 0u;
   var end = keys.count;
+  var used = 1u;  // workgroups that have keys, or the first where there are none
   if (SPLIT) {
+    used = max(1, (keys.count + split_keys(keys) - 1) / split_keys(keys));
+    if (split >= used) { return; }
     first = split * split_keys(keys);
     end = min(end, first + split_keys(keys));
-    if (first >= end) { return; }
   }
   stage_query(first_head, heads, at);
   workgroupBarrier();
@@ -394,5 +475,11 @@ fn main(group: Group, at: Lane) {
 
   total = sum_of(total, at);
 
-  write_heads(first_head, heads, split, own, at);
+  write_heads(first_head, heads, used > 1, split, own, at);
+  if (!SPLIT | (used == 1)) { return; }
+  workgroupBarrier();
+  if (at.lane == 0) { come = atomicAdd(&parts[count_at(first_head)], 1) + 1; }
+  if (workgroupUniformLoad(&come) < used) { return; }
+  if (at.lane == 0) { atomicStore(&parts[count_at(first_head)], 0); }
+  combine(first_head, heads, used, at);
 }

@@ -31,14 +31,9 @@ Keys keys_of(const AttentionDecode::Params& p, std::span<const Slot> slots, uint
   return {slot, first, std::max(length, first)};
 }
 
-// A query head's part of the result over the positions first to end: sums of exp(score - peak) *
-// value.
-struct Part {
-  std::vector<double> sums;
-  double peak = -1e38, total = 0;
-};
-
-Part attend(const gpu::HostDispatch& d, uint32_t query_row, uint32_t head, Keys keys) {
+// The result of a query head: values weighted by exp(score - peak), or zeros without a key.
+std::vector<double> attend(const gpu::HostDispatch& d, uint32_t query_row, uint32_t head,
+                           Keys keys) {
   const auto p = d.params<AttentionDecode::Params>();
   const bool f16 = d.overrides<AttentionDecode::Overrides>().f16_kv;
   const uint32_t kv_head = head / (p.heads / p.kv_heads),
@@ -57,72 +52,36 @@ Part attend(const gpu::HostDispatch& d, uint32_t query_row, uint32_t head, Keys 
     return result;
   };
 
-  Part part{std::vector<double>(p.head_dim)};
-  std::vector<double> scores;
+  std::vector<double> scores, result(p.head_dim);
+  double peak = -1e38, total = 0;
   for (uint32_t key = keys.first; key < keys.end; ++key) {
     const double score =
         p.scale * std::inner_product(q, q + p.head_dim, vector(1, key).begin(), 0.0);
     scores.push_back(p.attn_softcap == 0 ? score
                                          : p.attn_softcap * std::tanh(score / p.attn_softcap));
-    part.peak = std::max(part.peak, scores.back());
+    peak = std::max(peak, scores.back());
   }
   for (uint32_t key = keys.first; key < keys.end; ++key) {
-    const double weight = std::exp(scores[key - keys.first] - part.peak);
-    part.total += weight;
+    const double weight = std::exp(scores[key - keys.first] - peak);
+    total += weight;
     const auto value = vector(2, key);
-    for (uint32_t i = 0; i < p.head_dim; ++i) part.sums[i] += weight * value[i];
+    for (uint32_t i = 0; i < p.head_dim; ++i) result[i] += weight * value[i];
   }
-  return part;
-}
-
-size_t sums_at(const AttentionDecode::Params& p, size_t query, uint32_t split) {
-  return (query * p.splits + split) * p.head_dim;
-}
-size_t peak_at(const AttentionDecode::Params& p, size_t query, uint32_t split) {
-  return sums_at(p, size_t(p.rows) * p.heads, 0) + 2 * (query * p.splits + split);
+  for (double& x : result) x = total > 0 ? x / total : 0;
+  return result;
 }
 
 }  // namespace
 
 void attention_decode_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<AttentionDecode::Params>();
-  const bool split = d.overrides<AttentionDecode::Overrides>().split;
   const auto slots = d.get<Slot>(3);
-  const auto parts = d.get<float>(5), out = d.get<float>(6);
+  const auto out = d.get<float>(6);  // parts are as they were
   for (uint32_t row = 0; row < p.rows; ++row) {
     const Keys keys = keys_of(p, slots, row);
-    const uint32_t count = keys.end - keys.first;
-    const uint32_t share =
-        split ? std::max((count + p.splits - 1) / p.splits, p.split_keys) : count;
     for (uint32_t head = 0; head < p.heads; ++head) {
-      const size_t query = size_t(row) * p.heads + head;
-      if (!split) {
-        const Part part = attend(d, row, head, keys);
-        for (uint32_t i = 0; i < p.head_dim; ++i)
-          out[query * p.head_dim + i] = count ? float(part.sums[i] / part.total) : 0;
-      } else if (p.phase == 0) {
-        for (uint32_t s = 0; s * share < count; ++s) {
-          const Part part = attend(d, row, head,
-                                   {keys.slot, keys.first + s * share,
-                                    std::min(keys.end, keys.first + (s + 1) * share)});
-          std::ranges::copy(part.sums, &out[sums_at(p, query, s)]);
-          out[peak_at(p, query, s)] = float(part.peak),
-                                out[peak_at(p, query, s) + 1] = float(part.total);
-        }
-      } else {
-        double peak = -1e38, total = 0;
-        std::vector<double> sums(p.head_dim);
-        for (uint32_t s = 0; s * share < count; ++s)
-          peak = std::max<double>(peak, parts[peak_at(p, query, s)]);
-        for (uint32_t s = 0; s * share < count; ++s) {
-          const double weight = std::exp(parts[peak_at(p, query, s)] - peak);
-          total += weight * parts[peak_at(p, query, s) + 1];
-          for (uint32_t i = 0; i < p.head_dim; ++i)
-            sums[i] += weight * parts[sums_at(p, query, s) + i];
-        }
-        for (uint32_t i = 0; i < p.head_dim; ++i)
-          out[query * p.head_dim + i] = count ? float(sums[i] / total) : 0;
-      }
+      const std::vector<double> result = attend(d, row, head, keys);
+      std::ranges::copy(result, &out[(size_t(row) * p.heads + head) * p.head_dim]);
     }
   }
 }

@@ -27,7 +27,13 @@ KvCache cache_of(Lab& lab, uint32_t rows, uint32_t kv_heads, uint32_t head_dim, 
   return {.k = tensor(), .v = tensor()};
 }
 
-void run(Lab& lab, const AttentionDecode& args) {
+gpu::View zeros(Lab& lab, uint64_t words) {
+  return lab.words({words}, [](size_t) { return 0; });
+}
+
+void run(Lab& lab, AttentionDecode args) {
+  args.parts = zeros(lab, attention_part_words(args.q.shape[0], args.q.shape[1], args.q.shape[2],
+                                               std::max(1u, args.splits)));
   lab.every<AttentionDecode::Overrides>(
       attention_decode_kernel, [&](auto over) { return attention_decode(lab.caps(), args, over); },
       {2e-6, 5e-5});
@@ -128,6 +134,7 @@ KERNEL_TEST(attention_decode) {
                             .cache = cache_of(lab, 131'072, 1, 4, true),
                             .out = lab.output({1, 2, 4}),
                             .kv_len = 131'072,
+                            .parts = zeros(lab, attention_part_words(1, 2, 4, 128)),
                             .splits = 96};
   lab.check(attention_decode(lab.caps(), far));
   for (uint32_t window : {1000u, 100'000u}) {
@@ -140,7 +147,20 @@ KERNEL_TEST(attention_decode) {
         lab.caps(), far,
         {.f16_kv = true, .use_subgroups = false, .chunked = true, .split = split}));
 
-  lab.refuses("head_dim is 257", [&] {
+  lab.refuses("SPLIT puts 770 words into parts", [&] {
+    AttentionDecode args = far;
+    args.parts = {}, args.splits = 64;
+    attention_decode(lab.caps(), args, {.f16_kv = true, .use_subgroups = false, .split = true});
+  });
+  lab.refuses("129 splits", [&] {
+    AttentionDecode args = far;
+    args.splits = 129;
+    attention_decode(lab.caps(), args, {.f16_kv = true, .use_subgroups = false, .split = true});
+  });
+  lab.refuses("HEAD_DIM 128 with heads of 4", [&] {
+    attention_decode(lab.caps(), far, {.f16_kv = true, .use_subgroups = false, .head_dim = 128});
+  });
+  lab.refuses("257", [&] {
     attention_decode(lab.caps(), {.q = lab.random({1, 1, 257}),
                                   .cache = cache_of(lab, 1, 1, 257, false),
                                   .out = lab.output({1, 1, 257}),
