@@ -3,8 +3,11 @@
 #pragma once
 #include <compare>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
+
+#include "gpu/tuning.hpp"
 
 namespace ms::gpu {
 
@@ -43,6 +46,8 @@ struct Caps {
   uint32_t max_workgroups = 65535;            // a dimension
   uint64_t max_binding_bytes = 128ull << 20;  // one storage binding
   uint64_t max_buffer_bytes = 256ull << 20;
+
+  std::shared_ptr<const Tuning> tuning;  // measured here; absent: nothing was
 };
 
 }  // namespace ms::gpu

@@ -380,6 +380,9 @@ std::unique_ptr<Device> Device::open(const DeviceOptions& options) {
   impl->adapter.reset(chosen);
   impl->caps = restrict_to(caps_of(chosen), options.tier);
   impl->caps.robust = !options.fast;
+  if (!options.tuning.empty())
+    impl->caps.tuning =
+        std::make_shared<const Tuning>(load_tuning(tuning_file(options.tuning, impl->caps)));
   if (options.max_binding_bytes)
     impl->caps.max_binding_bytes =
         std::min(impl->caps.max_binding_bytes, options.max_binding_bytes);
@@ -488,6 +491,7 @@ Device::~Device() {
 
 const Caps& Device::caps() const { return impl_->caps; }
 
+void Device::tune(std::shared_ptr<const Tuning> tuning) { impl_->caps.tuning = std::move(tuning); }
 const Counts& Device::counts() const {
   impl_->counts.pipelines = impl_->pipelines->compiles();
   return impl_->counts;

@@ -44,6 +44,7 @@ struct DeviceOptions {
   Tier tier = Tier::best;
   bool fast = false;                         // no bounds checks in shaders
   std::filesystem::path cache = {};          // folder of compiled pipelines; empty: none are kept
+  std::filesystem::path tuning = {};         // folder of tuned constants; empty: there are none
   std::span<const WgslSource> sources = {};  // of every kernel
   bool overrides_as_constants = false;       // in the modules' texts: to compare with overrides
   uint64_t max_binding_bytes = 0;  // a lower limit, as a smaller device has it; 0: the device's own
@@ -92,6 +93,8 @@ class Device {
 
   const Caps& caps() const;
   const Counts& counts() const;
+  // What wrappers choose by from now on.
+  void tune(std::shared_ptr<const Tuning> tuning);
 
   // Zeroed memory; bytes are rounded up to a multiple of 256. Throws Error beyond the device's
   // limit or memory.

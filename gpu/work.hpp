@@ -136,6 +136,7 @@ struct Dispatch {
   std::vector<std::byte> params;
   Grid grid{1, 1, 1};
   std::string_view entry = "main";  // one of the kernel's
+  std::string tuning_key = {};  // what its sizing constants are tuned by (gpu/tuning.hpp); or empty
 };
 
 // A short list of dispatches, in order, and the scratch they pass to each other. Most kernels need

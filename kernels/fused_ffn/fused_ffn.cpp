@@ -12,17 +12,20 @@ const gpu::Kernel fused_ffn_kernel =
     gpu::kernel<FusedFfn>("fused_ffn", {in, in, in, in, out, in}, fused_ffn_ref);
 
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a) {
-  const GemvChoice choice = choose_gemv(caps, a.weight.rows / std::max(1u, a.num_experts));
+  const bool int8 = a.int8_activations && !is_float(a.weight.type);
+  const GemvChoice choice =
+      choose_gemv(caps, "fused_ffn", a.weight, a.weight.rows / std::max(1u, a.num_experts), int8);
   FusedFfn::Overrides over{choice.shape};
   over.multi_output = true;
   over.use_subgroups = choice.subgroups;
   over.rows = over.rows < 2 ? 2 : over.rows;
   over.batched = a.x.rows() > 1;
   over.weight_type = uint32_t(a.weight.type);
-  over.row_tile = a.weight.row_tile;
   over.norm_input = bool(a.norm);
-  over.int8_activations = a.int8_activations && !is_float(a.weight.type);
-  return fused_ffn(caps, a, over);
+  over.int8_activations = int8;
+  gpu::Work work = fused_ffn(caps, a, over);
+  for (gpu::Dispatch& dispatch : work.dispatches) dispatch.tuning_key = choice.tuning_key;
+  return work;
 }
 
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a, FusedFfn::Overrides over) {

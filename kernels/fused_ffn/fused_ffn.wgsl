@@ -25,6 +25,8 @@ override INT8_ACTIVATIONS: bool = false;  // x is rounded to int8, 16 elements a
 override CHUNK: u32 = 64;                 // blocks of 32 of x in workgroup memory at a time
 override TEAM: u32 = 8;                   // lanes a team otherwise, a power of two; 1 with USE_SUBGROUPS: they share what they read of x
 override ROW_TILE: u32 = 1;               // of W: kernels/weight.hpp
+override SPLIT: u32 = 1;                  // subgroups a team, as many of the workgroup as there are at most; a power of two
+override UNROLL: u32 = 1;                 // pairs of blocks of a row, or pieces of 16 bytes, that a lane reads at once
 
 struct Params {
   M: u32,                  // rows of x
@@ -46,13 +48,11 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<vec4f>;       // [M, x_stride] f32
 @group(0) @binding(2) var<storage, read> quants: array<vec4u>;  // gate and up rows in turn, packed
 @group(0) @binding(3) var<storage, read> scales: array<u32>;    // the same
-@group(0) @binding(4) var<storage, read> norm: array<f32>;      // [hidden_size], with NORM_INPUT
+@group(0) @binding(4) var<storage, read> norm: array<vec4f>;     // [hidden_size], with NORM_INPUT
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;   // [M, y_stride]
 @group(0) @binding(6) var<storage, read> experts: array<u32>;   // [M], with num_experts
 
-fn norm4(col: u32, last: u32) -> vec4f {
-  return vec4f(norm[col], norm[min(col + 1, last)], norm[min(col + 2, last)], norm[min(col + 3, last)]);
-}
+fn norm4(i: u32) -> vec4f { return norm[i]; }
 fn weight_type() -> u32 { return select(WEIGHT_TYPE, F16, F16_WEIGHTS); }
 fn team_lanes() -> u32 { return select(WORKGROUP_SIZE, select(TEAM, 0, USE_SUBGROUPS & (TEAM != 1)), MULTI_OUTPUT); }
 
@@ -78,7 +78,7 @@ fn main(group: Group, at: Lane) {
   }
   for (var base = group.id.x * rows; base < all; base += group.count.x * rows) {
     let row = base + team.index * ROWS;
-    let sums = gemv(vector, scale, first + row, first + all, team, at);
+    let sums = gemv(vector, scale, first + row, first + all, base == group.id.x * rows, team, at);
     if (team.lane == 0) {
       for (var r = 0u; r < ROWS && row + r < all; r += 2) {
         var gate = sums[r];

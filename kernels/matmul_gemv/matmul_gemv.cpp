@@ -2,6 +2,7 @@
 #include "kernels/matmul_gemv/matmul_gemv.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace ms {
 
@@ -14,7 +15,8 @@ const gpu::Kernel matmul_gemv_kernel =
 // first_lanes_vec4f of lane.subgroups.wgsl.
 constexpr uint32_t shared_lanes = 8;
 
-GemvChoice choose_gemv(const gpu::Caps& caps, uint32_t rows) {
+GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Weight& weight,
+                       uint32_t rows, bool int8_activations) {
   // Software: loads cost more than arithmetic, so many rows share each load of x. The workgroups
   // are as large as they may be with all threads busy until the end.
   if (caps.cpu) {
@@ -28,26 +30,56 @@ GemvChoice choose_gemv(const gpu::Caps& caps, uint32_t rows) {
     for (uint32_t lanes : {16u, 8u})
       if (longest(lanes) < longest(choice.shape.workgroup_size))
         choice.shape.workgroup_size = lanes;
+    choice.shape.row_tile = weight.row_tile;
     return choice;
   }
-  if (caps.variant.subgroups)
-    return {.subgroups = true,
-            .multicol = false,
-            .shape = {.workgroup_size = 256,
-                      .rows = 2,
-                      .chunk = 64}};  // 128 leaves room for fewer workgroups, and is slower
-  return {.subgroups = false,
-          .multicol = true,
-          .shape = {.workgroup_size = 64, .rows = 2, .chunk = 64, .team = 8}};
+  if (!caps.variant.subgroups)
+    return {
+        .subgroups = false,
+        .multicol = true,
+        .shape = {
+            .workgroup_size = 64, .rows = 2, .chunk = 64, .team = 8, .row_tile = weight.row_tile}};
+  GemvChoice choice{.subgroups = true,
+                    .multicol = false,
+                    .shape = {.workgroup_size = 256,
+                              .rows = 2,
+                              .chunk = 64,  // 128 leaves room for fewer workgroups, and is slower
+                              .row_tile = weight.row_tile}};
+  GemvShape& shape = choice.shape;
+  if (int8_activations) {
+    // The whole vector is staged at once, 48 bytes a block, by large workgroups and, where there
+    // are rows for it, few: what they do before the first row takes as long as many rows.
+    shape.workgroup_size =
+        std::min(weight.cols > 8192 || rows > 65536 ? 1024u : 512u, caps.max_invocations);
+    shape.rows = rows > 16384 ? 2 : 1;
+    shape.chunk = std::clamp(std::bit_ceil(weight.row_blocks()), 16u,
+                             std::min(512u, std::bit_floor(caps.max_workgroup_bytes / 64)));
+    shape.groups = rows > 4096 ? 128 * 512 / std::min(512u, shape.workgroup_size) : 0;
+  }
+
+  choice.tuning_key = fmt::format("{} {} [{}, {}]{}", kernel, to_string(weight.type), rows,
+                                  weight.cols, int8_activations ? " int8" : "");
+  if (!caps.tuning) return choice;
+  const auto tuned = caps.tuning->find(choice.tuning_key);
+  if (tuned == caps.tuning->end()) return choice;
+  for (const auto& [name, value] : {std::pair("WORKGROUP_SIZE", &shape.workgroup_size),
+                                    {"ROWS", &shape.rows},
+                                    {"CHUNK", &shape.chunk},
+                                    {"GROUPS", &shape.groups},
+                                    {"SPLIT", &shape.split},
+                                    {"UNROLL", &shape.unroll}})
+    if (const auto found = tuned->second.find(name); found != tuned->second.end())
+      *value = found->second;
+  return choice;
 }
 
 uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool multicol,
                      const GemvShape& shape) {
   const uint32_t lanes = multicol    ? shape.team
-                         : subgroups ? caps.max_subgroup_size
+                         : subgroups ? caps.max_subgroup_size * shape.split
                                      : shape.workgroup_size;
   const uint32_t per_group = std::max(1u, shape.workgroup_size / lanes) * shape.rows;
-  return std::min((rows + per_group - 1) / per_group, 65535u);
+  return std::min((rows + per_group - 1) / per_group, shape.groups ? shape.groups : 65535u);
 }
 
 void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::View& x,
@@ -77,6 +109,9 @@ void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::Vie
   require(!(use_subgroups && multicol && shape.team == 1) || caps.min_subgroup_size >= shared_lanes,
           "{}: TEAM 1 with USE_SUBGROUPS takes subgroups of {} lanes, {} may have {}", kernel,
           shared_lanes, caps.name, caps.min_subgroup_size);
+  require(shape.workgroup_size <= caps.max_invocations,
+          "{}: WORKGROUP_SIZE {}, {} has at most {} invocations", kernel, shape.workgroup_size,
+          caps.name, caps.max_invocations);
   require(shape.row_tile == weight.row_tile, "{}: ROW_TILE {}, W's is {}", kernel, shape.row_tile,
           weight.row_tile);
 }
@@ -93,16 +128,19 @@ uint32_t rows_of_expert(std::string_view kernel, const Weight& weight, const gpu
 }
 
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
-  const GemvChoice choice = choose_gemv(caps, a.weight.rows / std::max(1u, a.num_experts));
+  const bool int8 = a.int8_activations && !is_float(a.weight.type);
+  const GemvChoice choice =
+      choose_gemv(caps, "matmul_gemv", a.weight, a.weight.rows / std::max(1u, a.num_experts), int8);
   MatmulGemv::Overrides over{choice.shape};
   over.use_subgroups = choice.subgroups;
   over.multicol = choice.multicol;
   over.batched = a.x.rows() > 1;
   over.weight_type = uint32_t(a.weight.type);
-  over.row_tile = a.weight.row_tile;
   over.norm_input = bool(a.norm);
-  over.int8_activations = a.int8_activations && !is_float(a.weight.type);
-  return matmul_gemv(caps, a, over);
+  over.int8_activations = int8;
+  gpu::Work work = matmul_gemv(caps, a, over);
+  for (gpu::Dispatch& dispatch : work.dispatches) dispatch.tuning_key = choice.tuning_key;
+  return work;
 }
 
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a, MatmulGemv::Overrides over) {

@@ -14,14 +14,21 @@ struct GemvShape {
   uint32_t chunk = 64;            // blocks of x staged at a time
   uint32_t team = 8;              // with MULTICOL: lanes a row
   uint32_t row_tile = 1;          // the weight's
+  uint32_t groups = 0;  // workgroups at most, which then walk the rows; 0: as many as there are
+                        // rows for. No override
+  uint32_t split = 1;   // subgroups that share a row, where subgroups do
+  uint32_t unroll = 1;  // pairs of blocks of a row, or pieces of 16 bytes, at once
 };
 
-// The choice for a device and a number of rows. `subgroups` and `multicol` say which form.
+// The choice for a device and a matrix: `rows` rows of it, or of an expert's, times vectors in f32
+// or int8. `subgroups` and `multicol` say which form; the key is what the shape is tuned by.
 struct GemvChoice {
   bool subgroups, multicol;
   GemvShape shape;
+  std::string tuning_key = {};
 };
-GemvChoice choose_gemv(const gpu::Caps& caps, uint32_t rows);
+GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Weight& weight,
+                       uint32_t rows, bool int8_activations);
 
 // Workgroups along x for `rows` rows of W; fewer would do, since groups stride.
 uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool multicol,
@@ -50,16 +57,18 @@ struct MatmulGemv {
     bool int8_activations = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(8, 256));
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(8, 1024));
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MULTICOL", multicol, {false, true});
       v("BATCHED", batched, {false, true});
       v("WEIGHT_TYPE", weight_type, all_weight_types);
       v("NORM_INPUT", norm_input, {false, true});
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
-      v("CHUNK", chunk, {16u, 64u}, gpu::sizing);
+      v("CHUNK", chunk, {16u, 64u}, gpu::sizing.powers_to(16, 512));
       v("TEAM", team, {8u, 1u}, gpu::sizing);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
+      v("SPLIT", split, {1u, 2u, 4u}, gpu::sizing);
+      v("UNROLL", unroll, {1u, 4u, 3u}, gpu::sizing.to(1, 16));
       v("ROWS", rows, {2u, 1u}, gpu::in_prelude.powers_to(1, 8));
     }
     std::string_view refusal() const {

@@ -1,6 +1,6 @@
 // matmul_gemv.wgsl: y = alpha * W x for packed weights W of any type; x may be normalised on the way in.
 //
-// A team of lanes owns ROWS rows of W (shared/gemv.wgsl): a subgroup, with MULTICOL TEAM lanes, else a workgroup.
+// A team of lanes owns ROWS rows of W (shared/gemv.wgsl): SPLIT subgroups, with MULTICOL TEAM lanes, else a workgroup.
 // Grid: (groups, rows of x); groups walk the rest of W in strides, so that any subgroup size is right.
 // A mixture of experts has a W each, one behind the other, and a row of x goes to one of them: each row reads its own
 // expert's W, so that few rows read few weights; neighbouring rows of one expert find them in the cache.
@@ -25,6 +25,8 @@ override INT8_ACTIVATIONS: bool = false;   // x is rounded to int8, 16 elements 
 override CHUNK: u32 = 64;                  // blocks of 32 of x in workgroup memory at a time
 override TEAM: u32 = 8;                    // with MULTICOL: lanes a row, a power of two; 1 with USE_SUBGROUPS: they share what they read of x
 override ROW_TILE: u32 = 1;               // of W: kernels/weight.hpp
+override SPLIT: u32 = 1;                  // subgroups a team, as many of the workgroup as there are at most; a power of two
+override UNROLL: u32 = 1;                 // pairs of blocks of a row, or pieces of 16 bytes, that a lane reads at once
 
 struct Params {
   M: u32,           // rows of x
@@ -44,13 +46,11 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<vec4f>;        // [M, x_stride] f32
 @group(0) @binding(2) var<storage, read> quants: array<vec4u>;   // W, packed
 @group(0) @binding(3) var<storage, read> scales: array<u32>;     // W, packed
-@group(0) @binding(4) var<storage, read> norm: array<f32>;       // [K], with NORM_INPUT
+@group(0) @binding(4) var<storage, read> norm: array<vec4f>;      // [K], with NORM_INPUT
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;    // [M, y_stride]
 @group(0) @binding(6) var<storage, read> experts: array<u32>;    // [M], with num_experts
 
-fn norm4(col: u32, last: u32) -> vec4f {
-  return vec4f(norm[col], norm[min(col + 1, last)], norm[min(col + 2, last)], norm[min(col + 3, last)]);
-}
+fn norm4(i: u32) -> vec4f { return norm[i]; }
 fn weight_type() -> u32 { return WEIGHT_TYPE; }
 fn team_lanes() -> u32 { return select(select(WORKGROUP_SIZE, 0, USE_SUBGROUPS), TEAM, MULTICOL); }
 
@@ -70,7 +70,7 @@ fn main(group: Group, at: Lane) {
   let rows = team_count(at) * ROWS;
   for (var base = group.id.x * rows; base < params.N; base += group.count.x * rows) {
     let row = base + team.index * ROWS;
-    let sums = gemv(vector, scale, first + row, first + params.N, team, at);
+    let sums = gemv(vector, scale, first + row, first + params.N, base == group.id.x * rows, team, at);
     if (team.lane == 0) {
       for (var r = 0u; r < ROWS && row + r < params.N; r++) {
         y[m * params.y_stride + params.y_offset + row + r] = params.alpha * sums[r];

@@ -10,14 +10,17 @@ const gpu::Kernel matmul_gemv_residual_kernel = gpu::kernel<MatmulGemvResidual>(
     "matmul_gemv_residual", {in, in, in, in, out}, matmul_gemv_residual_ref);
 
 gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& a) {
-  const GemvChoice choice = choose_gemv(caps, a.weight.rows);
+  const bool int8 = a.int8_activations && !is_float(a.weight.type);
+  const GemvChoice choice =
+      choose_gemv(caps, "matmul_gemv_residual", a.weight, a.weight.rows, int8);
   MatmulGemvResidual::Overrides over{choice.shape};
   over.use_subgroups = choice.subgroups;
   over.multicol = choice.multicol;
   over.weight_type = uint32_t(a.weight.type);
-  over.row_tile = a.weight.row_tile;
-  over.int8_activations = a.int8_activations && !is_float(a.weight.type);
-  return matmul_gemv_residual(caps, a, over);
+  over.int8_activations = int8;
+  gpu::Work work = matmul_gemv_residual(caps, a, over);
+  for (gpu::Dispatch& dispatch : work.dispatches) dispatch.tuning_key = choice.tuning_key;
+  return work;
 }
 
 gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& a,

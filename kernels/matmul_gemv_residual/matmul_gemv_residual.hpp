@@ -21,14 +21,16 @@ struct MatmulGemvResidual {
     bool int8_activations = false;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(8, 256));
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(8, 1024));
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MULTICOL", multicol, {false, true});
       v("WEIGHT_TYPE", weight_type, all_weight_types);
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
-      v("CHUNK", chunk, {16u, 64u}, gpu::sizing);
+      v("CHUNK", chunk, {16u, 64u}, gpu::sizing.powers_to(16, 512));
       v("TEAM", team, {8u, 1u}, gpu::sizing);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
+      v("SPLIT", split, {1u, 2u, 4u}, gpu::sizing);
+      v("UNROLL", unroll, {1u, 4u, 3u}, gpu::sizing.to(1, 16));
       v("ROWS", rows, {2u, 1u}, gpu::in_prelude.powers_to(1, 8));
     }
     std::string_view refusal() const {

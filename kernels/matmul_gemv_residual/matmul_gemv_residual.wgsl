@@ -1,6 +1,6 @@
 // matmul_gemv_residual.wgsl: y = alpha * W x + residual for packed weights W of any type.
 //
-// A team of lanes owns ROWS rows of W (shared/gemv.wgsl): a subgroup, with MULTICOL TEAM lanes, else a workgroup.
+// A team of lanes owns ROWS rows of W (shared/gemv.wgsl): SPLIT subgroups, with MULTICOL TEAM lanes, else a workgroup.
 // Grid: (groups, rows of x); groups walk the rest of W in strides, so that any subgroup size is right.
 // Limits: as matmul_gemv, without BATCHED.
 // Replaces main (WEIGHT_TYPE 1) and main_f32 (WEIGHT_TYPE 0) of the old matmul_gemv_residual.wgsl.
@@ -19,6 +19,8 @@ override INT8_ACTIVATIONS: bool = false;  // x is rounded to int8, 16 elements a
 override CHUNK: u32 = 64;                 // blocks of 32 of x in workgroup memory at a time
 override TEAM: u32 = 8;                   // with MULTICOL: lanes a row, a power of two; 1 with USE_SUBGROUPS: they share what they read of x
 override ROW_TILE: u32 = 1;               // of W: kernels/weight.hpp
+override SPLIT: u32 = 1;                  // subgroups a team, as many of the workgroup as there are at most; a power of two
+override UNROLL: u32 = 1;                 // pairs of blocks of a row, or pieces of 16 bytes, that a lane reads at once
 
 struct Params {
   M: u32,           // rows of x
@@ -39,7 +41,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;    // [M, y_stride]
 
 const NORM_INPUT = false;
-fn norm4(col: u32, last: u32) -> vec4f { return vec4f(1); }
+fn norm4(i: u32) -> vec4f { return vec4f(1); }
 fn weight_type() -> u32 { return WEIGHT_TYPE; }
 fn team_lanes() -> u32 { return select(select(WORKGROUP_SIZE, 0, USE_SUBGROUPS), TEAM, MULTICOL); }
 
@@ -51,7 +53,7 @@ fn main(group: Group, at: Lane) {
   let rows = team_count(at) * ROWS;
   for (var base = group.id.x * rows; base < params.N; base += group.count.x * rows) {
     let row = base + team.index * ROWS;
-    let sums = gemv(vector, 1, row, params.N, team, at);
+    let sums = gemv(vector, 1, row, params.N, base == group.id.x * rows, team, at);
     if (team.lane == 0) {
       for (var r = 0u; r < ROWS && row + r < params.N; r++) {
         let i = m * params.y_stride + params.y_offset + row + r;

@@ -47,6 +47,12 @@ fn place_of(row: u32, b: u32, row_blocks: u32) -> Place {
   return Place((first * row_blocks + b) * ROW_TILE + tile_row, (first * (row_blocks >> 3) + (b >> 3)) * ROW_TILE + tile_row, b & 7);
 }
 
+// Block 2 p + h of a row, in words that tell a compiler what the two of a pair have in common.
+fn place_in_pair(row: u32, p: u32, h: u32, row_blocks: u32) -> Place {
+  if (ROW_TILE > 1) { return place_of(row, 2 * p + h, row_blocks); }
+  return Place(2 * (row * (row_blocks >> 1) + p) + h, row * (row_blocks >> 3) + (p >> 2), 2 * (p & 3) + h);
+}
+
 fn scale_half(i: u32) -> f32 { return half_to_f32(scales[i >> 1] >> ((i & 1) << 4)); }
 
 fn nibbles(w: vec4u) -> array<u32, 8> {
@@ -120,6 +126,9 @@ fn level_scale(at: Place) -> f32 {
     }
   }
 }
+
+// Whether both halves of a block have the same scale and offset.
+fn one_scale() -> bool { return (weight_type() != Q2_K) & (weight_type() != Q3_K) & (weight_type() != Q6_K); }
 
 // A block of an integer type.
 fn load_block(at: Place) -> Block {

@@ -1,54 +1,67 @@
 // gemv.wgsl: dot products of packed weight rows with one vector that is staged, chunk by chunk, in
 // workgroup memory. The body of matmul_gemv, matmul_gemv_residual and fused_ffn.
 //
-// Needs: #import lane, reduce, blocks, int8; binding x: array<vec4f>; override WORKGROUP_SIZE, CHUNK, NORM_INPUT (or a const),
-// INT8_ACTIVATIONS, USE_SUBGROUPS; const ROWS; fn norm4(col, last) -> vec4f, the norm's weights from col on, none beyond last;
-// fn team_lanes() -> u32, of overrides alone: the lanes that share a row, 0 for a subgroup's.
+// Needs: #import lane, reduce, blocks, int8; binding x: array<vec4f>; override WORKGROUP_SIZE, CHUNK, SPLIT, UNROLL,
+// NORM_INPUT (or a const), INT8_ACTIVATIONS, USE_SUBGROUPS; const ROWS; fn norm4(i) -> vec4f, the norm's weights 4 i to 4 i + 3;
+// fn team_lanes() -> u32, of overrides alone: the lanes that share a row, 0 for those of SPLIT subgroups.
 //
-// A team of lanes owns ROWS rows, whose weights share what is read of x; its lane t takes blocks t, t + lanes, …
-// of them, or, of a float type, 16 bytes t, t + lanes, … so that neighbouring lanes read neighbouring words of W. The vector
-// is stored so that they do of it, too. With USE_SUBGROUPS and a lane a team, a subgroup's lanes want the same block of the
-// vector at once: each reads a part and passes it on.
+// A team of lanes owns ROWS rows, whose weights share what is read of x; its lane t takes pairs of blocks t, t + lanes, …
+// of them, or, of a float type, 16 bytes t, t + lanes, … so that neighbouring lanes read neighbouring words of W, and UNROLL
+// of these at once. The vector is stored so that they do of it, too. With USE_SUBGROUPS and a lane a team, a subgroup's lanes
+// want the same block of the vector at once: each reads a part and passes it on.
 struct Vector { cols: u32, row_blocks: u32, start: u32, eps: f32 }  // start: its first element in x, a multiple of 4
 
 var<workgroup> staged: array<vec4f, select(1, 8 * CHUNK, !INT8_ACTIVATIONS)>;       // [8 * CHUNK] four elements, at staged_place
 var<workgroup> staged_sum: array<f32, select(1, 2 * CHUNK, !INT8_ACTIVATIONS)>;    // [2, CHUNK] of 16 elements each
 var<workgroup> staged_int8: array<vec4u, select(1, 2 * CHUNK, INT8_ACTIVATIONS)>;   // [2, CHUNK] 16 int8
 var<workgroup> staged_scale: array<vec2f, select(1, 2 * CHUNK, INT8_ACTIVATIONS)>;  // [2, CHUNK] {scale, scale * their sum}
-var<workgroup> team_sums: array<f32, WORKGROUP_SIZE>;
+var<workgroup> team_sums: array<f32, WORKGROUP_SIZE * max(1, ROWS / 4)>;             // a subgroup has 4 lanes at least
 var<workgroup> shared_count: u32;
 
-// 1 / sqrt(mean(x^2) + eps), or 1 when the vector is taken as it is.
-fn vector_scale(v: Vector, at: Lane) -> f32 {
-  if (!NORM_INPUT) { return 1; }
-  var sum = 0.0;
-  for (var i = at.lane; i < (v.cols + 3) / 4; i += WORKGROUP_SIZE) {
-    let e = inside(v, x[v.start / 4 + i], 4 * i);
-    sum += dot(e, e);
-  }
-  return inverseSqrt(workgroup_sum(sum, at) / f32(v.cols) + v.eps);
-}
+// This lane's first 16 elements of the vector and their weights of the norm, from vector_scale to stage.
+var<private> own: array<vec4f, 4>;
+var<private> own_norm: array<vec4f, 4>;
 
 // Four elements from col on, with zeros for those beyond the vector's end.
 fn inside(v: Vector, e: vec4f, col: u32) -> vec4f {
   if (col + 4 <= v.cols) { return e; }
   return select(vec4f(), e, vec4u(col, col + 1, col + 2, col + 3) < vec4u(v.cols));
 }
-
-fn element4(v: Vector, scale: f32, col: u32) -> vec4f {
+fn element4(v: Vector, col: u32) -> vec4f {
   if (col >= v.cols) { return vec4f(); }
-  var e = x[(v.start + col) / 4];
-  if (NORM_INPUT) { e *= scale * norm4(col, v.cols - 1); }
-  return inside(v, e, col);
+  return inside(v, x[(v.start + col) / 4], col);
+}
+fn sixteen(v: Vector, half: u32) -> array<vec4f, 4> {
+  return array<vec4f, 4>(element4(v, 16 * half), element4(v, 16 * half + 4), element4(v, 16 * half + 8), element4(v, 16 * half + 12));
+}
+fn norm_at(v: Vector, col: u32) -> vec4f { return norm4(min(col, v.cols - 1) / 4); }
+fn norm_sixteen(v: Vector, half: u32) -> array<vec4f, 4> {
+  return array<vec4f, 4>(norm_at(v, 16 * half), norm_at(v, 16 * half + 4), norm_at(v, 16 * half + 8), norm_at(v, 16 * half + 12));
+}
+
+// 1 / sqrt(mean(x^2) + eps), or 1 when the vector is taken as it is.
+fn vector_scale(v: Vector, at: Lane) -> f32 {
+  if (!NORM_INPUT) { return 1; }
+  own = sixteen(v, at.lane);
+  own_norm = norm_sixteen(v, at.lane);
+  var sum = dot(own[0], own[0]) + dot(own[1], own[1]) + dot(own[2], own[2]) + dot(own[3], own[3]);
+  for (var half = at.lane + WORKGROUP_SIZE; 16 * half < v.cols; half += WORKGROUP_SIZE) {
+    let e = sixteen(v, half);
+    sum += dot(e[0], e[0]) + dot(e[1], e[1]) + dot(e[2], e[2]) + dot(e[3], e[3]);
+  }
+  return inverseSqrt(workgroup_sum(sum, at) / f32(v.cols) + v.eps);
 }
 
 // Whether lanes share the blocks of a row 16 bytes by 16 bytes, and how many of these a block of a float type has.
 fn in_pieces() -> bool { return (weight_type() <= BF16) & (team_lanes() != 1); }
 fn block_pieces() -> u32 { return select(4u, 8u, weight_type() == F32); }
 
+// Where a block's parts are among CHUNK of them: of pairs all the first ones, then all the second ones.
+fn staged_block(s: u32) -> u32 { return (s & 1) * (CHUNK / 2) + (s >> 1); }
+
 // Where the i-th four of the staged elements are.
 fn staged_place(i: u32) -> u32 {
-  if (!in_pieces()) { return (i & 7) * CHUNK + (i >> 3); }
+  if (!in_pieces()) { return (i & 7) * CHUNK + staged_block(i >> 3); }
   if (weight_type() == F32) { return i; }
   return (i & 1) * 4 * CHUNK + (i >> 1);
 }
@@ -56,19 +69,26 @@ fn staged_place(i: u32) -> u32 {
 // Stages blocks first to first + CHUNK of the vector. Barriers on both sides are the caller's.
 fn stage(v: Vector, scale: f32, first: u32, at: Lane) {
   for (var half = at.lane; half < 2 * min(CHUNK, v.row_blocks - first); half += WORKGROUP_SIZE) {
-    let block = half >> 1;
-    let h = half & 1;
-    let col = (first * 2 + half) * 16;
-    var e = array<vec4f, 4>();
-    for (var j = 0u; j < 4; j++) { e[j] = element4(v, scale, col + 4 * j); }
+    let place = (half & 1) * CHUNK + staged_block(half >> 1);
+    var e = own;
+    if (NORM_INPUT) {
+      var n = own_norm;
+      if (2 * first + half != at.lane) {
+        e = sixteen(v, 2 * first + half);
+        n = norm_sixteen(v, 2 * first + half);
+      }
+      for (var j = 0u; j < 4; j++) { e[j] *= scale * n[j]; }
+    } else {
+      e = sixteen(v, 2 * first + half);
+    }
     if (INT8_ACTIVATIONS) {
       let rounded = to_int8(e);
-      staged_int8[h * CHUNK + block] = rounded.q;
-      staged_scale[h * CHUNK + block] = rounded.scale;
+      staged_int8[place] = rounded.q;
+      staged_scale[place] = rounded.scale;
     } else {
       for (var j = 0u; j < 4; j++) { staged[staged_place(4 * half + j)] = e[j]; }
       let sum = e[0] + e[1] + e[2] + e[3];
-      staged_sum[h * CHUNK + block] = sum.x + sum.y + sum.z + sum.w;
+      staged_sum[place] = sum.x + sum.y + sum.z + sum.w;
     }
   }
 }
@@ -80,7 +100,8 @@ struct Staged {
   s: vec4f,  // sums of 16 and 16 elements; with INT8_ACTIVATIONS {scale, scale * sum} of each half
 }
 
-fn load_staged(s: u32) -> Staged {
+fn load_staged(block: u32) -> Staged {
+  let s = staged_block(block);
   var x = Staged();
   if (INT8_ACTIVATIONS) {
     x.q[0] = staged_int8[s];
@@ -94,7 +115,8 @@ fn load_staged(s: u32) -> Staged {
 }
 
 // The same, of which each lane of a subgroup loads a part. Subgroups have 8 lanes at least. Uniform control flow only.
-fn share_staged(s: u32, at: Lane) -> Staged {
+fn share_staged(block: u32, at: Lane) -> Staged {
+  let s = staged_block(block);
   var x = Staged();
   if (INT8_ACTIVATIONS) {
     let half = (sublane(at) & 1) * CHUNK + s;
@@ -125,6 +147,7 @@ fn block_dot(at: Place, x: Staged) -> f32 {
     let high = x.q[1];
     let a = dot4I8Packed(block.q[0], low.x) + dot4I8Packed(block.q[1], low.y) + dot4I8Packed(block.q[2], low.z) + dot4I8Packed(block.q[3], low.w);
     let c = dot4I8Packed(block.q[4], high.x) + dot4I8Packed(block.q[5], high.y) + dot4I8Packed(block.q[6], high.z) + dot4I8Packed(block.q[7], high.w);
+    if (one_scale()) { return block.scale.x * (x.s.x * f32(a) + x.s.z * f32(c)) + block.offset.x * (x.s.y + x.s.w); }
     return block.scale.x * x.s.x * f32(a) + block.offset.x * x.s.y + block.scale.y * x.s.z * f32(c) + block.offset.y * x.s.w;
   }
   var sum = vec2f();
@@ -150,40 +173,66 @@ fn piece_dot(row: u32, first: u32, row_blocks: u32, piece: u32, low: vec4f, high
 struct Team { index: u32, lane: u32, lanes: u32 }
 
 fn team_of(at: Lane) -> Team {
-  if (team_lanes() == 0) { return Team(subgroup(at), sublane(at), min(subgroup_size(at), WORKGROUP_SIZE)); }
+  if (team_lanes() == 0) {
+    let split = min(SPLIT, subgroups(at));
+    let size = min(subgroup_size(at), WORKGROUP_SIZE);
+    return Team(subgroup(at) / split, subgroup(at) % split * size + sublane(at), split * size);
+  }
   return Team(at.lane / team_lanes(), at.lane % team_lanes(), team_lanes());
 }
 
 // The teams of a workgroup: a uniform value, which the subgroups' number is to the device but not to Tint.
 fn team_count(at: Lane) -> u32 {
   if (team_lanes() != 0) { return WORKGROUP_SIZE / team_lanes(); }
-  if (at.lane == 0) { shared_count = subgroups(at); }
+  if (at.lane == 0) { shared_count = subgroups(at) / min(SPLIT, subgroups(at)); }
   return workgroupUniformLoad(&shared_count);
 }
 
-// The sum over a team, in its first lane at least. Uniform control flow only.
-fn team_sum(value: f32, at: Lane) -> f32 {
-  if (team_lanes() == 1) { return value; }
-  if (team_lanes() == 0) { return subgroup_sum_f32(value); }
-  if (team_lanes() == WORKGROUP_SIZE) { return workgroup_sum(value, at); }
-  workgroupBarrier();
-  team_sums[at.lane] = value;
-  workgroupBarrier();
-  var sum = 0.0;
-  if (at.lane % team_lanes() == 0) {
-    for (var i = 0u; i < team_lanes(); i++) { sum += team_sums[at.lane + i]; }
+// The sums over a team, in its first lane at least. Uniform control flow only.
+fn sum_team(values: array<f32, ROWS>, team: Team, at: Lane) -> array<f32, ROWS> {
+  var sums = values;
+  if (team_lanes() == 1) { return sums; }
+  if (team_lanes() == 0) {
+    for (var r = 0u; r < ROWS; r++) { sums[r] = subgroup_sum_f32(sums[r]); }
+    if (SPLIT == 1) { return sums; }
+    workgroupBarrier();
+    if (sublane(at) == 0) {
+      for (var r = 0u; r < ROWS; r++) { team_sums[subgroup(at) * ROWS + r] = sums[r]; }
+    }
+    workgroupBarrier();
+    if (team.lane == 0) {
+      for (var i = 1u; i < min(SPLIT, subgroups(at)); i++) {
+        for (var r = 0u; r < ROWS; r++) { sums[r] += team_sums[(subgroup(at) + i) * ROWS + r]; }
+      }
+    }
+    return sums;
   }
-  return sum;
+  for (var r = 0u; r < ROWS; r++) {
+    if (team_lanes() == WORKGROUP_SIZE) {
+      sums[r] = workgroup_sum(sums[r], at);
+      continue;
+    }
+    workgroupBarrier();
+    team_sums[at.lane] = sums[r];
+    workgroupBarrier();
+    if (team.lane == 0) {
+      for (var i = 1u; i < team_lanes(); i++) { sums[r] += team_sums[at.lane + i]; }
+    }
+  }
+  return sums;
 }
 
 // The rows first_row to first_row + ROWS of the weights times the vector, in the team's first lane at least. Uniform
-// control flow only. Rows at or beyond `rows` repeat the last one, for the caller to drop.
-fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f32, ROWS> {
+// control flow only. Rows at or beyond `rows` repeat the last one, for the caller to drop. Staged is what the call before left
+// of the same vector: `fresh` says that there was none.
+fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, fresh: bool, team: Team, at: Lane) -> array<f32, ROWS> {
   var sums = array<f32, ROWS>();
   for (var first = 0u; first < v.row_blocks; first += CHUNK) {
-    workgroupBarrier();
-    stage(v, scale, first, at);
-    workgroupBarrier();
+    if (fresh | (v.row_blocks > CHUNK)) {
+      workgroupBarrier();
+      stage(v, scale, first, at);
+      workgroupBarrier();
+    }
     let count = min(CHUNK, v.row_blocks - first);
     if (USE_SUBGROUPS & (team_lanes() == 1)) {
       for (var s = 0u; s < count; s++) {
@@ -195,23 +244,41 @@ fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, team: Team, at: Lane) 
       continue;
     }
     if (in_pieces()) {
-      for (var t = team.lane; t < count * block_pieces(); t += team.lanes) {
-        let low = staged[t];
-        var high = vec4f();
-        if (weight_type() != F32) { high = staged[4 * CHUNK + t]; }
-        for (var r = 0u; r < ROWS; r++) {
-          sums[r] += piece_dot(min(first_row + r, rows - 1), first, v.row_blocks, t, low, high);
+      let pieces = count * block_pieces();
+      for (var t = team.lane; t < pieces; t += team.lanes * UNROLL) {
+        for (var u = 0u; u < UNROLL; u++) {
+          let piece = min(t + u * team.lanes, pieces - 1);
+          var low = staged[piece];
+          var high = vec4f();
+          if (weight_type() != F32) { high = staged[4 * CHUNK + piece]; }
+          if ((UNROLL > 1) & (t + u * team.lanes >= pieces)) {
+            low = vec4f();
+            high = vec4f();
+          }
+          for (var r = 0u; r < ROWS; r++) {
+            sums[r] += piece_dot(min(first_row + r, rows - 1), first, v.row_blocks, piece, low, high);
+          }
         }
       }
       continue;
     }
-    for (var s = team.lane; s < count; s += team.lanes) {
-      let x = load_staged(s);
-      for (var r = 0u; r < ROWS; r++) {
-        sums[r] += block_dot(place_of(min(first_row + r, rows - 1), first + s, v.row_blocks), x);
+    let pairs = count / 2;
+    for (var t = team.lane; t < pairs; t += team.lanes * UNROLL) {
+      for (var u = 0u; u < UNROLL; u++) {
+        let p = min(t + u * team.lanes, pairs - 1);
+        var even = load_staged(2 * p);
+        var odd = load_staged(2 * p + 1);
+        if ((UNROLL > 1) & (t + u * team.lanes >= pairs)) {
+          even = Staged();
+          odd = Staged();
+        }
+        for (var r = 0u; r < ROWS; r++) {
+          let row = min(first_row + r, rows - 1);
+          sums[r] += block_dot(place_in_pair(row, first / 2 + p, 0, v.row_blocks), even);
+          sums[r] += block_dot(place_in_pair(row, first / 2 + p, 1, v.row_blocks), odd);
+        }
       }
     }
   }
-  for (var r = 0u; r < ROWS; r++) { sums[r] = team_sum(sums[r], at); }
-  return sums;
+  return sum_team(sums, team, at);
 }
