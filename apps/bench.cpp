@@ -12,8 +12,8 @@
 #include <numeric>
 
 #include "apps/bandwidth.hpp"
+#include "apps/bench_model.hpp"
 #include "apps/kernel_bench.hpp"
-#include "apps/model_options.hpp"
 
 namespace ms {
 
@@ -62,66 +62,6 @@ Summary summary(const std::vector<double>& samples) {
   for (double x : samples) squares += (x - s.mean) * (x - s.mean);
   if (samples.size() > 1) s.deviation = std::sqrt(squares / double(samples.size() - 1));
   return s;
-}
-
-// What a model is made of, whether its tensors are in a file or not.
-struct ModelInfo {
-  std::string file, type;
-  uint64_t bytes = 0, parameters = 0;
-};
-
-ModelInfo describe(const Catalog& catalog, const std::string& name) {
-  ModelInfo model;
-  model.file = catalog.source;
-  std::map<TensorType, uint64_t> parameters;
-  for (const auto& [_, tensor] : catalog.tensors) {
-    const TypeInfo& type = info(tensor.type);
-    parameters[tensor.type] += tensor.elements();
-    model.parameters += tensor.elements();
-    model.bytes += tensor.elements() / type.block_size * type.block_bytes;
-  }
-  const auto most = std::ranges::max_element(parameters, {}, [](auto& p) { return p.second; });
-  model.type = fmt::format("{} {}", name, info(most->first).name);
-  return model;
-}
-
-std::vector<uint32_t> some_tokens(Engine& engine, uint32_t count) {
-  const uint32_t vocab = engine.model().config().vocab;
-  std::vector<uint32_t> tokens(count);
-  for (uint32_t i = 0; i < count; ++i) tokens[i] = uint32_t(i * 7919ull % vocab);
-  return tokens;
-}
-
-Request greedy(uint32_t tokens) {
-  Request request;
-  request.sampling.temperature = 0;
-  request.max_tokens = tokens;
-  request.ignore_eos = true;
-  return request;
-}
-
-// The NMSE between the decode step's logits and a whole batch's. Throws Error where they disagree,
-// are not finite, or the greedy step draws another token than the likeliest.
-double check_paths(Engine& engine, bool int8) {
-  const std::vector<uint32_t> tokens = some_tokens(engine, 24);
-  std::vector<uint32_t> rows(tokens.size());
-  std::iota(rows.begin(), rows.end(), 0u);
-  const std::vector<float> step = engine.logits(tokens, rows, 1);
-  const std::vector<float> batch = engine.logits(tokens, rows, uint32_t(tokens.size()));
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < step.size(); ++i) {
-    const double difference = double(step[i]) - batch[i];
-    error += difference * difference;
-    norm += double(batch[i]) * batch[i];
-  }
-  const double nmse = error / norm, limit = int8 ? 1e-3 : 1e-4;
-  if (!(nmse < limit))
-    fail("nothing was timed: decode step and batch differ, NMSE {:.1e}, limit {:.0e}", nmse, limit);
-  const std::span last = std::span(step).last(engine.model().config().vocab);
-  const uint32_t token = engine.generate(tokens, greedy(1)).tokens.front();
-  if (last[token] < *std::ranges::max_element(last))
-    fail("nothing was timed: the greedy step drew token {}, which is not the likeliest", token);
-  return nmse;
 }
 
 // Seconds of one run.
@@ -243,8 +183,8 @@ struct Group {
   std::string_view kernel;
   std::string tensor;
   uint64_t bytes = 0;
-  size_t count = 0;
-  double us = 0;  // together
+  gpu::Work work = {};
+  double us = 0;  // together, one after the other
 };
 
 // What a dispatch reads and writes, with `filled` positions in the cache: of its bindings all, but
@@ -272,68 +212,47 @@ std::string tensor_of(const gpu::Dispatch& d) {
   return name.substr(0, name.rfind('.'));
 }
 
-// Times each dispatch by itself, and the whole.
+// Times the whole, and the dispatches of each group one after the other.
 void print_dispatches(Engine& engine, const Test& test, const gpu::Recording& recording) {
-  constexpr uint32_t repeats = 9;
   gpu::Device& device = engine.device();
   const uint32_t context = engine.model().context(),
                  filled = test.depth + std::max(test.prompt, 1u);
+  const auto start = [&] {
+    engine.write_slot({.position = test.depth, .limit = context, .stopped = Stopped::running});
+  };
   device.warm_up(recording);  // which fills the context
-  engine.write_slot({.position = test.depth, .limit = context, .stopped = Stopped::running});
-  const std::vector<double> us = device.time(recording, repeats);
-  engine.write_slot({.position = test.depth, .limit = context, .stopped = Stopped::running});
-  device.finish();
-  const auto start = Clock::now();
-  for (uint32_t i = 0; i < repeats; ++i) device.submit(recording);
-  device.finish();
-  const double whole =
-      std::chrono::duration<double, std::micro>(Clock::now() - start).count() / repeats;
+  start();
+  const double whole = microseconds(device, recording);
 
   std::vector<Group> groups;
   Group all{"all", ""};
-  for (size_t i = 0; i < us.size(); ++i) {
-    const gpu::Dispatch& d = recording.dispatches()[i];
+  for (const gpu::Dispatch& d : recording.dispatches()) {
     const std::string tensor = tensor_of(d);
     auto group = std::ranges::find_if(
         groups, [&](const Group& g) { return g.kernel == d.kernel->name && g.tensor == tensor; });
     if (group == groups.end()) group = groups.insert(groups.end(), {d.kernel->name, tensor});
     for (Group* g : {&*group, &all}) {
-      ++g->count;
-      g->us += us[i];
+      g->work.dispatches.push_back(d);
       g->bytes += moved_bytes(d, filled, context);
     }
+  }
+  for (Group& g : groups) {
+    start();
+    all.us += g.us = microseconds(device, device.record(g.work));
   }
   std::vector<std::vector<std::string>> rows = {
       {"kernel", "weights", "count", "us each", "us", "share", "MB each", "GB/s"}};
   const auto add = [&](const Group& g) {
-    const double count = double(g.count), mb = double(g.bytes) / 1e6;
-    rows.push_back({std::string(g.kernel), g.tensor, fmt::format("{}", g.count),
+    const double count = double(g.work.dispatches.size()), mb = double(g.bytes) / 1e6;
+    rows.push_back({std::string(g.kernel), g.tensor, fmt::format("{}", g.work.dispatches.size()),
                     fmt::format("{:.1f}", g.us / count), fmt::format("{:.1f}", g.us),
                     fmt::format("{:.1f} %", 100 * g.us / all.us), fmt::format("{:.3f}", mb / count),
                     fmt::format("{:.1f}", 1e3 * mb / g.us)});
   };
   for (const Group& g : groups) add(g);
   add(all);
-  fmt::print("\n{}: one after the other, without gaps: {:.1f} us\n\n", test.name(), whole);
+  fmt::print("\n{}: {:.1f} us\n\n", test.name(), whole);
   print_markdown(rows);
-}
-
-std::unique_ptr<Engine> load(const EngineOptions& options, const std::string& synthetic,
-                             ModelInfo& model) {
-  if (synthetic.empty()) {
-    auto engine = std::make_unique<Engine>(options);
-    model = describe(Catalog::of(open_model(options.model)), engine->model().config().name);
-    return engine;
-  }
-  const size_t colon = synthetic.find(':');
-  const auto type =
-      type_by_name(synthetic.substr(colon == std::string::npos ? synthetic.size() : colon + 1));
-  require(colon != std::string::npos && type && weight_type(*type),
-          "--synthetic {}: want SHAPE:TYPE, like llama-8b:q4_0", synthetic);
-  const Config config = config_by_name(synthetic.substr(0, colon));
-  const bool tied = config.name == "llama-1b";
-  model = describe(Catalog::synthetic(config, *type, tied), config.name);
-  return std::make_unique<Engine>(options, config, *type, tied);
 }
 
 void bench(const GlobalOptions& options, const Arguments& a) {
@@ -350,10 +269,8 @@ void bench(const GlobalOptions& options, const Arguments& a) {
   for (const Test& test : tests)
     context = std::max(context, 64 + test.depth + test.prompt + test.generate);
 
-  const std::string path =
-      a.synthetic.empty() ? model_path(a.model.model, a.model.hub_model) : std::string();
   ModelInfo model;
-  const auto engine = load(engine_options(options, path, a.model, context), a.synthetic, model);
+  const auto engine = load_bench_model(options, a.model, a.synthetic, context, model);
   const double nmse = check_paths(*engine, a.model.int8_activations);
   const Bench bench{a, *engine, model, nmse, measure_bandwidth(engine->device())};
 
@@ -409,10 +326,7 @@ void add_bench(CLI::App& app, const GlobalOptions& options) {
   const auto a = std::make_shared<Arguments>();
   command.footer(notes);
   add_model_options(command, a->model);
-  add_option(command, "--synthetic", a->synthetic,
-             "Random weights instead of a file, whatever -m and -hf say: llama-8b, llama-1b or "
-             "mixtral-8x7b, a colon, a tensor type")
-      ->type_name("SHAPE:TYPE");
+  add_synthetic_option(command, a->synthetic);
   const auto list = [&](const char* names, std::vector<uint32_t>& values, const char* help) {
     add_option(command, names, values, help)
         ->delimiter(',')

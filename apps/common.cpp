@@ -45,6 +45,7 @@ gpu::DeviceOptions device_options(const GlobalOptions& options) {
           .tier = options.tier,
           .fast = options.fast,
           .cache = cache_folder("pipelines"),
+          .tuning = cache_folder("tuning"),
           .sources = wgsl_sources()};
 }
 

@@ -42,6 +42,7 @@ void add_perplexity(CLI::App& app, const GlobalOptions& options);
 void add_models(CLI::App& app, const GlobalOptions& options);  // pull, list, rm
 void add_run(CLI::App& app, const GlobalOptions& options);
 void add_serve(CLI::App& app, const GlobalOptions& options);
+void add_tune(CLI::App& app, const GlobalOptions& options);
 
 // -o, --output text|json of a subcommand.
 void add_output_option(CLI::App& command, std::string& format);

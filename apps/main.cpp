@@ -59,6 +59,7 @@ int main(int argc, char** argv) {
   ms::add_chat(app, options);
   ms::add_serve(app, options);
   ms::add_bench(app, options);
+  ms::add_tune(app, options);
   ms::add_embed(app, options);
   ms::add_logits(app, options);
   ms::add_perplexity(app, options);

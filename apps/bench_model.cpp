@@ -1,0 +1,114 @@
+// bench_model.cpp: loading a model to be timed, and the check before anything is timed.
+#include "apps/bench_model.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <map>
+#include <numeric>
+
+namespace ms {
+
+namespace {
+
+ModelInfo describe(const Catalog& catalog, const std::string& name) {
+  ModelInfo model;
+  model.file = catalog.source;
+  std::map<TensorType, uint64_t> parameters;
+  for (const auto& [_, tensor] : catalog.tensors) {
+    const TypeInfo& type = info(tensor.type);
+    parameters[tensor.type] += tensor.elements();
+    model.parameters += tensor.elements();
+    model.bytes += tensor.elements() / type.block_size * type.block_bytes;
+  }
+  const auto most = std::ranges::max_element(parameters, {}, [](auto& p) { return p.second; });
+  model.type = fmt::format("{} {}", name, info(most->first).name);
+  return model;
+}
+
+}  // namespace
+
+void add_synthetic_option(CLI::App& command, std::string& synthetic) {
+  add_option(command, "--synthetic", synthetic,
+             "Random weights instead of a file, whatever -m and -hf say: llama-8b, llama-1b or "
+             "mixtral-8x7b, a colon, a tensor type")
+      ->type_name("SHAPE:TYPE");
+}
+
+std::unique_ptr<Engine> load_bench_model(const GlobalOptions& global,
+                                         const ModelArguments& arguments,
+                                         const std::string& synthetic, uint32_t context,
+                                         ModelInfo& model) {
+  const std::string path =
+      synthetic.empty() ? model_path(arguments.model, arguments.hub_model) : std::string();
+  const EngineOptions options = engine_options(global, path, arguments, context);
+  if (synthetic.empty()) {
+    auto engine = std::make_unique<Engine>(options);
+    model = describe(Catalog::of(open_model(options.model)), engine->model().config().name);
+    return engine;
+  }
+  const size_t colon = synthetic.find(':');
+  const auto type =
+      type_by_name(synthetic.substr(colon == std::string::npos ? synthetic.size() : colon + 1));
+  require(colon != std::string::npos && type && weight_type(*type),
+          "--synthetic {}: want SHAPE:TYPE, like llama-8b:q4_0", synthetic);
+  const Config config = config_by_name(synthetic.substr(0, colon));
+  const bool tied = config.name == "llama-1b";
+  model = describe(Catalog::synthetic(config, *type, tied), config.name);
+  return std::make_unique<Engine>(options, config, *type, tied);
+}
+
+double microseconds(gpu::Device& device, const gpu::Recording& recording) {
+  using Clock = std::chrono::steady_clock;
+  const int repeats =
+      int(std::max<size_t>(4, 128 / std::max<size_t>(1, recording.dispatches().size())));
+  double least = std::numeric_limits<double>::infinity();
+  for (int run = 0; run < 5; ++run) {
+    device.finish();
+    const auto start = Clock::now();
+    for (int i = 0; i < repeats; ++i) device.submit(recording);
+    device.finish();
+    const std::chrono::duration<double, std::micro> time = Clock::now() - start;
+    least = std::min(least, time.count() / repeats);
+  }
+  return least;
+}
+
+std::vector<uint32_t> some_tokens(Engine& engine, uint32_t count) {
+  const uint32_t vocab = engine.model().config().vocab;
+  std::vector<uint32_t> tokens(count);
+  for (uint32_t i = 0; i < count; ++i) tokens[i] = uint32_t(i * 7919ull % vocab);
+  return tokens;
+}
+
+Request greedy(uint32_t tokens) {
+  Request request;
+  request.sampling.temperature = 0;
+  request.max_tokens = tokens;
+  request.ignore_eos = true;
+  return request;
+}
+
+double check_paths(Engine& engine, bool int8) {
+  const std::vector<uint32_t> tokens = some_tokens(engine, 24);
+  std::vector<uint32_t> rows(tokens.size());
+  std::iota(rows.begin(), rows.end(), 0u);
+  const std::vector<float> step = engine.logits(tokens, rows, 1);
+  const std::vector<float> batch = engine.logits(tokens, rows, uint32_t(tokens.size()));
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < step.size(); ++i) {
+    const double difference = double(step[i]) - batch[i];
+    error += difference * difference;
+    norm += double(batch[i]) * batch[i];
+  }
+  const double nmse = error / norm, limit = int8 ? 1e-3 : 1e-4;
+  if (!(nmse < limit))
+    fail("nothing was timed: decode step and batch differ, NMSE {:.1e}, limit {:.0e}", nmse, limit);
+  const std::span last = std::span(step).last(engine.model().config().vocab);
+  const uint32_t token = engine.generate(tokens, greedy(1)).tokens.front();
+  if (last[token] < *std::ranges::max_element(last))
+    fail("nothing was timed: the greedy step drew token {}, which is not the likeliest", token);
+  return nmse;
+}
+
+}  // namespace ms
