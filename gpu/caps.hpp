@@ -15,7 +15,7 @@ namespace ms::gpu {
 struct Variant {
   bool subgroups = false;  // native subgroup built-ins; else the prelude's constants
   bool f16 = false;        // `enable f16;`
-  bool matrix = false;     // subgroup matrices (Dawn's experimental feature)
+  bool matrix = false;     // 16 x 16 f16 subgroup matrices (Dawn's experimental feature), and both
 
   auto operator<=>(const Variant&) const = default;
 };

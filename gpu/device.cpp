@@ -96,6 +96,26 @@ std::vector<dawn::native::Adapter> enumerate(const Toggles& toggles) {
   return found;
 }
 
+// Whether subgroups multiply matrices of the size and types that kernels/shared/matrix.matrix.wgsl
+// names.
+bool multiplies_f16(WGPUAdapter adapter) {
+  WGPUAdapterPropertiesSubgroupMatrixConfigs matrices =
+      WGPU_ADAPTER_PROPERTIES_SUBGROUP_MATRIX_CONFIGS_INIT;
+  WGPUAdapterInfo info = WGPU_ADAPTER_INFO_INIT;
+  info.nextInChain = &matrices.chain;
+  if (wgpuAdapterGetInfo(adapter, &info) != WGPUStatus_Success) return false;
+  bool found = false;
+  for (size_t i = 0; i < matrices.configCount; ++i) {
+    const WGPUSubgroupMatrixConfig& c = matrices.configs[i];
+    found |= c.componentType == WGPUSubgroupMatrixComponentType_F16 &&
+             c.resultComponentType == WGPUSubgroupMatrixComponentType_F32 && c.M == 16 &&
+             c.N == 16 && c.K == 16;
+  }
+  wgpuAdapterPropertiesSubgroupMatrixConfigsFreeMembers(matrices);
+  wgpuAdapterInfoFreeMembers(info);
+  return found;
+}
+
 Caps caps_of(WGPUAdapter adapter) {
   Caps caps;
   WGPUAdapterInfo info = WGPU_ADAPTER_INFO_INIT;
@@ -111,8 +131,10 @@ Caps caps_of(WGPUAdapter adapter) {
     return wgpuAdapterHasFeature(adapter, feature) != 0;
   };
   caps.variant = {.subgroups = has(WGPUFeatureName_Subgroups),
-                  .f16 = has(WGPUFeatureName_ShaderF16),
-                  .matrix = has(WGPUFeatureName_ChromiumExperimentalSubgroupMatrix)};
+                  .f16 = has(WGPUFeatureName_ShaderF16)};
+  caps.variant.matrix = caps.variant.subgroups && caps.variant.f16 &&
+                        has(WGPUFeatureName_ChromiumExperimentalSubgroupMatrix) &&
+                        multiplies_f16(adapter);
   caps.timestamps = has(WGPUFeatureName_TimestampQuery);
   if (caps.variant.subgroups) {
     caps.min_subgroup_size = info.subgroupMinSize;
@@ -180,6 +202,32 @@ size_t choose(const std::vector<dawn::native::Adapter>& adapters, const std::str
     return index;
   fail("no device \"{}\"; there are:{}", wanted, names);
 }
+
+// The buffers that hold a work's scratch: what no later dispatch uses leaves its place to others.
+struct ScratchPlan {
+  std::vector<uint64_t> buffers;  // bytes
+  std::vector<size_t> place;      // of each scratch, in buffers
+
+  explicit ScratchPlan(const Work& work) : place(work.scratch.size(), SIZE_MAX) {
+    std::vector<size_t> last(work.scratch.size());  // the last dispatch that uses it
+    std::vector<size_t> busy;                       // until which dispatch each buffer is
+    const auto each = [&](auto use) {
+      for (size_t i = 0; i < work.dispatches.size(); ++i)
+        for (const View& view : work.dispatches[i].bindings)
+          if (view.scratch) use(i, view.scratch - 1);
+    };
+    each([&](size_t i, size_t scratch) { last.at(scratch) = i; });
+    each([&](size_t i, size_t scratch) {
+      if (place[scratch] != SIZE_MAX) return;
+      const auto free = std::ranges::find_if(busy, [&](size_t until) { return until < i; });
+      const size_t at = size_t(free - busy.begin());
+      if (free == busy.end()) busy.push_back(0), buffers.push_back(0);
+      place[scratch] = at;
+      busy[at] = last[scratch];
+      buffers[at] = std::max(buffers[at], work.scratch[scratch]);
+    });
+  }
+};
 
 }  // namespace
 
@@ -533,15 +581,16 @@ std::vector<std::byte> Device::read(Buffer& buffer, uint64_t offset, uint64_t by
 Recording Device::record(Work work, const std::function<void(size_t, size_t)>& progress) {
   impl_->check();
   Recording recording;
+  const ScratchPlan plan(work);
   std::vector<Buffer*> scratch;
-  for (uint64_t bytes : work.scratch) {
+  for (uint64_t bytes : plan.buffers) {
     recording.memory_.push_back(buffer(bytes, "scratch"));
     scratch.push_back(recording.memory_.back().get());
   }
   uint64_t params_bytes = 0;
   for (Dispatch& d : work.dispatches) {
     for (View& view : d.bindings)
-      if (view.scratch) view.buffer = scratch.at(std::exchange(view.scratch, 0) - 1);
+      if (view.scratch) view.buffer = scratch.at(plan.place.at(std::exchange(view.scratch, 0) - 1));
     impl_->validate(d);
     params_bytes += round_up(d.params.size(), view_alignment);
   }

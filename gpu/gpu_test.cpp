@@ -336,8 +336,15 @@ TEST(Compose, an_import_has_the_form_of_the_variant) {
   const WgslSource texts[] = {{"a", "#import b\n"},
                               {"b.portable", "fn portable() {}\n"},
                               {"b.subgroups", "fn native() {}\n"}};
+  const Variant matrices{.subgroups = true, .f16 = true, .matrix = true};
   EXPECT_SAYS(compose(texts, "a", {}, {}), "fn portable");
   EXPECT_SAYS(compose(texts, "a", {.subgroups = true}, {}), "fn native");
+  EXPECT_SAYS(compose(texts, "a", matrices, {}), "fn native");
+  const WgslSource others[] = {{"a", "#import b\n"},
+                               {"b.portable", "fn portable() {}\n"},
+                               {"b.matrix", "fn matrices() {}\n"}};
+  EXPECT_SAYS(compose(others, "a", {.subgroups = true}, {}), "fn portable");
+  EXPECT_SAYS(compose(others, "a", matrices, {}), "fn matrices");
 }
 
 TEST(Compose, a_missing_text_is_named) {
@@ -359,6 +366,10 @@ TEST(Compose, directives_and_constants_come_first) {
             "const FLAG: bool = true;\nconst SIZE: u32 = 4;\nconst SHIFT: i32 = -2;\nconst RATIO: "
             "f32 = 1.0;\nfn a() {}\n");
   EXPECT_EQ(compose(texts, "a", {}, {}), "fn a() {}\n");
+  EXPECT_EQ(compose(texts, "a", {.subgroups = true, .f16 = true, .matrix = true}, {}),
+            "enable subgroups;\nenable f16;\nenable chromium_experimental_subgroup_matrix;\n"
+            "diagnostic(off, subgroup_uniformity);\n"
+            "diagnostic(off, chromium.subgroup_matrix_uniformity);\nfn a() {}\n");
 }
 
 TEST(Tier, an_unknown_name_is_answered_with_the_known) {
@@ -673,13 +684,28 @@ TEST_F(Recorder, scratch_is_placed_and_passed_on) {
   const View between = work.add_scratch({64}, Type::u32);
   work.dispatches.push_back(dispatch(add_kernel, in_view, between, {.plus = 5}));
   work.dispatches.push_back(dispatch(add_kernel, between, out_view, {.plus = 7}));
-  Work two = work;
-  two += work;  // the second one's scratch is its own
-  const Recording recording = device->record(two);
-  EXPECT_NE(recording.dispatches()[0].bindings[1].buffer,
-            recording.dispatches()[2].bindings[1].buffer);
+  const Recording recording = device->record(work);
   device->submit(recording);
   EXPECT_EQ(device->read(*y, 0, 4), words({12}));
+}
+
+TEST_F(Recorder, scratch_whose_use_is_over_leaves_its_place) {
+  Work work;
+  const View first = work.add_scratch({64}, Type::u32), second = work.add_scratch({640}, Type::u32),
+             third = work.add_scratch({6400}, Type::u32), unused = work.add_scratch({1 << 20});
+  EXPECT_EQ(unused.scratch, 4u);
+  work.dispatches.push_back(dispatch(add_kernel, in_view, first, {.plus = 1}));
+  work.dispatches.push_back(dispatch(add_kernel, first, second, {.plus = 2}));
+  work.dispatches.push_back(dispatch(add_kernel, second, third, {.plus = 4}));
+  work.dispatches.push_back(dispatch(add_kernel, third, out_view, {.plus = 8}));
+  const Recording recording = device->record(work);
+  const auto written = [&](size_t i) { return recording.dispatches()[i].bindings[1].buffer; };
+  EXPECT_NE(written(0), written(1));
+  EXPECT_EQ(written(0), written(2));
+  EXPECT_EQ(written(0)->bytes, 25600u);
+  EXPECT_EQ(written(1)->bytes, 2560u);
+  device->submit(recording);
+  EXPECT_EQ(device->read(*y, 0, 4), words({15}));
 }
 
 TEST_F(Recorder, a_step_that_is_submitted_again_costs_no_call_but_the_submit) {

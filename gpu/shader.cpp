@@ -44,10 +44,13 @@ class Composer {
  private:
   std::string_view find_import(std::string_view name) const {
     if (const std::string_view text = find(name); !text.empty()) return text;
-    const std::string form = std::string(name) + (variant_.subgroups ? ".subgroups" : ".portable");
-    const std::string_view text = find(form);
-    require(!text.empty(), "#import {}: there is neither {}.wgsl nor {}.wgsl", name, name, form);
-    return text;
+    for (auto [has, form] : {std::pair{variant_.matrix, ".matrix"},
+                             {variant_.subgroups, ".subgroups"},
+                             {true, ".portable"}}) {
+      if (const auto text = has ? find(std::string(name) + form) : ""; !text.empty()) return text;
+    }
+    throw std::invalid_argument(
+        fmt::format("#import {0}: there is neither {0}.wgsl nor {0}.portable.wgsl", name));
   }
 
   std::span<const WgslSource> sources_;
@@ -80,8 +83,10 @@ std::string compose(std::span<const WgslSource> sources, std::string_view kernel
   // Directives come before every declaration.
   if (variant.subgroups) composer.body += "enable subgroups;\n";
   if (variant.f16) composer.body += "enable f16;\n";
+  if (variant.matrix) composer.body += "enable chromium_experimental_subgroup_matrix;\n";
   // Tint cannot prove what subgroup_id makes uniform; naga only warns about the rule's name.
   if (variant.subgroups) composer.body += "diagnostic(off, subgroup_uniformity);\n";
+  if (variant.matrix) composer.body += "diagnostic(off, chromium.subgroup_matrix_uniformity);\n";
   for (const Constant& c : constants)
     if (c.prelude) composer.body += declaration(c) + '\n';
   composer.paste(text);

@@ -18,10 +18,10 @@ struct WgslSource {
 namespace gpu {
 
 // The module's text for a variant: `enable` lines, the prelude's constants as `const`, the file,
-// and behind it, once each, what `#import name` asks for: name.wgsl, or name.subgroups.wgsl /
-// name.portable.wgsl as the variant has subgroups or not. Behind, since naga wants overrides before
-// arrays that are sized by expressions of them. Throws std::invalid_argument for a name that is not
-// there.
+// and behind it, once each, what `#import name` asks for: name.wgsl, or its form for the variant,
+// the first that is there of name.matrix.wgsl, name.subgroups.wgsl and name.portable.wgsl. Behind,
+// since naga wants overrides before arrays that are sized by expressions of them. Throws
+// std::invalid_argument for a name that is not there.
 std::string compose(std::span<const WgslSource> sources, std::string_view kernel,
                     const Variant& variant, const Constants& constants);
 

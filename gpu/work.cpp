@@ -162,11 +162,20 @@ std::vector<Constants> every(const Kernel& kernel, bool full) {
   size_t turn = 0;
   std::map<size_t, size_t> met;  // by a further value: valid combinations of the others so far
   const auto add = [&](size_t further) {  // 0, or the further value's place
+    size_t most = 1;                      // values of a sizing constant
     if (!full)
-      for (size_t i = 0; i < now.size(); ++i)
-        if (const auto& info = kernel.constants[i]; info.sizing)
-          now[i].value = info.values[turn % info.values.size()];
-    if (!kernel.refusal(now).empty()) return;
+      for (const ConstantInfo& info : kernel.constants)
+        if (info.sizing) most = std::max(most, info.values.size());
+    // Those whose turn it is, or the next that the others go with.
+    bool valid = false;
+    for (size_t next = turn; !valid && next < turn + most; ++next) {
+      if (!full)
+        for (size_t i = 0; i < now.size(); ++i)
+          if (const auto& info = kernel.constants[i]; info.sizing)
+            now[i].value = info.values[next % info.values.size()];
+      valid = kernel.refusal(now).empty();
+    }
+    if (!valid) return;
     if (const size_t n = further ? met[further]++ : 0; n && (n + further) % 4) return;
     result.push_back(now);
     ++turn;

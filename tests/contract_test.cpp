@@ -16,7 +16,8 @@ namespace ms {
 namespace {
 
 // The preludes that modules are made with: without any feature, and with each that kernels use.
-const gpu::Variant portable = {}, featured = {.subgroups = true, .f16 = true};
+const gpu::Variant portable = {}, featured = {.subgroups = true, .f16 = true},
+                   matrices = {.subgroups = true, .f16 = true, .matrix = true};
 
 // A WGSL literal's value; nothing when the text is none of this type.
 std::optional<double> literal(std::string text, const gpu::Constant& of) {
@@ -154,7 +155,9 @@ TEST_P(Contract, compiles_in_tint_and_an_override_costs_what_a_constant_does) {
           << to_string(constants);
   };
   compare({.subgroups = true}, defaults(kernel));
-  for (const gpu::Variant& variant : {portable, featured})
+  std::vector<gpu::Variant> variants = {portable, featured};
+  if (wgsl.find("#import matrix") != wgsl.npos) variants.push_back(matrices);
+  for (const gpu::Variant& variant : variants)
     for (const gpu::Constants& constants :
          gpu::every(kernel, std::getenv("MAINSPRING_FULL") != nullptr))
       compare(variant, constants);

@@ -62,7 +62,9 @@ class Passed {
       : file_(std::filesystem::path(MS_BINARY_DIR) / "passed" /
               fmt::format("{}.{}", kernel.name, test)) {
     std::string all;
-    for (const gpu::Variant& variant : {gpu::Variant{}, {.subgroups = true, .f16 = true}})
+    for (const gpu::Variant& variant : {gpu::Variant{},
+                                        {.subgroups = true, .f16 = true},
+                                        {.subgroups = true, .f16 = true, .matrix = true}})
       all += compose(wgsl_sources(), kernel.name, variant, {});
     for (const gpu::Constants& constants : gpu::every(kernel, true)) all += to_string(constants);
     for (const std::string& program : programs)
