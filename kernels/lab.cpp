@@ -259,10 +259,13 @@ std::vector<gpu::Constants> Lab::missed(const gpu::Kernel& kernel, std::string_v
   const auto ran = ran_.find({&kernel, entry});
   std::vector<gpu::Constants> result;
   for (const gpu::Constants& constants : gpu::every(kernel)) {
-    const bool needs_subgroups = std::ranges::any_of(constants, [](const gpu::Constant& c) {
-      return c.name == "USE_SUBGROUPS" && c.value != 0;
-    });
-    if (needs_subgroups && caps().min_subgroup_size < 8) continue;  // some want as many lanes
+    const auto needs = [&](std::string_view feature) {
+      return std::ranges::any_of(
+          constants, [&](const gpu::Constant& c) { return c.name == feature && c.value != 0; });
+    };
+    if (needs("USE_SUBGROUPS") && caps().min_subgroup_size < 8)
+      continue;  // some want as many lanes
+    if (needs("MATRIX") && !caps().variant.matrix) continue;
     if (ran == ran_.end() || !ran->second.contains(constants)) result.push_back(constants);
   }
   return result;
@@ -286,8 +289,9 @@ const KernelTest& kernel_test(std::string_view name) {
 
 Tolerances tolerances(const KernelTest& test, gpu::Device& device) {
   gpu::Caps caps;  // with all that cases ask for
-  caps.variant.subgroups = true;
-  caps.min_subgroup_size = caps.max_subgroup_size = 8;
+  caps.variant = {.subgroups = true, .f16 = true, .matrix = true};
+  caps.min_subgroup_size = caps.max_subgroup_size = 32;
+  caps.max_workgroup_bytes = 48 << 10;
   std::map<Tolerance, size_t> counts;
   Lab lab(device, caps, [&](const gpu::Work&, Tolerance tolerance) { ++counts[tolerance]; });
   test.run(lab);

@@ -15,9 +15,12 @@ namespace ms {
 class Tensors {
  public:
   explicit Tensors(gpu::Device& device) : device_(device) {}
-  // The tensors of a check, whose work takes the overrides of the timed one.
-  Tensors(Lab& lab, const gpu::Work& timed)
-      : device_(lab.device), lab_(&lab), timed_(&timed.dispatches.front().constants) {}
+  // The tensors of a check, whose work takes the overrides that the timed one has for the kernel.
+  Tensors(Lab& lab, const gpu::Work& timed, std::string_view kernel)
+      : device_(lab.device), lab_(&lab) {
+    for (const gpu::Dispatch& d : timed.dispatches)
+      if (!timed_ && d.kernel->name == kernel) timed_ = &d.constants;
+  }
 
   const gpu::Caps& caps() const { return device_.caps(); }
   bool checks() const { return lab_ != nullptr; }

@@ -1,6 +1,8 @@
 // matmul.cpp: the wrapper of matmul.wgsl.
 #include "kernels/matmul/matmul.hpp"
 
+#include "kernels/cast_f32_to_f16/cast_f32_to_f16.hpp"
+
 namespace ms {
 
 using gpu::in, gpu::out;
@@ -16,20 +18,60 @@ Weight plain_b(const gpu::View& matrix) {
           .quants = matrix};
 }
 
+namespace {
+
+constexpr uint32_t matrix_lanes = 32;  // of a subgroup
+
+constexpr uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+
+uint32_t matrix_tile_bytes(const Matmul::Overrides& over) {
+  return 16 * 9 * 16 * (over.tile_m + over.lane_n);
+}
+
+bool has_matrices(const gpu::Caps& caps, const Matmul::Overrides& over) {
+  return caps.variant.matrix && caps.min_subgroup_size == matrix_lanes &&
+         caps.max_subgroup_size == matrix_lanes && caps.max_invocations >= over.workgroup_size &&
+         caps.max_workgroup_bytes >= matrix_tile_bytes(over);
+}
+
+// The largest tile of which there are enough to fill a GPU, and that is not mostly empty.
+void choose_tile(uint32_t M, uint32_t N, Matmul::Overrides& over) {
+  constexpr uint64_t enough = 90;
+  over.tile_m = M <= 32 ? 2 : M <= 64 ? 4 : 8;
+  over.lane_n = 8;
+  const auto tiles = [&] {
+    return uint64_t(ceil_div(M, 16 * over.tile_m)) * ceil_div(N, 16 * over.lane_n);
+  };
+  while (tiles() < enough && over.lane_n > 2 && over.tile_m * over.lane_n > 16) over.lane_n /= 2;
+}
+
+}  // namespace
+
 gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
   Matmul::Overrides over;
   over.f16_mode = a.a.type == gpu::Type::f16;
-  over.use_vec4 = a.a.cols() % 4 == 0;
+  over.use_vec4 = a.a.cols() % 8 == 0 && a.transpose_b;
   over.weight_type = over.f16_mode ? 0 : uint32_t(a.b.type);
   over.row_tile = a.b.row_tile;
   over.row_lanes = caps.cpu;
   over.int8_activations = over.row_lanes && a.int8_activations && !is_float(a.b.type);
-  if (over.row_lanes) over.workgroup_size = 32, over.tile_m = 8, over.lane_n = 8;
+  if (over.row_lanes) over.workgroup_size = 32;
+  Matmul::Overrides matrices = over;
+  matrices.matrix = true;
+  matrices.workgroup_size = 256;
+  choose_tile(a.a.rows(), a.transpose_b ? a.b.rows : a.b.cols, matrices);
+  if (!over.row_lanes && a.b.type != WeightType::f32 && has_matrices(caps, matrices))
+    over = matrices;
   return matmul(caps, a, over);
 }
 
 gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over) {
   gpu::check(matmul_kernel, over);
+  require(!over.matrix || has_matrices(caps, over),
+          "matmul: MATRIX takes subgroup matrices, subgroups of {} and {} bytes of workgroup "
+          "memory; {} has {}, subgroups of {} to {} and {} bytes",
+          matrix_lanes, matrix_tile_bytes(over), caps.name, to_string(caps.variant),
+          caps.min_subgroup_size, caps.max_subgroup_size, caps.max_workgroup_bytes);
   const uint32_t M = a.a.rows(), K = a.a.cols();
   const uint32_t N = a.transpose_b ? a.b.rows : a.b.cols;
   const WeightType type =
@@ -47,15 +89,21 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over)
           a.b.row_tile);
   require(a.b.row_tile == 1 || (!a.b.plain() && a.transpose_b),
           "matmul: B with a ROW_TILE is packed, [N, K]");
-  require(!over.use_vec4 || K % 4 == 0, "matmul: USE_VEC4 takes K in fours, A is {}", a.a);
+  require(!over.use_vec4 || (K % 8 == 0 && a.transpose_b),
+          "matmul: USE_VEC4 takes K in eights and B as [N, K]; A is {}, B is {}transposed", a.a,
+          a.transpose_b ? "" : "not ");
   require(a.c.rows() == M && a.c_offset + N <= a.c.cols(),
           "matmul: C is {}, results are [{}, {}] from column {}", a.c, M, N, a.c_offset);
   require(!over.f16_mode || (a.c.cols() % 2 == 0 && a.c_offset % 2 == 0),
           "matmul: C is {} from column {}: f16 rows and offsets are even, a lane writes pairs", a.c,
           a.c_offset);
   const uint32_t b_stride = a.b.plain() ? a.b.cols : a.b.row_blocks() * 32;
-  const uint32_t wide = over.row_lanes ? over.lane_n * over.workgroup_size : 64,
-                 high = over.row_lanes ? over.tile_m : 64;
+  const uint32_t wide = over.row_lanes ? over.lane_n * over.workgroup_size
+                        : over.matrix  ? 16 * over.lane_n
+                                       : 64,
+                 high = over.row_lanes ? over.tile_m
+                        : over.matrix  ? 16 * over.tile_m
+                                       : 64;
   const auto parts = split_rows("matmul", caps, a.b, 1, 2);  // pairs: of a word of f16
   require(a.transpose_b || parts.size() == 1,
           "matmul: B is [{}, {}], more than one binding of {} holds, {} bytes: not transposed it "
@@ -64,15 +112,20 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over)
   require(uint64_t(M) <= 65535ull * high && uint64_t(N) <= 65535ull * wide,
           "matmul: C is [{}, {}], at most [{}, {}]", M, N, 65535ull * high, 65535ull * wide);
   gpu::Work work;
+  gpu::View rows = a.a;
+  if (over.matrix && !over.f16_mode) {
+    rows = work.add_scratch({M, K}, gpu::Type::f16);
+    work.dispatches = cast_f32_to_f16(caps, {.x = a.a, .y = rows}).dispatches;
+  }
   for (const WeightPart& part : parts) {
     const uint32_t n = a.transpose_b ? part.rows : N;
-    work += gpu::Dispatch{
-        .kernel = &matmul_kernel,
-        .constants = gpu::constants(over),
-        .bindings = {a.a, part.weight.quants, part.weight.scales, a.c},
-        .params = gpu::bytes(Matmul::Params{M, n, K, a.alpha, a.transpose_b, a.b.row_blocks(),
-                                            b_stride, K, a.c.cols(), a.c_offset + part.first_row}),
-        .grid = {(n + wide - 1) / wide, (M + high - 1) / high, 1}};
+    work.dispatches.push_back(
+        {.kernel = &matmul_kernel,
+         .constants = gpu::constants(over),
+         .bindings = {rows, part.weight.quants, part.weight.scales, a.c},
+         .params = gpu::bytes(Matmul::Params{M, n, K, a.alpha, a.transpose_b, a.b.row_blocks(),
+                                             b_stride, K, a.c.cols(), a.c_offset + part.first_row}),
+         .grid = {ceil_div(M, high), ceil_div(n, wide), 1}});
   }
   return work;
 }

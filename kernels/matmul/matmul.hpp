@@ -1,4 +1,7 @@
 // matmul.hpp: C = alpha * A B with f32 sums; B is plain, or a packed weight of any type.
+//
+// On a device with subgroup matrices A and B are rounded to f16, unless B is of type f32; beyond
+// f16's range they become +-65504.
 #pragma once
 #include "gpu/work.hpp"
 #include "kernels/weight.hpp"
@@ -23,7 +26,8 @@ struct Matmul {
     uint32_t row_tile = 1;
     bool row_lanes = false;
     bool int8_activations = false;
-    uint32_t workgroup_size = 256;
+    bool matrix = false;
+    uint32_t workgroup_size = 64;
     uint32_t tile_m = 8;
     uint32_t lane_n = 8;
 
@@ -35,8 +39,9 @@ struct Matmul {
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("ROW_LANES", row_lanes, {false, true});
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
-      v("WORKGROUP_SIZE", workgroup_size, {256u, 32u});
-      v("TILE_M", tile_m, {8u, 4u}, gpu::in_prelude);
+      v("MATRIX", matrix, {false, true});
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u, 32u}, gpu::sizing);
+      v("TILE_M", tile_m, {8u, 2u}, gpu::in_prelude);
       v("LANE_N", lane_n, {8u, 2u}, gpu::in_prelude);
     }
     std::string_view refusal() const {
@@ -49,8 +54,12 @@ struct Matmul {
       if (int8_activations && !row_lanes)
         return "INT8_ACTIVATIONS keeps whole blocks in a lane, as ROW_LANES does; the tile holds "
                "floats";
-      if (!row_lanes && workgroup_size != 256)
-        return "a tile of 64 x 64 is 4 x 4 for each of 256 lanes";
+      if (matrix && row_lanes)
+        return "MATRIX gives matrices to subgroups, ROW_LANES columns to lanes: one of them";
+      if (matrix && (workgroup_size != 256 || tile_m * lane_n < 16))
+        return "MATRIX has eight subgroups, 256 lanes, of 32 rows and 16 columns at least";
+      if (!row_lanes && !matrix && workgroup_size != 64)
+        return "a tile of 64 x 64 is 8 x 8 for each of 64 lanes";
       return "";
     }
   };

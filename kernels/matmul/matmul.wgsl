@@ -1,25 +1,30 @@
 // matmul.wgsl: C = alpha * A B, f32 sums. B is plain, or a packed weight of any type.
 //
-// Tiles of 64 x 64 of C a workgroup of 256 lanes, 4 x 4 a lane, over 32 columns of A at a time; or, with ROW_LANES, every
-// lane keeps LANE_N columns of TILE_M rows of C in registers, where loads cost more than arithmetic.
-// Grid: (columns of C / tile, rows of C / tile, 1).
-// Limits: USE_VEC4 takes K in fours; F16_MODE even offsets and rows of C; B as [K, N] is of a float type and fits one binding,
-// others go in parts.
+// A workgroup makes a tile of C of 64 x 64, 8 x 8 a lane, over 32 columns of A at a time. With MATRIX its subgroups, eight of
+// 32 lanes, multiply f16 matrices: 16 TILE_M x 16 LANE_N of C, 32 rows a subgroup, over 64 columns of A at a time, of which
+// the next are on their way meanwhile. With ROW_LANES every lane keeps LANE_N columns of TILE_M rows of C in registers, where
+// loads cost more than arithmetic.
+// Grid: (rows of C / tile, columns of C / tile, 1): workgroups side by side share columns of B.
+// Limits: USE_VEC4 takes K in eights and B as [N, K]; F16_MODE even offsets and rows of C; B as [K, N] is of a float type and fits one binding,
+// others go in parts. MATRIX rounds B to f16; what is beyond f16's range becomes +-65504.
 // Replaces main of the old matmul_f32.wgsl and matmul_f16w_f32a.wgsl, main and main_vec4 of matmul_f16.wgsl.
 
 #import lane
 #import blocks
 #import int8
+#import matrix
 
 override F16_MODE: bool = false;          // A, B and C are f16; WEIGHT_TYPE stays 0
 override MIXED_PRECISION: bool = false;   // B is f16; WEIGHT_TYPE stays 0
-override USE_VEC4: bool = false;          // A is read in fours: a_stride and K multiples of 4
+override USE_VEC4: bool = false;          // rows of A and B, which is [N, K], are read in eights: K is a multiple of 8
 override WEIGHT_TYPE: u32 = 0;            // shared/blocks.wgsl; B is packed when it is not 0
 override ROW_TILE: u32 = 1;               // of a packed B: kernels/weight.hpp
 override ROW_LANES: bool = false;         // lanes own columns of C: for devices whose loads are slow
 override INT8_ACTIVATIONS: bool = false;  // with ROW_LANES: A is rounded to int8, 16 elements a scale; integer weights only
-override WORKGROUP_SIZE: u32 = 256;       // 256 without ROW_LANES
-// const TILE_M, LANE_N: u32, of the prelude: the rows and columns of C a lane, with ROW_LANES; at most 16, and even
+override MATRIX: bool = false;            // A is f16, as with F16_MODE, and B is rounded to it: for devices with subgroup matrices
+override WORKGROUP_SIZE: u32 = 64;        // 64; with MATRIX 256; with ROW_LANES any
+// const TILE_M, LANE_N: u32, of the prelude: the rows and columns of C a lane, with ROW_LANES, or 16 of each a workgroup, with
+// MATRIX, and then 16 together at least; powers of two up to 8
 
 struct Params {
   M: u32,
@@ -35,17 +40,20 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<vec4u>;        // [M, a_stride] f32, or f16 with F16_MODE
+@group(0) @binding(1) var<storage, read> a: array<vec4u>;        // [M, a_stride] f32, or f16 with F16_MODE or MATRIX
 @group(0) @binding(2) var<storage, read> quants: array<vec4u>;   // B
 @group(0) @binding(3) var<storage, read> scales: array<u32>;     // B, packed
 @group(0) @binding(4) var<storage, read_write> c: array<u32>;    // [M, c_stride] f32, or f16 with F16_MODE
 
 const TILE = 64u;   // rows and columns of C a workgroup
 const CHUNK = 8u;   // blocks of A in workgroup memory at a time, with ROW_LANES
+const PITCH = 9u;   // vec4u from row to row of the tile, with MATRIX: 64 f16, and padding that spreads the banks
+const COLUMNS = max(1u, TILE_M * LANE_N / 16);  // matrices side by side a subgroup, with MATRIX
 
-// Tiles: A as [64, 8] fours along K, then B the same, each four at k ^ (row / 4) to spread the banks. ROW_LANES: A as
-// [CHUNK, 8, TILE_M] fours, or as [CHUNK, 2, TILE_M] 16 int8 and behind them {scale, scale * their sum}.
-var<workgroup> tile: array<vec4u, 1024>;
+// Tiles: rows of A and behind them rows of B, of eight units each: four f32, unit u at u ^ (row / 2) to spread the banks, or
+// with MATRIX eight f16. ROW_LANES: A as [CHUNK, 8, TILE_M] fours, or as [CHUNK, 2, TILE_M] 16 int8 and behind them {scale,
+// scale * their sum}.
+var<workgroup> tile: array<vec4u, select(select(16 * TILE, 16 * PITCH * (TILE_M + LANE_N), MATRIX), 8 * CHUNK * TILE_M, ROW_LANES)>;
 
 fn weight_type() -> u32 { return select(WEIGHT_TYPE, F16, F16_MODE || MIXED_PRECISION); }
 
@@ -56,44 +64,74 @@ fn a_at(i: u32) -> f32 {
   return bitcast<f32>(a[i >> 2][i & 3]);
 }
 
-// Four elements of row m of A from column k on; zeros outside.
+// Four elements of row m of A from column k on; zeros beyond K, and beyond M another row. Loads do not wait for each other
+// where no branch is around them.
 fn a4(m: u32, k: u32) -> vec4f {
-  if (m >= params.M || k >= params.K) { return vec4f(); }
-  let i = m * params.a_stride + k;
+  let row = min(m, params.M - 1) * params.a_stride;
   if (USE_VEC4) {
+    let i = row + min(k, params.K - 4);
     if (F16_MODE) {
       let q = a[i >> 3];
       let pair = select(q.xy, q.zw, (i & 4) != 0);
-      return vec4f(half_at(pair.x, 0), half_at(pair.x, 1), half_at(pair.y, 0), half_at(pair.y, 1));
+      return select(vec4f(), vec4f(half_at(pair.x, 0), half_at(pair.x, 1), half_at(pair.y, 0), half_at(pair.y, 1)), k < params.K);
     }
-    return bitcast<vec4f>(a[i >> 2]);
+    return select(vec4f(), bitcast<vec4f>(a[i >> 2]), k < params.K);
   }
-  var e = vec4f(a_at(i), 0, 0, 0);
-  if (k + 1 < params.K) { e.y = a_at(i + 1); }
-  if (k + 2 < params.K) { e.z = a_at(i + 2); }
-  if (k + 3 < params.K) { e.w = a_at(i + 3); }
+  var e = vec4f();
+  for (var j = 0u; j < 4; j++) {
+    if (k + j < params.K) { e[j] = a_at(row + k + j); }
+  }
   return e;
+}
+
+// Eight of them, of f16, as they are.
+fn a_eight(m: u32, k: u32) -> vec4u {
+  let row = min(m, params.M - 1) * params.a_stride;
+  if (USE_VEC4) { return select(vec4u(), a[(row + min(k, params.K - 8)) >> 3], k < params.K); }
+  let i = row + k;
+  var e = vec4u();
+  for (var j = 0u; k + j < min(k + 8, params.K); j++) {
+    let bits = (a[(i + j) >> 3][((i + j) >> 1) & 3] >> (((i + j) & 1) << 4)) & 0xffff;
+    e[j >> 1] |= bits << ((j & 1) << 4);
+  }
+  return e;
+}
+
+// Where element k of row n of a B of a float type is.
+fn b_place(n: u32, k: u32) -> u32 {
+  if (ROW_TILE > 1) { return place_of(n, k >> 5, params.row_blocks).block * 32 + (k & 31); }
+  if (USE_VEC4) { return n * params.b_stride + k; }
+  return select(k * params.b_stride + n, n * params.b_stride + k, params.transpose_b != 0);
 }
 
 // An element of a B of a float type.
 fn b_at(n: u32, k: u32) -> f32 {
   if (n >= params.N || k >= params.K) { return 0; }
-  var i = select(k * params.b_stride + n, n * params.b_stride + k, params.transpose_b != 0);
-  if (ROW_TILE > 1) { i = place_of(n, k >> 5, params.row_blocks).block * 32 + (k & 31); }
+  let i = b_place(n, k);
   if (weight_type() == F32) { return bitcast<f32>(quants[i >> 2][i & 3]); }
   let word = quants[i >> 3][(i >> 1) & 3];
   if (weight_type() == F16) { return half_at(word, i); }
   return bitcast<f32>(select(word << 16, word & 0xffff0000, (i & 1) != 0));
 }
 
-fn b_four(n: u32, k: u32) -> vec4f { return vec4f(b_at(n, k), b_at(n, k + 1), b_at(n, k + 2), b_at(n, k + 3)); }
+// Four elements of row n of a B of a float type, from column k on, a multiple of 4; outside as of A.
+fn b_four(n: u32, k: u32) -> vec4f {
+  if (!USE_VEC4) { return vec4f(b_at(n, k), b_at(n, k + 1), b_at(n, k + 2), b_at(n, k + 3)); }
+  let i = b_place(min(n, params.N - 1), min(k, params.K - 4));
+  let outside = k >= params.K;
+  if (weight_type() == F32) { return select(bitcast<vec4f>(quants[i >> 2]), vec4f(), outside); }
+  let q = quants[i >> 3];
+  let pair = select(q.xy, q.zw, (i & 4) != 0);
+  if (weight_type() == F16) { return select(vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y)), vec4f(), outside); }
+  return select(vec4f(bf16_pair(pair.x), bf16_pair(pair.y)), vec4f(), outside);
+}
 
-// The 32 elements of column n of C's operand B from 32 block on.
-fn b_block(n: u32, block: u32) -> array<vec4f, 8> {
-  if (weight_type() > BF16) { return decode_block(place_of(min(n, params.N - 1), block, params.row_blocks)); }
-  var w = array<vec4f, 8>();
-  for (var j = 0u; j < 8; j++) { w[j] = b_four(n, 32 * block + 4 * j); }
-  return w;
+// Eight of them, rounded to f16.
+fn b_eight(n: u32, k: u32) -> vec4u {
+  if (USE_VEC4 & (weight_type() == F16)) {
+    return select(vec4u(), quants[b_place(min(n, params.N - 1), min(k, params.K - 8)) >> 3], k < params.K);
+  }
+  return vec4u(rounded_halves(b_four(n, k)), rounded_halves(b_four(n, k + 4)));
 }
 
 fn store(m: u32, n: u32, sum: vec4f, count: u32) {
@@ -111,37 +149,148 @@ fn store(m: u32, n: u32, sum: vec4f, count: u32) {
   }
 }
 
-fn place(row: u32, k4: u32) -> u32 { return row * 8 + (k4 ^ ((row >> 2) & 7)); }
+fn place(row: u32, unit: u32) -> u32 { return row * 8 + (unit ^ ((row >> 1) & 7)); }
 
 fn tiled(group: Group, at: Lane) {
-  let m0 = group.id.y * TILE;
-  let n0 = group.id.x * TILE;
-  let lane_m = at.lane / 16 * 4;
-  let lane_n = at.lane % 16 * 4;
-  var sums = array<vec4f, 4>();  // [row] four columns
-  for (var block = 0u; block < (params.K + 31) / 32; block++) {
-    workgroupBarrier();
-    if (at.lane < TILE) {
-      var w = b_block(n0 + at.lane, block);
-      for (var j = 0u; j < 8; j++) { tile[512 + place(at.lane, j)] = bitcast<vec4u>(w[j]); }
+  let m0 = group.id.x * TILE;
+  let n0 = group.id.y * TILE;
+  let lane_m = at.lane / 8;      // and each eighth row from there
+  let lane_n = at.lane % 8 * 2;  // and the next, and both of each 16 from there
+  var sums = array<array<f32, 8>, 8>();  // [row][column]
+  for (var k = 0u; k < params.K; k += 32) {
+    let row = at.lane / 8;
+    let unit = at.lane % 8;
+    var e = array<vec4f, 8>();
+    var w = array<vec4f, 8>();
+    for (var i = 0u; i < 8; i++) { e[i] = a4(m0 + row + 8 * i, k + 4 * unit); }
+    if (weight_type() <= BF16) {
+      for (var i = 0u; i < 8; i++) { w[i] = b_four(n0 + row + 8 * i, k + 4 * unit); }
     } else {
-      for (var i = at.lane - TILE; i < 512; i += WORKGROUP_SIZE - TILE) {
-        tile[place(i / 8, i % 8)] = bitcast<vec4u>(a4(m0 + i / 8, 32 * block + 4 * (i % 8)));
+      w = decode_block(place_of(min(n0 + at.lane, params.N - 1), k / 32, params.row_blocks));
+    }
+    workgroupBarrier();
+    for (var i = 0u; i < 8; i++) {
+      tile[place(row + 8 * i, unit)] = bitcast<vec4u>(e[i]);
+      if (weight_type() <= BF16) {
+        tile[place(TILE + row + 8 * i, unit)] = bitcast<vec4u>(w[i]);
+      } else {
+        tile[place(TILE + at.lane, i)] = bitcast<vec4u>(w[i]);
       }
     }
     workgroupBarrier();
-    for (var k4 = 0u; k4 < 8; k4++) {
-      let b0 = bitcast<vec4f>(tile[512 + place(lane_n, k4)]);
-      let b1 = bitcast<vec4f>(tile[512 + place(lane_n + 1, k4)]);
-      let b2 = bitcast<vec4f>(tile[512 + place(lane_n + 2, k4)]);
-      let b3 = bitcast<vec4f>(tile[512 + place(lane_n + 3, k4)]);
-      for (var i = 0u; i < 4; i++) {
-        let e = bitcast<vec4f>(tile[place(lane_m + i, k4)]);
-        sums[i] += vec4f(dot(e, b0), dot(e, b1), dot(e, b2), dot(e, b3));
+    for (var four = 0u; four < 8; four++) {
+      for (var i = 0u; i < 8; i++) { e[i] = bitcast<vec4f>(tile[place(lane_m + 8 * i, four)]); }
+      for (var j = 0u; j < 8; j++) {
+        let b = bitcast<vec4f>(tile[place(TILE + lane_n + 16 * (j / 2) + j % 2, four)]);
+        for (var i = 0u; i < 8; i++) {
+          sums[i][j] = fma(e[i].x, b.x, fma(e[i].y, b.y, fma(e[i].z, b.z, fma(e[i].w, b.w, sums[i][j]))));
+        }
       }
     }
   }
-  for (var i = 0u; i < 4; i++) { store(m0 + lane_m + i, n0 + lane_n, sums[i], 4); }
+  for (var i = 0u; i < 8; i++) {
+    for (var j = 0u; j < 8; j += 2) { store(m0 + lane_m + 8 * i, n0 + lane_n + 8 * j, vec4f(sums[i][j], sums[i][j + 1], 0, 0), 2); }
+  }
+}
+
+// What a lane has read for the next tile of MATRIX: units of A and of B of a float type, else a block of B.
+struct Ahead {
+  a: array<vec4u, TILE_M / 2>,
+  b: array<vec4u, LANE_N / 2>,
+  block: Block,
+}
+
+fn read_ahead(m0: u32, n0: u32, k: u32, lane: u32) -> Ahead {
+  var next = Ahead();
+  let unit = k + 8 * (lane % 8);
+  for (var i = 0u; i < TILE_M / 2; i++) { next.a[i] = a_eight(m0 + lane / 8 + 32 * i, unit); }
+  if (weight_type() <= BF16) {
+    for (var i = 0u; i < LANE_N / 2; i++) { next.b[i] = b_eight(n0 + lane / 8 + 32 * i, unit); }
+  } else if (lane < 32 * LANE_N) {
+    next.block = load_block(place_of(min(n0 + lane / 2, params.N - 1), k / 32 + lane % 2, params.row_blocks));
+  }
+  return next;
+}
+
+fn fill_tile(next: ptr<function, Ahead>, lane: u32) {
+  for (var i = 0u; i < TILE_M / 2; i++) { tile[PITCH * (lane / 8 + 32 * i) + lane % 8] = (*next).a[i]; }
+  if (weight_type() <= BF16) {
+    for (var i = 0u; i < LANE_N / 2; i++) { tile[PITCH * (16 * TILE_M + lane / 8 + 32 * i) + lane % 8] = (*next).b[i]; }
+  } else if (lane < 32 * LANE_N) {
+    let block = &(*next).block;
+    let to = PITCH * (16 * TILE_M + lane / 2) + lane % 2 * 4;
+    for (var j = 0u; j < 8; j += 2) {
+      let scale = (*block).scale[j / 4];
+      let offset = (*block).offset[j / 4];
+      tile[to + j / 2] = vec4u(rounded_halves(scale * vec4f(unpack4xI8((*block).q[j])) + offset),
+                               rounded_halves(scale * vec4f(unpack4xI8((*block).q[j + 1])) + offset));
+    }
+  }
+}
+
+fn matrices(group: Group, at: Lane) {
+  let m0 = group.id.x * 16 * TILE_M;
+  let n0 = group.id.y * 16 * LANE_N;
+  // The subgroup's part of the tile.
+  let row = subgroup(at) % (TILE_M / 2) * 32;
+  let column = subgroup(at) / (TILE_M / 2) * 16 * COLUMNS;
+  // Sums of 2 x COLUMNS matrices. Each has a name: drivers put what a loop indexes into memory.
+  var s00 = Sums(); var s01 = Sums(); var s02 = Sums(); var s03 = Sums();
+  var s10 = Sums(); var s11 = Sums(); var s12 = Sums(); var s13 = Sums();
+  var next = read_ahead(m0, n0, 0, at.lane);
+  for (var k = 0u; k < params.K; k += 64) {
+    workgroupBarrier();
+    fill_tile(&next, at.lane);
+    workgroupBarrier();
+    if (k + 64 < params.K) { next = read_ahead(m0, n0, k + 64, at.lane); }
+    for (var unit = 0u; unit < 8; unit += 2) {
+      let base = PITCH * (16 * TILE_M + column) + unit;
+      let left0 = load_left(PITCH * row + unit, PITCH);
+      let left1 = load_left(PITCH * (row + 16) + unit, PITCH);
+      let right0 = load_right_columns(base, PITCH);
+      s00 = multiply_add(left0, right0, s00);
+      s10 = multiply_add(left1, right0, s10);
+      if (COLUMNS > 1) {
+        let right1 = load_right_columns(base + 16 * PITCH, PITCH);
+        s01 = multiply_add(left0, right1, s01);
+        s11 = multiply_add(left1, right1, s11);
+      }
+      if (COLUMNS > 2) {
+        let right2 = load_right_columns(base + 32 * PITCH, PITCH);
+        s02 = multiply_add(left0, right2, s02);
+        s12 = multiply_add(left1, right2, s12);
+        let right3 = load_right_columns(base + 48 * PITCH, PITCH);
+        s03 = multiply_add(left0, right3, s03);
+        s13 = multiply_add(left1, right3, s13);
+      }
+    }
+  }
+  let m = m0 + row;
+  let n = n0 + column;
+  store_matrix(s00, m, n, at);
+  store_matrix(s10, m + 16, n, at);
+  if (COLUMNS > 1) {
+    store_matrix(s01, m, n + 16, at);
+    store_matrix(s11, m + 16, n + 16, at);
+  }
+  if (COLUMNS > 2) {
+    store_matrix(s02, m, n + 32, at);
+    store_matrix(s12, m + 16, n + 32, at);
+    store_matrix(s03, m, n + 48, at);
+    store_matrix(s13, m + 16, n + 48, at);
+  }
+}
+
+// A matrix of C, by way of the tile, where lanes can check what is inside.
+fn store_matrix(sums: Sums, m: u32, n: u32, at: Lane) {
+  let own = 64 * subgroup(at);
+  workgroupBarrier();
+  store_sums(own, 4, sums);
+  workgroupBarrier();
+  for (var pair = sublane(at); pair < 128; pair += subgroup_size(at)) {
+    let four = bitcast<vec4f>(tile[own + pair / 2]);
+    store(m + pair / 8, n + pair % 8 * 2, vec4f(select(four.xy, four.zw, pair % 2 != 0), 0, 0), 2);
+  }
 }
 
 // Stages blocks first to first + CHUNK of the rows m0 to m0 + TILE_M of A.
@@ -166,8 +315,8 @@ fn stage_rows(m0: u32, first: u32, at: Lane) {
 fn staged(s: u32, j: u32, m: u32) -> vec4f { return bitcast<vec4f>(tile[(s * 8 + j) * TILE_M + m]); }
 
 fn row_lanes(group: Group, at: Lane) {
-  let m0 = group.id.y * TILE_M;
-  let n0 = (group.id.x * WORKGROUP_SIZE + at.lane) * LANE_N;
+  let m0 = group.id.x * TILE_M;
+  let n0 = (group.id.y * WORKGROUP_SIZE + at.lane) * LANE_N;
   let blocks = (params.K + 31) / 32;
   var sums = array<array<f32, LANE_N>, TILE_M>();
   for (var first = 0u; first < blocks; first += CHUNK) {
@@ -219,5 +368,11 @@ fn row_lanes(group: Group, at: Lane) {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  if (ROW_LANES) { row_lanes(group, at); } else { tiled(group, at); }
+  if (ROW_LANES) {
+    row_lanes(group, at);
+  } else if (MATRIX) {
+    matrices(group, at);
+  } else {
+    tiled(group, at);
+  }
 }

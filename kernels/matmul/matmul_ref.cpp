@@ -28,11 +28,14 @@ void matmul_ref(const gpu::HostDispatch& d) {
                                                          : bf16_to_f32(d.get<uint16_t>(1)[i]);
     }
   }
+  if (over.matrix)
+    for (float& w : b) w = f16_to_f32(f32_to_f16(std::clamp(w, -65504.0f, 65504.0f)));
   std::vector<float> row(p.K);
   for (uint32_t m = 0; m < p.M; ++m) {
     for (uint32_t k = 0; k < p.K; ++k)
-      row[k] = over.f16_mode ? f16_to_f32(d.get<uint16_t>(0)[size_t(m) * p.a_stride + k])
-                             : d.get<float>(0)[size_t(m) * p.a_stride + k];
+      row[k] = over.f16_mode || over.matrix
+                   ? f16_to_f32(d.get<uint16_t>(0)[size_t(m) * p.a_stride + k])
+                   : d.get<float>(0)[size_t(m) * p.a_stride + k];
     const auto v = gemv_vector(row, {}, p.K, false, 0, over.int8_activations);
     for (uint32_t n = 0; n < p.N; ++n) {
       double sum = 0;

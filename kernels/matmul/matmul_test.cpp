@@ -5,7 +5,64 @@
 
 namespace ms {
 
+namespace {
+
+// What MATRIX keeps: which of two f16 a device rounds a weight to is its own affair.
+Tolerance matrix_sums(uint32_t K) { return {.abs = 1e-4 * std::sqrt(K), .rel = 1e-4}; }
+
+// Sizes around those of the tiles of MATRIX, and a K around what they hold at a time.
+void check_matrices(Lab& lab) {
+  const auto check = [&](uint32_t M, uint32_t N, uint32_t K, WeightType type, uint32_t tile_m,
+                         uint32_t lane_n) {
+    lab.check(matmul(lab.caps(),
+                     {.a = lab.random({M, K}),
+                      .b = lab.weight(type, N, K),
+                      .c = lab.output({M, N + 2}),
+                      .c_offset = 1},
+                     {.use_vec4 = K % 8 == 0,
+                      .weight_type = uint32_t(type),
+                      .matrix = true,
+                      .workgroup_size = 256,
+                      .tile_m = tile_m,
+                      .lane_n = lane_n}),
+              matrix_sums(K));
+  };
+  for (uint32_t tile_m : {2u, 4u, 8u})
+    for (uint32_t lane_n : {2u, 4u, 8u}) {
+      if (tile_m * lane_n < 16) continue;
+      const uint32_t rows = 16 * tile_m, columns = 16 * lane_n;
+      for (uint32_t K : {1u, 31u, 32u, 33u, 63u, 64u, 65u, 127u, 128u, 129u})
+        check(rows + 1, columns - 1, K, WeightType::f16, tile_m, lane_n);
+      for (uint32_t M : {1u, 15u, 16u, 17u, rows - 1, rows, rows + 1})
+        check(M, columns, 96, WeightType::q8_0, tile_m, lane_n);
+      for (uint32_t N : {1u, 15u, 16u, 17u, columns - 1, columns, columns + 1})
+        check(rows, N, 160, WeightType::q4_0, tile_m, lane_n);
+    }
+  // As the wrapper chooses, and B in parts.
+  const uint32_t K = 256;
+  for (uint32_t M : {15u, 16u, 33u, 65u, 129u}) {
+    const Weight b = lab.weight(WeightType::q4_k, 191, K);
+    lab.check(matmul(lab.caps(), {.a = lab.random({M, K}), .b = b, .c = lab.output({M, 191})}),
+              matrix_sums(K));
+    const Matmul halves{.a = lab.random_f16({M, K}),
+                        .b = lab.weight(WeightType::f16, 191, K),
+                        .c = lab.output({M, 192}, gpu::Type::f16)};
+    const auto caps = lab.with_bindings_of(4 * quant_words(WeightType::f16, 129, K));
+    lab.check_parts(matmul(lab.caps(), halves), matmul(caps, halves), caps, 2, f16_storage);
+  }
+  // Beyond f16's range: the largest, not infinite.
+  lab.check(matmul(lab.caps(),
+                   {.a = lab.values({16, 8}, [](size_t i) { return i == 9 ? -1e9f : 1.0f; }),
+                    .b = plain_b(lab.values({2, 8}, [](size_t i) { return i < 8 ? 1e6f : 0.5f; })),
+                    .c = lab.output({16, 2})},
+                   {.matrix = true, .workgroup_size = 256}),
+            matrix_sums(8));
+}
+
+}  // namespace
+
 KERNEL_TEST(matmul) {
+  if (lab.caps().variant.matrix) check_matrices(lab);
   struct Case {
     uint32_t M, N, K;
   };
@@ -17,18 +74,20 @@ KERNEL_TEST(matmul) {
       if (c.K % info(tensor_type(type)).block_size != 0) continue;
       const Weight bs[] = {lab.weight(type, c.N, c.K), lab.weight(type, c.N, c.K, 8)};
       for (bool int8 : {false, true})  // tolerances: matmul_gemv_test.cpp
-        lab.every<Matmul::Overrides>(matmul_kernel,
-                                     [&](auto over) {
-                                       require(over.int8_activations == int8, "of another case");
-                                       return matmul(lab.caps(),
-                                                     {.a = f32,
-                                                      .b = bs[over.row_tile > 1],
-                                                      .c = lab.output({c.M, c.N + 5}),
-                                                      .c_offset = 3,
-                                                      .alpha = 0.5f},
-                                                     over);
-                                     },
-                                     {.abs = sum + (int8 ? 0.02 : 0), .rel = 2e-5});
+        for (bool matrix : {false, true})
+          lab.every<Matmul::Overrides>(
+              matmul_kernel,
+              [&](auto over) {
+                require(over.int8_activations == int8 && over.matrix == matrix, "of another case");
+                return matmul(lab.caps(),
+                              {.a = f32,
+                               .b = bs[over.row_tile > 1],
+                               .c = lab.output({c.M, c.N + 5}),
+                               .c_offset = 3,
+                               .alpha = 0.5f},
+                              over);
+              },
+              matrix ? matrix_sums(c.K) : Tolerance{.abs = sum + (int8 ? 0.02 : 0), .rel = 2e-5});
     }
     // f16 throughout, packed.
     const Weight b16s[] = {lab.weight(WeightType::f16, c.N, c.K),
@@ -58,6 +117,8 @@ KERNEL_TEST(matmul) {
     }
   }
   // B beyond one binding, which holds 64 rows; packed and plain, f32 and f16 throughout.
+  gpu::Caps no_matrices = lab.caps();
+  no_matrices.variant.matrix = false;
   for (uint32_t N : {65u, 128u, 191u}) {
     const uint32_t K = 256;
     const gpu::View a32 = lab.random({7, K}), a16 = lab.random_f16({7, K});
@@ -65,8 +126,9 @@ KERNEL_TEST(matmul) {
                     c16 = lab.output({7, (N + 5) / 2 * 2}, gpu::Type::f16);
     const auto check = [&](const Matmul& args, uint64_t bytes) {
       if (bytes < args.a.bytes()) return;  // two bits a weight
-      const auto caps = lab.with_bindings_of(bytes);
-      lab.check_parts(matmul(lab.caps(), args), matmul(caps, args), caps, (N + 63) / 64,
+      gpu::Caps caps = no_matrices;
+      caps.max_binding_bytes = bytes;
+      lab.check_parts(matmul(no_matrices, args), matmul(caps, args), caps, (N + 63) / 64,
                       args.c.type == gpu::Type::f16
                           ? f16_storage
                           : Tolerance{.abs = 2e-6 * std::sqrt(K), .rel = 2e-5});
@@ -82,9 +144,10 @@ KERNEL_TEST(matmul) {
     // bytes.
     if (N < 129) continue;
     const gpu::View odd = lab.random({7, 33});
-    const auto caps = lab.with_bindings_of(2 * 33 * 128);
+    gpu::Caps caps = no_matrices;
+    caps.max_binding_bytes = 2 * 33 * 128;
     const Matmul plain{.a = odd, .b = plain_b(lab.random_f16({N, 33})), .c = c32};
-    lab.check_parts(matmul(lab.caps(), plain), matmul(caps, plain), caps, 2);
+    lab.check_parts(matmul(no_matrices, plain), matmul(caps, plain), caps, 2);
   }
   const auto small = lab.with_bindings_of(4096);
   lab.refuses("not transposed it must fit", [&] {
@@ -100,7 +163,7 @@ KERNEL_TEST(matmul) {
        {lab.values({3, 256}, [](size_t i) { return i == 300 ? 1e5f : 1e-3f * float(i % 7); }),
         lab.values({3, 256}, [](size_t) { return -0.75f; })})
     lab.check(matmul(lab.caps(), {.a = a, .b = b, .c = lab.output({3, 70})}),
-              {.abs = 1e-4, .rel = 2e-5});
+              lab.caps().variant.matrix ? matrix_sums(256) : Tolerance{.abs = 1e-4, .rel = 2e-5});
   lab.refuses("matmul: C is [4194241, 1], at most [4194240, 4194240]", [&] {
     gpu::View a = lab.output({1, 4}, gpu::Type::f32), c = lab.output({1, 1});
     a.shape = {4'194'241, 4}, c.shape = {4'194'241, 1};

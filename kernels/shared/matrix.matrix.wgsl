@@ -1,0 +1,28 @@
+// matrix.matrix.wgsl: products of 16 x 16 matrices of f16, summed in f32, that a subgroup holds between its lanes.
+//
+// Kernels call the functions below in uniform control flow and never name the built-ins: without the feature the portable
+// form stands in for them, and does nothing.
+// Needs: var<workgroup> tile: array<vec4u, …>, where a row is `stride` of its vec4u, eight f16 or four f32 each.
+struct MatrixLane {
+  @builtin(local_invocation_index) lane: u32,
+  @builtin(subgroup_id) subgroup: u32,
+  @builtin(subgroup_invocation_id) sublane: u32,
+}
+fn matrix_subgroup(at: MatrixLane) -> u32 { return at.subgroup; }
+fn matrix_sublane(at: MatrixLane) -> u32 { return at.sublane; }
+// Of a lane and the one beside it.
+fn pair_max(e: f32) -> f32 { return max(e, subgroupShuffleXor(e, 1)); }
+fn pair_sum(e: f32) -> f32 { return e + subgroupShuffleXor(e, 1); }
+
+alias Left = subgroup_matrix_left<f16, 16, 16>;
+alias Right = subgroup_matrix_right<f16, 16, 16>;
+alias Sums = subgroup_matrix_result<f32, 16, 16>;
+
+fn load_left(at: u32, stride: u32) -> Left { return subgroupMatrixLoad<Left, row_major>(&tile, at, stride); }
+fn load_right_rows(at: u32, stride: u32) -> Right { return subgroupMatrixLoad<Right, row_major>(&tile, at, stride); }
+fn load_right_columns(at: u32, stride: u32) -> Right { return subgroupMatrixLoad<Right, col_major>(&tile, at, stride); }
+fn multiply_add(left: Left, right: Right, sums: Sums) -> Sums { return subgroupMatrixMultiplyAccumulate(left, right, sums); }
+fn store_sums(at: u32, stride: u32, sums: Sums) { subgroupMatrixStore<row_major>(&tile, at, sums, stride); }
+
+// Four f32 rounded to f16; beyond its range, +-65504.
+fn rounded_halves(e: vec4f) -> vec2u { return bitcast<vec2u>(clamp(vec4<f16>(e), vec4<f16>(-65504), vec4<f16>(65504))); }
