@@ -11,16 +11,30 @@ void attention_prefill_ref(const gpu::HostDispatch& d);
 const gpu::Kernel attention_prefill_kernel = gpu::kernel<AttentionPrefill>(
     "attention_prefill", {in, in, in, in, in, out}, attention_prefill_ref);
 
-gpu::Work attention_prefill(const gpu::Caps& caps, const AttentionPrefill& a) {
-  const bool short_heads = a.q.cols() <= 32;
-  return attention_prefill(caps, a,
-                           {.f16_kv = a.cache.k.type == gpu::Type::f16,
-                            .small_tiles = false,
-                            .block_size = a.q.shape[0] <= 32 ? 32u : 64u,
-                            .head_tile = short_heads ? 32u : 64u});
+namespace {
+
+constexpr uint32_t matrix_queries = 64;  // of a workgroup
+
+bool has_matrices(const gpu::Caps& caps, const AttentionPrefill::Overrides& over) {
+  return caps.variant.matrix && caps.min_subgroup_size == 32 && caps.max_subgroup_size == 32 &&
+         caps.max_workgroup_bytes >= 16 * 64 * (over.head_tile / 8 + 27);
 }
 
-gpu::Work attention_prefill(const gpu::Caps&, const AttentionPrefill& a,
+}  // namespace
+
+gpu::Work attention_prefill(const gpu::Caps& caps, const AttentionPrefill& a) {
+  const uint32_t rows = a.q.shape[0], head_dim = a.q.cols();
+  AttentionPrefill::Overrides over{.f16_kv = a.cache.k.type == gpu::Type::f16,
+                                   .small_tiles = false,
+                                   .block_size = rows <= 32 ? 32u : 64u,
+                                   .head_tile = head_dim <= 32 ? 32u : 64u};
+  const AttentionPrefill::Overrides matrices{
+      .f16_kv = true, .block_size = 128, .head_tile = head_dim <= 64 ? 64u : 128u, .matrix = true};
+  if (over.f16_kv && rows >= 16 && head_dim <= 128 && has_matrices(caps, matrices)) over = matrices;
+  return attention_prefill(caps, a, over);
+}
+
+gpu::Work attention_prefill(const gpu::Caps& caps, const AttentionPrefill& a,
                             AttentionPrefill::Overrides over) {
   gpu::check(attention_prefill_kernel, over);
   check_attention("attention_prefill", a.q, a.out, a.cache, a.scale, a.attn_softcap);
@@ -28,8 +42,14 @@ gpu::Work attention_prefill(const gpu::Caps&, const AttentionPrefill& a,
                  kv_heads = a.cache.k.shape[1];
   require((a.cache.k.type == gpu::Type::f16) == over.f16_kv,
           "attention_prefill: k is {}, F16_KV is {}", a.cache.k, over.f16_kv);
-  require(uint64_t(rows) <= 65535ull * over.block_size, "attention_prefill: {} rows, at most {}",
-          rows, 65535ull * over.block_size);
+  require(!over.matrix || (has_matrices(caps, over) && head_dim <= over.head_tile),
+          "attention_prefill: MATRIX takes subgroup matrices, subgroups of 32 and head_dim up to "
+          "HEAD_TILE; {} has {}, subgroups of {} to {}, head_dim is {}",
+          caps.name, to_string(caps.variant), caps.min_subgroup_size, caps.max_subgroup_size,
+          head_dim);
+  const uint32_t queries = over.matrix ? matrix_queries : over.block_size;
+  require(uint64_t(rows) <= 65535ull * queries, "attention_prefill: {} rows, at most {}", rows,
+          65535ull * queries);
   require(!a.step.slots || a.step.prefill,
           "attention_prefill: rows of one slot each: attention_decode's");
   StepRows step = a.step;
@@ -58,7 +78,7 @@ gpu::Work attention_prefill(const gpu::Caps&, const AttentionPrefill& a,
       .constants = gpu::constants(over),
       .bindings = {a.q, a.cache.k, a.cache.v, a.step.slots, a.cache.block_table, a.out},
       .params = gpu::bytes(params),
-      .grid = {(rows + over.block_size - 1) / over.block_size, heads,
+      .grid = {(rows + queries - 1) / queries, heads,
                (head_dim + over.head_tile - 1) / over.head_tile}};
 }
 

@@ -24,14 +24,24 @@ struct AttentionPrefill {
     bool small_tiles = false;
     uint32_t block_size = 64;
     uint32_t head_tile = 64;
+    bool matrix = false;
 
     void visit(auto&& v) {
       v("F16_KV", f16_kv, {false, true});
       v("SMALL_TILES", small_tiles, {false, true});
-      v("BLOCK_SIZE", block_size, {32u, 64u});
-      v("HEAD_TILE", head_tile, {32u, 64u});
+      v("BLOCK_SIZE", block_size, {32u, 64u, 128u});
+      v("HEAD_TILE", head_tile, {32u, 64u, 128u});
+      v("MATRIX", matrix, {false, true});
     }
-    std::string_view refusal() const { return ""; }
+    std::string_view refusal() const {
+      if (matrix && (!f16_kv || small_tiles))
+        return "MATRIX multiplies f16 in tiles of 64 keys: with F16_KV, without SMALL_TILES";
+      if (matrix && (block_size != 128 || head_tile < 64))
+        return "MATRIX has 128 lanes, and holds 64 or 128 dimensions";
+      if (!matrix && (block_size > 64 || head_tile > 64))
+        return "a lane has registers for 64 dimensions, and a workgroup 64 queries";
+      return "";
+    }
   };
   struct Params {
     uint32_t rows, heads, kv_heads, head_dim, kv_len, kv_len_source, slot, start_pos, is_causal;

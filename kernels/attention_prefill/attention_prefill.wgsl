@@ -3,17 +3,22 @@
 // A workgroup serves BLOCK_SIZE queries of one head, a lane each, and walks the keys a tile at a time with a running
 // maximum and sum (online softmax; FlashAttention, Dao et al., 2022). HEAD_TILE dimensions of the output stay in registers:
 // a larger head_dim takes several passes, each with scores of its own. Sums in f32. Any kv_len.
+// With MATRIX four subgroups of 32 lanes serve 16 queries each by products of f16 matrices. They walk the keys twice, first
+// for the largest score of each query: so the sums, which lie in matrices, are never scaled anew.
 // Grid: (query blocks, heads, passes). A query that sees no key gives zeros.
 // Limits: head_dim 256, 65,535 heads, a multiple of kv_heads.
 // Replaces main and attention_decode of the old attention.wgsl, attention_f16kv.wgsl, attention_small.wgsl, attention_small_f16kv.wgsl.
 
 #import slot
 #import kv
+#import matrix
+#import half
 
 override F16_KV: bool = false;       // k and v are f16, two a word, each head rounded up to even
 override SMALL_TILES: bool = false;  // tiles of 8 keys instead of 16
-override BLOCK_SIZE: u32 = 64;       // queries of a workgroup
-override HEAD_TILE: u32 = 64;        // dimensions held at a time: 32 or 64
+override BLOCK_SIZE: u32 = 64;       // queries of a workgroup: 32 or 64; with MATRIX its lanes, 128
+override HEAD_TILE: u32 = 64;        // dimensions held at a time: 32 or 64; with MATRIX all of them, 64 or 128
+override MATRIX: bool = false;       // q and the weights of the keys are rounded to f16: for devices with subgroup matrices
 
 struct Params {
   rows: u32,            // queries
@@ -45,10 +50,17 @@ struct Params {
 const LOWEST = -1e38;  // below any score, and finite when one is subtracted from it
 const MOST_UNITS = 16; // HEAD_TILE / 4 at most
 
-var<workgroup> k_tile: array<vec4f, 4 * HEAD_TILE>;  // [16, HEAD_TILE / 4]
-var<workgroup> v_tile: array<vec4f, 4 * HEAD_TILE>;  // [16, HEAD_TILE / 4]
+var<workgroup> k_tile: array<vec4f, select(4 * HEAD_TILE, 1, MATRIX)>;  // [16, HEAD_TILE / 4]
+var<workgroup> v_tile: array<vec4f, select(4 * HEAD_TILE, 1, MATRIX)>;  // [16, HEAD_TILE / 4]
 // [4, BLOCK_SIZE] a lane's own scores of four keys: here and not in registers, so that the loops over them need no unrolling.
-var<workgroup> scores: array<vec4f, 4 * BLOCK_SIZE>;
+var<workgroup> scores: array<vec4f, select(4 * BLOCK_SIZE, 1, MATRIX)>;
+
+// MATRIX: rows of 64 keys, k or v, of f16; behind them q, and later in its place scores [64, 64], f32; and behind those the
+// keys' weights [64, 64], f16. Rows have 16 bytes of padding, which spread the banks. Without, 16 x 16 f32 for Tint.
+const SIDE = 64u;  // queries, and keys at a time
+const SCORE_PITCH = 17u;
+const WEIGHT_PITCH = 9u;
+var<workgroup> tile: array<vec4u, select(64, SIDE * (HEAD_TILE / 8 + 1 + SCORE_PITCH + WEIGHT_PITCH), MATRIX)>;
 
 fn tile_keys() -> u32 { return select(16u, 8u, SMALL_TILES); }
 fn head_words() -> u32 { return select(params.head_dim, (params.head_dim + 1) / 2, F16_KV); }
@@ -78,7 +90,7 @@ fn q_four(row: u32, head: u32, d: u32) -> vec4f {
   let at = (row * params.heads + head) * params.head_dim;
   var e = vec4f();
   for (var j = 0u; j < 4; j++) { e[j] = select(0, q[at + min(d + j, params.head_dim - 1)], d + j < params.head_dim); }
-  return params.scale * e;
+  return e;
 }
 
 fn softcapped(score: vec4f) -> vec4f {
@@ -86,16 +98,10 @@ fn softcapped(score: vec4f) -> vec4f {
   return params.attn_softcap * tanh(clamp(score / params.attn_softcap, vec4f(-10), vec4f(10)));
 }
 
-@compute @workgroup_size(BLOCK_SIZE)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let units = HEAD_TILE / 4;
-  let head = group.y;
-  let kv_head = head / (params.heads / params.kv_heads);
-  let row = min(group.x * BLOCK_SIZE + lane, params.rows - 1);  // lanes beyond the last row repeat it, and drop it
-  let pass_dim = group.z * HEAD_TILE;
-  let slices = (params.head_dim + HEAD_TILE - 1) / HEAD_TILE;
+// The keys that some query of a block sees, first to last, and where its first query is.
+struct Seen { slot: u32, start: u32, first: u32, last: u32 }
 
-  // The keys that some query of the block sees: first to last.
+fn seen_from(row: u32, rows: u32) -> Seen {
   var start = params.start_pos;
   var last = params.kv_len;
   var slot = 0u;
@@ -105,23 +111,42 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     last = start + params.rows;
   }
   let written = last;
-  let position = start + row;
   var first = 0u;
-  if (params.is_causal != 0) { last = min(last, start + min((group.x + 1) * BLOCK_SIZE, params.rows)); }
-  if (params.sliding_window != 0) { first = max(start + group.x * BLOCK_SIZE + 1, params.sliding_window) - params.sliding_window; }
+  if (params.is_causal != 0) { last = min(last, start + min(row + rows, params.rows)); }
+  if (params.sliding_window != 0) { first = max(start + row + 1, params.sliding_window) - params.sliding_window; }
   if (params.kv_layout == KV_RING) {
     first = max(first, max(written, params.capacity) - params.capacity);
   } else {
     last = min(last, params.capacity);
   }
+  return Seen(slot, start, first, last);
+}
 
+// Whether the query at `position` sees four keys from `key` on, of those before `end`.
+fn visible(key: vec4u, end: u32, position: u32) -> vec4<bool> {
+  var seen = key < vec4u(end);
+  if (params.is_causal != 0) { seen = seen & (key <= vec4u(position)); }
+  if (params.sliding_window != 0) { seen = seen & (key + params.sliding_window > vec4u(position)); }
+  return seen;
+}
+
+fn lanes(group: vec3u, lane: u32) {
+  let units = HEAD_TILE / 4;
+  let head = group.y;
+  let kv_head = head / (params.heads / params.kv_heads);
+  let row = min(group.x * BLOCK_SIZE + lane, params.rows - 1);  // lanes beyond the last row repeat it, and drop it
+  let pass_dim = group.z * HEAD_TILE;
+  let slices = (params.head_dim + HEAD_TILE - 1) / HEAD_TILE;
+
+  let keys = seen_from(group.x * BLOCK_SIZE, BLOCK_SIZE);
+  let position = keys.start + row;
   var query = array<vec4f, MOST_UNITS>();
   var sums = array<vec4f, MOST_UNITS>();
   var peak = LOWEST;
   var total = 0.0;
-  for (var tile = first; tile < last; tile += tile_keys()) {
-    let run = kv_run(slot, tile);
-    let n = min(tile_keys(), last - tile);
+  for (var from_key = keys.first; from_key < keys.last; from_key += tile_keys()) {
+    let run = kv_run(keys.slot, from_key);
+    let n = min(tile_keys(), keys.last - from_key);
     for (var slice = 0u; slice < slices; slice++) {
       workgroupBarrier();
       for (var i = lane; i < tile_keys() * units; i += BLOCK_SIZE) {
@@ -130,8 +155,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         if (slice == 0) { v_tile[i] = v_four(cached, pass_dim + i % units * 4); }
       }
       workgroupBarrier();
-      if (slices > 1 || tile == first) {
-        for (var u = 0u; u < units; u++) { query[u] = q_four(row, head, slice * HEAD_TILE + 4 * u); }
+      if (slices > 1 || from_key == keys.first) {
+        for (var u = 0u; u < units; u++) { query[u] = params.scale * q_four(row, head, slice * HEAD_TILE + 4 * u); }
       }
       for (var four = 0u; 4 * four < n; four++) {
         let at = four * 4 * units;
@@ -147,10 +172,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 
     var best = peak;
     for (var four = 0u; 4 * four < n; four++) {
-      let key = tile + 4 * four + vec4u(0, 1, 2, 3);
-      var seen = key < vec4u(tile + n);
-      if (params.is_causal != 0) { seen = seen & (key <= vec4u(position)); }
-      if (params.sliding_window != 0) { seen = seen & (key + params.sliding_window > vec4u(position)); }
+      let seen = visible(from_key + 4 * four + vec4u(0, 1, 2, 3), from_key + n, position);
       let s = select(vec4f(LOWEST), softcapped(scores[four * BLOCK_SIZE + lane]), seen);
       scores[four * BLOCK_SIZE + lane] = s;
       best = max(best, max(max(s.x, s.y), max(s.z, s.w)));
@@ -179,4 +201,156 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       if (d < params.head_dim) { out[to + d] = inverse * sums[u][j]; }
     }
   }
+}
+
+// Copies SIDE rows of k or v to the tile, zeros beyond head_dim; keys from n on repeat the one before. All is read before
+// any of it is awaited.
+fn stage(of_v: bool, run: KvRun, n: u32, kv_head: u32, lane: u32) {
+  let units = HEAD_TILE / 8;
+  let d = lane % units * 8;
+  let last = head_words() - 1;
+  var e = array<vec4u, 8>();
+  for (var i = 0u; i < HEAD_TILE / 16; i++) {
+    let key = min((lane + i * BLOCK_SIZE) / units, n - 1);
+    let at = (min(kv_row(run, key), params.kv_rows - 1) * params.kv_heads + kv_head) * head_words();
+    let word = vec4u(at) + min(d / 2 + vec4u(0, 1, 2, 3), vec4u(last));
+    if (of_v) {
+      e[i] = vec4u(v[word.x], v[word.y], v[word.z], v[word.w]);
+    } else {
+      e[i] = vec4u(k[word.x], k[word.y], k[word.z], k[word.w]);
+    }
+  }
+  let inside = half_mask(max(d, params.head_dim) - d);
+  for (var i = 0u; i < HEAD_TILE / 16; i++) {
+    tile[(lane + i * BLOCK_SIZE) / units * (units + 1) + lane % units] = e[i] & inside;
+  }
+}
+
+fn matrices(group: vec3u, at: MatrixLane) {
+  let pitch = HEAD_TILE / 8 + 1;
+  let units = HEAD_TILE / 8;
+  let head = group.y;
+  let kv_head = head / (params.heads / params.kv_heads);
+  let block_row = group.x * SIDE;
+  let keys = seen_from(block_row, SIDE);
+  let own = 16 * matrix_subgroup(at);               // the subgroup's first query of the block
+  let own_scores = SIDE * pitch + own * SCORE_PITCH;
+  let own_weights = SIDE * (pitch + SCORE_PITCH) + own * WEIGHT_PITCH;
+  // Two lanes share a query, half of the keys each.
+  let half = matrix_sublane(at) % 2;
+  let query_row = matrix_sublane(at) / 2;
+  let row = min(block_row + own + query_row, params.rows - 1);
+  let position = keys.start + row;
+
+  for (var i = at.lane; i < SIDE * units; i += BLOCK_SIZE) {
+    let m = min(block_row + i / units, params.rows - 1);
+    let d = i % units * 8;
+    tile[SIDE * pitch + i / units * pitch + i % units] = vec4u(rounded_halves(q_four(m, head, d)), rounded_halves(q_four(m, head, d + 4)));
+  }
+  workgroupBarrier();
+  // Sixteen dimensions a matrix. Each has a name: drivers put what a loop indexes into memory.
+  let own_query = SIDE * pitch + own * pitch;
+  let q0 = load_left(own_query + 0, pitch);
+  let q1 = load_left(own_query + 2, pitch);
+  let q2 = load_left(own_query + 4, pitch);
+  let q3 = load_left(own_query + 6, pitch);
+  var q4 = Left(); var q5 = Left(); var q6 = Left(); var q7 = Left();
+  if (HEAD_TILE > 64) {
+    q4 = load_left(own_query + 8, pitch);
+    q5 = load_left(own_query + 10, pitch);
+    q6 = load_left(own_query + 12, pitch);
+    q7 = load_left(own_query + 14, pitch);
+  }
+  var s0 = Sums(); var s1 = Sums(); var s2 = Sums(); var s3 = Sums();
+  var s4 = Sums(); var s5 = Sums(); var s6 = Sums(); var s7 = Sums();
+  var peak = LOWEST;
+  var total = 0.0;
+  for (var walk = 0; walk < 2; walk++) {
+    for (var from_key = keys.first; from_key < keys.last; from_key += SIDE) {
+      let run = kv_run(keys.slot, from_key);
+      let n = min(SIDE, keys.last - from_key);
+      workgroupBarrier();
+      stage(false, run, n, kv_head, at.lane);
+      workgroupBarrier();
+      for (var j = 0u; j < SIDE / 16; j++) {
+        let base = 16 * j * pitch;
+        var s = multiply_add(q0, load_right_columns(base, pitch), Sums());
+        s = multiply_add(q1, load_right_columns(base + 2, pitch), s);
+        s = multiply_add(q2, load_right_columns(base + 4, pitch), s);
+        s = multiply_add(q3, load_right_columns(base + 6, pitch), s);
+        if (HEAD_TILE > 64) {
+          s = multiply_add(q4, load_right_columns(base + 8, pitch), s);
+          s = multiply_add(q5, load_right_columns(base + 10, pitch), s);
+          s = multiply_add(q6, load_right_columns(base + 12, pitch), s);
+          s = multiply_add(q7, load_right_columns(base + 14, pitch), s);
+        }
+        store_sums(own_scores + 4 * j, SCORE_PITCH, s);
+      }
+      workgroupBarrier();
+      for (var i = 0u; i < SIDE / 8; i += 2) {  // fours
+        let key = 4 * (half * SIDE / 8 + i);
+        var s = array<vec4f, 2>();
+        for (var j = 0u; j < 2; j++) {
+          let e = softcapped(params.scale * bitcast<vec4f>(tile[own_scores + query_row * SCORE_PITCH + key / 4 + j]));
+          s[j] = select(vec4f(LOWEST), e, visible(from_key + key + 4 * j + vec4u(0, 1, 2, 3), from_key + n, position));
+        }
+        if (walk == 0) {
+          let most = max(s[0], s[1]);
+          peak = max(peak, max(max(most.x, most.y), max(most.z, most.w)));
+        } else {
+          let w0 = select(vec4f(), exp(s[0] - peak), s[0] > vec4f(LOWEST));
+          let w1 = select(vec4f(), exp(s[1] - peak), s[1] > vec4f(LOWEST));
+          total += dot(w0 + w1, vec4f(1));
+          tile[own_weights + query_row * WEIGHT_PITCH + key / 8] = vec4u(rounded_halves(w0), rounded_halves(w1));
+        }
+      }
+      if (walk == 1) {
+        stage(true, run, n, kv_head, at.lane);
+        workgroupBarrier();
+        for (var j = 0u; j < SIDE / 16; j++) {
+          let weights = load_left(own_weights + 2 * j, WEIGHT_PITCH);
+          let base = 16 * j * pitch;
+          s0 = multiply_add(weights, load_right_rows(base + 0, pitch), s0);
+          s1 = multiply_add(weights, load_right_rows(base + 2, pitch), s1);
+          s2 = multiply_add(weights, load_right_rows(base + 4, pitch), s2);
+          s3 = multiply_add(weights, load_right_rows(base + 6, pitch), s3);
+          if (HEAD_TILE > 64) {
+            s4 = multiply_add(weights, load_right_rows(base + 8, pitch), s4);
+            s5 = multiply_add(weights, load_right_rows(base + 10, pitch), s5);
+            s6 = multiply_add(weights, load_right_rows(base + 12, pitch), s6);
+            s7 = multiply_add(weights, load_right_rows(base + 14, pitch), s7);
+          }
+        }
+      }
+    }
+    peak = pair_max(peak);
+  }
+  total = pair_sum(total);
+  let inverse = select(0.0, 1 / total, total > 0);
+  let end = select(0, params.head_dim, block_row + own + query_row < params.rows);
+  let mine = own_scores + query_row * SCORE_PITCH + 2 * half;
+  let to = (row * params.heads + head) * params.head_dim;
+  store_sixteen(s0, own_scores, mine, to, 0 + 8 * half, end, inverse);
+  store_sixteen(s1, own_scores, mine, to, 16 + 8 * half, end, inverse);
+  store_sixteen(s2, own_scores, mine, to, 32 + 8 * half, end, inverse);
+  store_sixteen(s3, own_scores, mine, to, 48 + 8 * half, end, inverse);
+  if (HEAD_TILE > 64) {
+    store_sixteen(s4, own_scores, mine, to, 64 + 8 * half, end, inverse);
+    store_sixteen(s5, own_scores, mine, to, 80 + 8 * half, end, inverse);
+    store_sixteen(s6, own_scores, mine, to, 96 + 8 * half, end, inverse);
+    store_sixteen(s7, own_scores, mine, to, 112 + 8 * half, end, inverse);
+  }
+}
+
+// A matrix of the output by way of the tile, where each lane takes eight dimensions, `dim` and on, of its query.
+fn store_sixteen(sums: Sums, own: u32, mine: u32, to: u32, dim: u32, end: u32, inverse: f32) {
+  workgroupBarrier();
+  store_sums(own, SCORE_PITCH, sums);
+  workgroupBarrier();
+  for (var i = 0u; dim + i < min(dim + 8, end); i++) { out[to + dim + i] = inverse * bitcast<f32>(tile[mine + i / 4][i % 4]); }
+}
+
+@compute @workgroup_size(BLOCK_SIZE)
+fn main(@builtin(workgroup_id) group: vec3u, at: MatrixLane) {
+  if (MATRIX) { matrices(group, at); } else { lanes(group, at.lane); }
 }

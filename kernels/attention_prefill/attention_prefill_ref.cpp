@@ -35,6 +35,14 @@ void attention_prefill_ref(const gpu::HostDispatch& d) {
     return over.f16_kv ? f16_to_f32(d.get<uint16_t>(binding)[at]) : d.get<float>(binding)[at];
   };
 
+  const auto halved = [](double x) {
+    return f16_to_f32(f32_to_f16(std::clamp(float(x), -65504.0f, 65504.0f)));
+  };
+  const auto query = [&](uint32_t row, uint32_t head, uint32_t i) -> double {
+    const float e = q[(size_t(row) * p.heads + head) * p.head_dim + i];
+    return over.matrix ? halved(e) : e;
+  };
+
   for (uint32_t row = 0; row < p.rows; ++row)
     for (uint32_t head = 0; head < p.heads; ++head) {
       const uint64_t position = uint64_t(start) + row;
@@ -52,7 +60,7 @@ void attention_prefill_ref(const gpu::HostDispatch& d) {
       for (uint64_t key = first; key < last; ++key) {
         double s = 0;
         for (uint32_t i = 0; i < p.head_dim; ++i)
-          s += q[(size_t(row) * p.heads + head) * p.head_dim + i] * element(1, key, kv_head, i);
+          s += query(row, head, i) * element(1, key, kv_head, i);
         s *= p.scale;
         if (p.attn_softcap) s = p.attn_softcap * std::tanh(s / p.attn_softcap);
         scores.push_back(s);
@@ -62,7 +70,7 @@ void attention_prefill_ref(const gpu::HostDispatch& d) {
       for (uint32_t i = 0; i < p.head_dim; ++i) {
         double sum = 0;
         for (size_t j = 0; j < scores.size(); ++j)
-          sum += scores[j] * element(2, first + j, kv_head, i);
+          sum += (over.matrix ? halved(scores[j]) : scores[j]) * element(2, first + j, kv_head, i);
         out[(size_t(row) * p.heads + head) * p.head_dim + i] = float(total > 0 ? sum / total : 0);
       }
     }

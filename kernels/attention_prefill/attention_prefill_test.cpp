@@ -21,6 +21,21 @@ KvCache cache(Lab& lab, bool f16, uint32_t rows, uint32_t kv_heads, uint32_t hea
   return {.k = lab.random({rows, kv_heads, padded}), .v = lab.random({rows, kv_heads, padded})};
 }
 
+constexpr Tolerance tolerance{.abs = 2e-6, .rel = 5e-5};
+// With MATRIX: a weight of a key is one f16 or the next, as exp has it.
+constexpr Tolerance matrix_tolerance{.abs = 5e-4, .rel = 5e-4};
+
+void check_every(Lab& lab, const AttentionPrefill& args) {
+  for (bool matrix : {false, true})
+    lab.every<AttentionPrefill::Overrides>(
+        attention_prefill_kernel,
+        [&](auto over) {
+          require(over.matrix == matrix, "of another case");
+          return attention_prefill(lab.caps(), args, over);
+        },
+        matrix ? matrix_tolerance : tolerance);
+}
+
 }  // namespace
 
 KERNEL_TEST(attention_prefill) {
@@ -32,6 +47,9 @@ KERNEL_TEST(attention_prefill) {
   };
   for (Case c : {Case{1, 1, 1, 1, 0, 0, 0, true},
                  {33, 3, 1, 64, 0, 0, 0, true},
+                 {130, 2, 1, 128, 70, 0, 0, true},
+                 {63, 4, 1, 65, 1, 3, 0, true},
+                 {17, 2, 1, 127, 100, 0, 90, true},
                  {65, 4, 2, 5, 7, 0, 0, true},
                  {7, 16, 1, 80, 30, 2, 0, true},
                  {64, 2, 2, 33, 9, 0, 5, true},
@@ -50,10 +68,7 @@ KERNEL_TEST(attention_prefill) {
           .is_causal = c.causal,
           .attn_softcap = c.softcap,
           .sliding_window = c.window};
-      lab.every<AttentionPrefill::Overrides>(
-          attention_prefill_kernel,
-          [&](auto over) { return attention_prefill(lab.caps(), args, over); },
-          {.abs = 2e-6, .rel = 5e-5});
+      check_every(lab, args);
     }
 
   // Without slots: fewer keys than queries would see, none, and a position beyond them.
@@ -64,7 +79,7 @@ KERNEL_TEST(attention_prefill) {
                           .out = lab.output(shape),
                           .step = {.start_pos = 40},
                           .kv_len = kv_len};
-    lab.check(attention_prefill(lab.caps(), args), {.abs = 2e-6, .rel = 5e-5});
+    lab.check(attention_prefill(lab.caps(), args), tolerance);
   }
   // A ring that has been overwritten, and pages in another order.
   {
@@ -78,10 +93,7 @@ KERNEL_TEST(attention_prefill) {
           .cache = kv,
           .out = lab.output(shape),
           .step = {.slots = one_slot(lab, 1, 0, position), .prefill = true}};
-      lab.every<AttentionPrefill::Overrides>(
-          attention_prefill_kernel,
-          [&](auto over) { return attention_prefill(lab.caps(), args, over); },
-          {.abs = 2e-6, .rel = 5e-5});
+      check_every(lab, args);
     };
     every(ring, 21);
     KvCache paged = cache(lab, true, 32, 1, 8);
@@ -100,14 +112,14 @@ KERNEL_TEST(attention_prefill) {
                                              .out = lab.output(shape),
                                              .step = {.start_pos = 10},
                                              .kv_len = 13}),
-              {.abs = 2e-6, .rel = 5e-5});
+              tolerance);
     kv.k = lab.values({20, 1, 4}, [](size_t) { return 0.25f; });
     lab.check(attention_prefill(lab.caps(), {.q = lab.random(shape),
                                              .cache = kv,
                                              .out = lab.output(shape),
                                              .step = {.start_pos = 10},
                                              .kv_len = 13}),
-              {.abs = 2e-6, .rel = 5e-5});
+              tolerance);
   }
   // Every ratio of heads that is in use, and odd head_dims, as the wrapper chooses.
   for (uint32_t ratio = 1; ratio <= 16; ++ratio) {
@@ -118,7 +130,7 @@ KERNEL_TEST(attention_prefill) {
                                                .out = lab.output({3, 2 * ratio, dim}),
                                                .step = {.start_pos = 37},
                                                .kv_len = 40}),
-                {.abs = 2e-6, .rel = 5e-5});
+                tolerance);
   }
   // Many keys, all of them or a window's.
   for (uint32_t window : {0u, 1000u})
@@ -128,7 +140,7 @@ KERNEL_TEST(attention_prefill) {
                                              .step = {.start_pos = 131'070},
                                              .kv_len = 131'072,
                                              .sliding_window = window}),
-              {.abs = 2e-6, .rel = 5e-5});
+              tolerance);
   const AttentionPrefill plain{.q = lab.random({1, 1, 8}),
                                .cache = cache(lab, false, 16, 1, 8),
                                .out = lab.output({1, 1, 8}),
