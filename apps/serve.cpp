@@ -20,6 +20,9 @@ constexpr const char* notes =
   POST /v1/embeddings                           of an encoder, or of this model's last states
   GET  /v1/models, /v1/models/NAME, /health, /metrics
   POST /tokenize {"content"}, /detokenize {"tokens"}, /apply-template {"messages"}
+  GET  /                                        a page to chat in, for any browser
+An API key is wanted by every route but /health and the page's files, which hold no secret: the page
+asks for the key, and sends it.
 A parameter that is wrong or not supported is an error that names it. One request is worked on at a
 time; --queue may wait, and beyond that the answer is 503. A client that leaves ends its request.
 There is no TLS: on a network, set an API key and stand a proxy in front. Ctrl-C ends the server.
@@ -95,8 +98,9 @@ void serve(const GlobalOptions& options, Arguments& a) {
   Server server(engine, server_options);
   const Watch watch(server);
   const bool ipv6 = server_options.host.find(':') != std::string::npos;
-  fmt::print("{} at http://{}{}{}:{}/v1\n", server_options.model, ipv6 ? "[" : "",
-             server_options.host, ipv6 ? "]" : "", server.port());
+  const std::string address = fmt::format("http://{}{}{}:{}", ipv6 ? "[" : "", server_options.host,
+                                          ipv6 ? "]" : "", server.port());
+  fmt::print("{} at {}/v1\na page to chat in: {}/\n", server_options.model, address, address);
   std::fflush(stdout);
   if (server_options.api_key.empty() && server_options.host != "127.0.0.1" &&
       server_options.host != "::1" && server_options.host != "localhost")

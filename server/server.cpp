@@ -11,6 +11,7 @@
 #include "base/error.hpp"
 #include "server/api.hpp"
 #include "server/http.hpp"
+#include "server/page.hpp"
 #include "server/worker.hpp"
 
 namespace ms {
@@ -224,11 +225,13 @@ class Server::Impl {
   };
   static const std::vector<Route>& routes();
   static const Route* route_of(const HttpRequest& request);
+  static bool needs_key(const Route* route);
 
   std::optional<HttpReply> refuse(const HttpRequest& request);
   HttpReply answer(const HttpRequest& request);
   void count(const char* route, int status);
 
+  HttpReply page(const HttpRequest& request);
   HttpReply health(const HttpRequest&);
   HttpReply models(const HttpRequest&);
   HttpReply model(const HttpRequest& request);
@@ -277,7 +280,14 @@ const Server::Impl::Route* Server::Impl::route_of(const HttpRequest& request) {
     const std::string_view path = route.path;
     if (path.ends_with('/') ? request.path.starts_with(path) : request.path == path) return &route;
   }
-  return nullptr;
+  static const Route page = {"GET", "/", &Impl::page};  // all of its files
+  return page_file(request.path) ? &page : nullptr;
+}
+
+// A browser sends no key for a page, whose files hold no secret: it asks for the key that its
+// requests then send.
+bool Server::Impl::needs_key(const Route* route) {
+  return !route || (route->handle != &Impl::health && route->handle != &Impl::page);
 }
 
 void Server::Impl::count(const char* route, int status) {
@@ -290,7 +300,7 @@ std::optional<HttpReply> Server::Impl::refuse(const HttpRequest& request) {
   try {
     constexpr std::string_view scheme = "Bearer ";
     const std::string_view given = request.authorization;
-    if (!options_.api_key.empty() && request.path != "/health" &&
+    if (!options_.api_key.empty() && needs_key(route) &&
         !(given.starts_with(scheme) && same_key(given.substr(scheme.size()), options_.api_key)))
       throw ApiError(401, "the API key is missing or wrong: send \"Authorization: Bearer KEY\"", {},
                      "invalid_api_key");
@@ -328,6 +338,20 @@ HttpReply Server::Impl::answer(const HttpRequest& request) {
     fmt::print(stderr, "{} {} {} {:.3f} s\n", route.method, route.path, reply.status,
                std::chrono::duration<double>(Clock::now() - start).count());
   return reply;
+}
+
+HttpReply Server::Impl::page(const HttpRequest& request) {
+  const PageFile& file = *page_file(request.path);
+  // The page talks to this server alone, and what a model writes is never markup.
+  return {.type = file.type,
+          .body = std::string(file.text),
+          .headers = {{"Content-Security-Policy",
+                       "default-src 'none'; script-src 'self'; style-src 'self'; "
+                       "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+                       "frame-ancestors 'none'; require-trusted-types-for 'script'"},
+                      {"X-Content-Type-Options", "nosniff"},
+                      {"Referrer-Policy", "no-referrer"},
+                      {"Cache-Control", "no-cache"}}};
 }
 
 HttpReply Server::Impl::health(const HttpRequest&) {

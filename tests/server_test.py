@@ -394,7 +394,7 @@ class Server(unittest.TestCase):
         self.assertEqual(self.server.ask("GET", "/health")[0], 200)
 
     def test_routes_that_are_not_there(self):
-        self.error(self.server.ask("GET", "/"), 404, code="not_found")
+        self.error(self.server.ask("GET", "/index.html"), 404, code="not_found")
         self.error(self.server.ask("POST", "/v1/images/generations", b"x"), 404, code="not_found")
         self.error(self.server.ask("GET", "/v1/" + "x" * 7000), 404, code="not_found")
         headers = self.error(self.server.ask("GET", "/v1/chat/completions"), 405, code="method_not_allowed")
@@ -567,6 +567,7 @@ class OwnServer(unittest.TestCase):
             self.assertIn("no API key", self.refused("--api-key-file", str(file), code=1))
         for server in servers:
             self.assertEqual(server.ask("GET", "/health")[0], 200)
+            self.assertEqual(server.ask("GET", "/")[0], 200)  # the page, which asks for the key
             self.assertEqual(server.ask("GET", "/v1/models", headers={"Authorization": f"Bearer {KEY}"})[0], 200)
         server = servers[0]
         right = f"Bearer {KEY}"
