@@ -19,6 +19,7 @@ let model = { name: "", context: undefined };
 let key = store.read("key");
 const conversations = new Map(store.load_all().map((one) => [one.id, one])); // those that have a message
 const running = new Map(); // by a conversation's id: {controller, index, changed}: the answer that is being written
+let leaving = false; // the page is being closed, which breaks its connections off
 let current = conversations.get(store.shown()) ?? new_chat();
 
 function new_chat(like) {
@@ -140,6 +141,7 @@ async function answer(conversation, asked, index = conversation.nodes.length) {
     show_trouble();
     if (!model.name) find_model(); // it was not there when the page was opened
   } catch (error) {
+    if (leaving) return;
     node.end = live.controller.signal.aborted ? "stopped" : "failed";
     if (node.end === "failed") node.error = error.message;
     if (error.status === 401 && conversation === current) ask_key(error.message, () => answer(conversation, asked, index));
@@ -269,12 +271,9 @@ function view_of_answer(index) {
   const remark = element("p", { className: "remark" });
   const trouble = element("p", { className: "trouble", role: "alert" });
   const figures = element("span", { className: "figures" });
-  const actions = element("div", { className: "actions" }, [
-    ...versions_of(index),
-    button("Copy", ({ target }) => copy(store.parts_of(node.text).answer, target)),
-    button("Retry", () => retry(index), { className: "changes" }),
-    figures,
-  ]);
+  const copies = button("Copy", ({ target }) => copy(store.parts_of(node.text).answer, target));
+  const retries = button("Retry", () => retry(index), { className: "changes" });
+  const actions = element("div", { className: "actions" }, [...versions_of(index), copies, retries, figures]);
   const update = () => {
     const writes = live?.index === index && running.get(conversation.id) === live;
     const parts = store.parts_of(node.text);
@@ -288,7 +287,8 @@ function view_of_answer(index) {
     trouble.hidden = writes || !node.error;
     if (!trouble.hidden) trouble.replaceChildren(node.error, button("Retry", () => retry(index), { className: "changes" }));
     figures.textContent = figures_of(node, writes);
-    actions.hidden = !node.text && (writes || !trouble.hidden);
+    copies.hidden = !node.text;
+    retries.hidden = writes || !trouble.hidden; // which has a Retry of its own
     keep_end();
   };
   if (live?.index === index) {
@@ -329,8 +329,8 @@ function draw_state() {
   $("change-key").hidden = !key;
 
   const last = current.nodes[store.path(current).findLast((index) => current.nodes[index].prompt !== undefined)];
-  const used = last ? last.prompt + last.tokens : 0, room = $("room");
-  room.textContent = used && model.context ? `${count(used)} of ${count(model.context)} tokens of context` : "";
+  const used = last ? Math.min(last.prompt + last.tokens, model.context) : 0, room = $("room");
+  room.textContent = used ? `${count(used)} of ${count(model.context)} tokens of context` : "";
   room.classList.toggle("full", used > 0.9 * model.context);
   draw_list();
 }
@@ -554,7 +554,7 @@ $("file").onchange = async () => {
     let added = 0;
     for (const one of read) {
       const same = conversations.get(one.id);
-      if (same && JSON.stringify(same.nodes) === JSON.stringify(one.nodes)) continue;
+      if (same && store.say_the_same(same, one)) continue;
       if (same) one.id = store.new_conversation().id;
       conversations.set(one.id, one);
       if (!store.save(one)) {
@@ -580,6 +580,7 @@ store.on_change((id) => {
   if (was_shown) draw();
   else draw_list();
 });
+addEventListener("beforeunload", () => (leaving = true));
 addEventListener("pagehide", () => {
   for (const id of running.keys()) if (conversations.has(id)) save(conversations.get(id));
 });

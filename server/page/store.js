@@ -99,6 +99,11 @@ function conversation_of(from) {
   return { ...result, nodes, leaf };
 }
 
+export function say_the_same(a, b) {
+  const [one, other] = [a, b].map(({ nodes }) => JSON.stringify(nodes.map(node_of)));
+  return one === other;
+}
+
 // What `mainspring chat` writes at /save.
 function saved_chat(file) {
   const nodes = file.messages.filter((message) => message?.role !== "system")
