@@ -82,7 +82,7 @@ function block_at(lines, i, depth) {
   if (is_table(lines, i)) return table(lines, i);
   let to = i + 1;
   while (to < lines.length && !is_blank(lines[to]) && !interrupts(lines, to, depth)) ++to;
-  return { to, make: () => element("p", {}, inline(lines.slice(i, to).map((text) => text.trim()).join("\n"))) };
+  return { to, make: () => element("p", {}, inline(lines.slice(i, to).map((text) => text.trimEnd()).join("\n").trimStart())) };
 }
 
 // Whether a line ends the paragraph above it. A number does so only where a list begins, with 1.
