@@ -170,10 +170,10 @@ function ask(parent, text) {
   answer(current, current.nodes.length - 1);
 }
 
-// An answer that never had a word is replaced; else there are two to choose from.
+// An answer that never had a word, and no message behind it, is replaced; else there are two to choose from.
 function retry(index) {
   const { parent, text } = current.nodes[index];
-  if (text) answer(current, parent);
+  if (text || index !== current.leaf) answer(current, parent);
   else answer(current, parent, index);
 }
 
@@ -229,7 +229,7 @@ function edit(index, article) {
   };
   const done = () => {
     if (!area.value.trim() || running.has(current.id)) return;
-    if (area.value === text) cancel();
+    if (area.value === text) answer(current, index);
     else ask(parent, area.value);
   };
   area.onkeydown = (event) => {

@@ -63,7 +63,10 @@ export function messages_of(conversation, end) {
   return result;
 }
 
-export const title_of = (text) => text.trim().split("\n", 1)[0].slice(0, 60);
+export function title_of(text) {
+  const [line] = text.trim().split("\n", 1);
+  return line.length > 60 ? line.slice(0, 59) + "…" : line;
+}
 
 // Checks what comes from outside; throws Error with words for a reader.
 
