@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "gpu/tuning.hpp"
 
@@ -26,14 +27,21 @@ enum class Tier { best, portable, subgroups, f16, matrix };
 Tier tier_by_name(std::string_view name);  // throws std::invalid_argument that lists the names
 
 struct Caps {
-  std::string name;          // of the adapter: "NVIDIA H200"
-  std::string driver;        // the driver's own description
-  std::string backend;       // "Vulkan"
-  bool cpu = false;          // a software rasteriser such as lavapipe
-  uint32_t cpu_threads = 0;  // that it may use
+  uint32_t number = 0;        // among the adapters, as --device takes it
+  std::string name;           // of the adapter: "NVIDIA H200"
+  std::string driver;         // the driver's own description
+  std::string backend;        // "Vulkan"
+  std::string type;           // "discrete", "integrated", "CPU" or "unknown"
+  bool cpu = false;           // a software rasteriser such as lavapipe
+  uint32_t cpu_threads = 0;   // that it may use
+  uint64_t memory_bytes = 0;  // its own, or what it shares with the host; 0: it does not tell
 
   Variant variant;
   bool timestamps = false;
+  bool int8_dot =
+      false;  // dot4I8Packed is an instruction; else Tint emulates it. Of an open device
+  std::vector<std::string>
+      matrices;        // what subgroup matrices there are: "f16 * f16 + f32, 16x16x16"
   bool robust = true;  // out-of-bounds accesses are caught in shaders
 
   // Subgroup sizes may differ from dispatch to dispatch between these bounds; 1 without subgroups.

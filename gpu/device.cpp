@@ -96,46 +96,67 @@ std::vector<dawn::native::Adapter> enumerate(const Toggles& toggles) {
   return found;
 }
 
-// Whether subgroups multiply matrices of the size and types that kernels/shared/matrix.matrix.wgsl
-// names.
-bool multiplies_f16(WGPUAdapter adapter) {
-  WGPUAdapterPropertiesSubgroupMatrixConfigs matrices =
-      WGPU_ADAPTER_PROPERTIES_SUBGROUP_MATRIX_CONFIGS_INIT;
-  WGPUAdapterInfo info = WGPU_ADAPTER_INFO_INIT;
-  info.nextInChain = &matrices.chain;
-  if (wgpuAdapterGetInfo(adapter, &info) != WGPUStatus_Success) return false;
-  bool found = false;
-  for (size_t i = 0; i < matrices.configCount; ++i) {
-    const WGPUSubgroupMatrixConfig& c = matrices.configs[i];
-    found |= c.componentType == WGPUSubgroupMatrixComponentType_F16 &&
-             c.resultComponentType == WGPUSubgroupMatrixComponentType_F32 && c.M == 16 &&
-             c.N == 16 && c.K == 16;
-  }
-  wgpuAdapterPropertiesSubgroupMatrixConfigsFreeMembers(matrices);
-  wgpuAdapterInfoFreeMembers(info);
-  return found;
+const char* name_of(WGPUAdapterType type) {
+  return type == WGPUAdapterType_DiscreteGPU     ? "discrete"
+         : type == WGPUAdapterType_IntegratedGPU ? "integrated"
+         : type == WGPUAdapterType_CPU           ? "CPU"
+                                                 : "unknown";
 }
 
-Caps caps_of(WGPUAdapter adapter) {
+std::string describe(const WGPUSubgroupMatrixConfig& config) {
+  constexpr std::string_view names[] = {"unknown", "f32", "f16", "u32", "i32", "u8", "i8"};
+  const auto name = [&](WGPUSubgroupMatrixComponentType type) {
+    return names[size_t(type) < std::size(names) ? size_t(type) : 0];
+  };
+  return fmt::format("{0} * {0} + {1}, {2}x{3}x{4}", name(config.componentType),
+                     name(config.resultComponentType), config.M, config.N, config.K);
+}
+
+// Whether they are the matrices that kernels/shared/matrix.matrix.wgsl names.
+bool multiplies_f16(const WGPUSubgroupMatrixConfig& c) {
+  return c.componentType == WGPUSubgroupMatrixComponentType_F16 &&
+         c.resultComponentType == WGPUSubgroupMatrixComponentType_F32 && c.M == 16 && c.N == 16 &&
+         c.K == 16;
+}
+
+Caps caps_of(WGPUAdapter adapter, size_t number) {
   Caps caps;
-  WGPUAdapterInfo info = WGPU_ADAPTER_INFO_INIT;
-  wgpuAdapterGetInfo(adapter, &info);
-  caps.name = text(info.device);
-  caps.driver = text(info.description);
-  caps.backend = info.backendType == WGPUBackendType_Vulkan  ? "Vulkan"
-                 : info.backendType == WGPUBackendType_Metal ? "Metal"
-                                                             : "D3D12";
-  caps.cpu = info.adapterType == WGPUAdapterType_CPU;
-  if (caps.cpu) caps.cpu_threads = std::max(1u, std::thread::hardware_concurrency());
+  caps.number = uint32_t(number);
   const auto has = [&](WGPUFeatureName feature) {
     return wgpuAdapterHasFeature(adapter, feature) != 0;
   };
   caps.variant = {.subgroups = has(WGPUFeatureName_Subgroups),
                   .f16 = has(WGPUFeatureName_ShaderF16)};
-  caps.variant.matrix = caps.variant.subgroups && caps.variant.f16 &&
-                        has(WGPUFeatureName_ChromiumExperimentalSubgroupMatrix) &&
-                        multiplies_f16(adapter);
   caps.timestamps = has(WGPUFeatureName_TimestampQuery);
+
+  WGPUAdapterInfo info = WGPU_ADAPTER_INFO_INIT;
+  WGPUAdapterPropertiesMemoryHeaps heaps = WGPU_ADAPTER_PROPERTIES_MEMORY_HEAPS_INIT;
+  WGPUAdapterPropertiesSubgroupMatrixConfigs matrices =
+      WGPU_ADAPTER_PROPERTIES_SUBGROUP_MATRIX_CONFIGS_INIT;
+  const auto ask_for = [&](WGPUChainedStruct& part) {
+    part.next = info.nextInChain;
+    info.nextInChain = &part;
+  };
+  if (has(WGPUFeatureName_AdapterPropertiesMemoryHeaps)) ask_for(heaps.chain);
+  if (has(WGPUFeatureName_ChromiumExperimentalSubgroupMatrix)) ask_for(matrices.chain);
+  wgpuAdapterGetInfo(adapter, &info);
+  for (const WGPUMemoryHeapInfo& heap : std::span(heaps.heapInfo, heaps.heapCount))
+    if (heap.properties & WGPUHeapProperty_DeviceLocal)
+      caps.memory_bytes = std::max(caps.memory_bytes, heap.size);
+  for (const auto& config : std::span(matrices.configs, matrices.configCount)) {
+    caps.matrices.push_back(describe(config));
+    if (multiplies_f16(config)) caps.variant.matrix = caps.variant.subgroups && caps.variant.f16;
+  }
+  wgpuAdapterPropertiesMemoryHeapsFreeMembers(heaps);
+  wgpuAdapterPropertiesSubgroupMatrixConfigsFreeMembers(matrices);
+  caps.name = text(info.device);
+  caps.driver = text(info.description);
+  caps.backend = info.backendType == WGPUBackendType_Vulkan  ? "Vulkan"
+                 : info.backendType == WGPUBackendType_Metal ? "Metal"
+                                                             : "D3D12";
+  caps.type = name_of(info.adapterType);
+  caps.cpu = info.adapterType == WGPUAdapterType_CPU;
+  if (caps.cpu) caps.cpu_threads = std::max(1u, std::thread::hardware_concurrency());
   if (caps.variant.subgroups) {
     caps.min_subgroup_size = info.subgroupMinSize;
     caps.max_subgroup_size = info.subgroupMaxSize;
@@ -183,6 +204,7 @@ Caps restrict_to(Caps caps, Tier tier) {
   need(v.subgroups, device.variant.subgroups, "subgroups");
   need(v.f16, device.variant.f16, "shader-f16");
   need(v.matrix, device.variant.matrix, "subgroup matrices");
+  if (!v.matrix) caps.matrices.clear();
   if (!v.subgroups) caps.min_subgroup_size = caps.max_subgroup_size = 1;
   return caps;
 }
@@ -194,7 +216,7 @@ size_t choose(const std::vector<dawn::native::Adapter>& adapters, const std::str
   const auto [end, error] = std::from_chars(wanted.data(), wanted.data() + wanted.size(), index);
   std::string names;
   for (size_t i = 0; i < adapters.size(); ++i) {
-    const Caps caps = caps_of(adapters[i].Get());
+    const Caps caps = caps_of(adapters[i].Get(), i);
     if (caps.name.find(wanted) != std::string::npos) return i;
     names += fmt::format("\n  {}: {}", i, caps.name);
   }
@@ -415,7 +437,8 @@ struct Device::Impl {
 
 std::vector<Caps> Device::adapters() {
   std::vector<Caps> result;
-  for (const auto& adapter : enumerate(Toggles(false))) result.push_back(caps_of(adapter.Get()));
+  for (const auto& adapter : enumerate(Toggles(false)))
+    result.push_back(caps_of(adapter.Get(), result.size()));
   return result;
 }
 
@@ -423,10 +446,11 @@ std::unique_ptr<Device> Device::open(const DeviceOptions& options) {
   const Toggles toggles(options.fast);
   auto adapters = enumerate(toggles);
   auto impl = std::make_unique<Impl>(options.cache);
-  const WGPUAdapter chosen = adapters[choose(adapters, options.device)].Get();
+  const size_t number = choose(adapters, options.device);
+  const WGPUAdapter chosen = adapters[number].Get();
   wgpuAdapterAddRef(chosen);
   impl->adapter.reset(chosen);
-  impl->caps = restrict_to(caps_of(chosen), options.tier);
+  impl->caps = restrict_to(caps_of(chosen, number), options.tier);
   impl->caps.robust = !options.fast;
   if (!options.tuning.empty())
     impl->caps.tuning =
@@ -513,6 +537,9 @@ std::unique_ptr<Device> Device::open(const DeviceOptions& options) {
   impl->wait_for(wgpuAdapterRequestDevice(chosen, &descriptor, info));
   if (!answer.device) fail("cannot open {}: {}", impl->caps.name, answer.message);
   impl->device.reset(answer.device);
+  impl->caps.int8_dot = std::ranges::none_of(
+      dawn::native::GetTogglesUsed(answer.device),
+      [](std::string_view name) { return name == "polyfill_packed_4x8_dot_product"; });
   impl->queue.reset(wgpuDeviceGetQueue(answer.device));
   impl->pipelines = std::make_unique<PipelineCache>(
       instance().Get(), answer.device, variant, options.sources, options.overrides_as_constants);
