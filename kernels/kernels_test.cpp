@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 
 #include "kernels/lab.hpp"
@@ -191,6 +192,27 @@ TEST(ModelShapes, are_not_timed_with_other_overrides_than_were_checked) {
   Tensors tensors(*device);
   const gpu::Work work = shape.make(tensors);
   EXPECT_THROW(check_shape(*device, shape, work), Error);
+}
+
+TEST(SomeCases, are_few_and_find_a_broken_kernel) {
+  const auto device = gpu::Device::open({.sources = wgsl_sources()});
+  const KernelTest& test = kernel_test("scale");
+  size_t all = 0;
+  Lab counting(*device, device->caps(), [&](const gpu::Work&, Tolerance) { ++all; });
+  test.run(counting);
+  EXPECT_GT(all, 10u);
+  EXPECT_EQ(run_some_cases(test, *device), size_t(std::bit_width(all)));  // 1, 2, 4, 8, …
+
+  std::vector<WgslSource> sources(wgsl_sources().begin(), wgsl_sources().end());
+  const auto text = std::ranges::find(sources, "scale", &WgslSource::name);
+  ASSERT_NE(text, sources.end());
+  std::string broken(text->text);
+  const std::string_view product = "params.scale *";
+  ASSERT_NE(broken.find(product), broken.npos);
+  broken.replace(broken.find(product), product.size(), "params.scale +");
+  text->text = broken;
+  const auto other = gpu::Device::open({.sources = sources});
+  EXPECT_THROW(run_some_cases(test, *other), Error);
 }
 
 TEST(Rooms, each_kernel_has_cases) {

@@ -140,6 +140,8 @@ Tolerances tolerances(const KernelTest& test, gpu::Device& device);
 // some entry of the kernel with some valid combination of its overrides. Returns the number of
 // checks.
 size_t run_kernel_test(const KernelTest& test, gpu::Device& device);
+// The same with a few of the cases: the first, the second, the fourth and so on.
+size_t run_some_cases(const KernelTest& test, gpu::Device& device);
 
 }  // namespace ms
 
