@@ -38,10 +38,10 @@ struct Caps {
 
   Variant variant;
   bool timestamps = false;
-  bool int8_dot =
-      false;  // dot4I8Packed is an instruction; else Tint emulates it. Of an open device
-  std::vector<std::string>
-      matrices;        // what subgroup matrices there are: "f16 * f16 + f32, 16x16x16"
+  // dot4I8Packed is an instruction, not emulated by Tint. Known of an open device only.
+  bool int8_dot = false;
+  // Kinds of subgroup matrices: "f16 * f16 + f32, 16x16x16".
+  std::vector<std::string> matrices;
   bool robust = true;  // out-of-bounds accesses are caught in shaders
 
   // Subgroup sizes may differ from dispatch to dispatch between these bounds; 1 without subgroups.
