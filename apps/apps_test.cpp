@@ -6,12 +6,14 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
 #include "base/test_files.hpp"
 #include "formats/gguf_builder.hpp"
 #include "formats/safetensors_builder.hpp"
 #include "gpu/device.hpp"
 #include "kernels/kernels.hpp"
+#include "text/utf8.hpp"
 
 namespace ms {
 
@@ -43,21 +45,22 @@ TEST(Program, tells_its_version_and_its_subcommands) {
   EXPECT_TRUE(version.out.starts_with("mainspring ")) << version.out;
   const Ran help = run("--help");
   EXPECT_EQ(help.code, 0);
-  for (const char* part : {"devices", "inspect", "kernels", "Examples:", "MAINSPRING_DEVICE"})
+  for (const char* part : {"doctor", "inspect", "kernels", "Examples:", "MAINSPRING_DEVICE"})
     EXPECT_SAYS(help.out, part);
 }
 
 TEST(Program, a_wrong_use_ends_with_2_and_an_error) {
-  for (const char* arguments : {"", "nonsense", "devices --nonsense", "devices -o xml", "inspect",
-                                "--tier nonsense devices", "kernels --check nonsense",
-                                "kernels --docs --migration", "kernels --check --docs"}) {
+  for (const char* arguments :
+       {"", "nonsense", "doctor --nonsense", "doctor -o xml", "doctor --brief --full", "inspect",
+        "--tier nonsense doctor", "kernels --check nonsense", "kernels --docs --migration",
+        "kernels --check --docs"}) {
     const Ran ran = run(arguments);
     EXPECT_EQ(ran.code, 2) << arguments;
     EXPECT_EQ(ran.out, "") << arguments;
     EXPECT_TRUE(ran.err.starts_with("mainspring: error: ")) << ran.err;
   }
   EXPECT_SAYS(run("nonsense").err, "no subcommand nonsense");
-  const Ran tier = run("devices", "MAINSPRING_TIER=nonsense");
+  const Ran tier = run("doctor", "MAINSPRING_TIER=nonsense");
   EXPECT_EQ(tier.code, 2);
   EXPECT_SAYS(tier.err, "best, portable, subgroups, f16 or matrix");
 }
@@ -65,48 +68,155 @@ TEST(Program, a_wrong_use_ends_with_2_and_an_error) {
 TEST(Program, what_cannot_be_written_is_an_error) {
   const int status = std::system(MS_PROGRAM " kernels > /dev/full 2> /dev/null");
   EXPECT_EQ(WEXITSTATUS(status), 1);
-  const int closed = std::system(MS_PROGRAM " devices >&- 2> /dev/null");
+  const int closed = std::system(MS_PROGRAM " kernels >&- 2> /dev/null");
   EXPECT_EQ(WEXITSTATUS(closed), 1);
 }
 
-TEST(Devices, lists_what_the_library_finds) {
+TEST(Doctor, lists_the_devices_and_describes_the_one_that_is_used) {
   const auto adapters = gpu::Device::adapters();
-  const Ran text = run("devices");
-  ASSERT_EQ(text.code, 0) << text.err;
+  const Ran text = run("doctor --brief");
+  ASSERT_EQ(text.code, 0) << text.out << text.err;
   EXPECT_EQ(text.out.find('\x1b'), std::string::npos) << "colours, though this is no terminal";
-  const Ran json = run("devices -o json");
-  const auto list = nlohmann::json::parse(json.out);
-  ASSERT_EQ(list.size(), adapters.size());
+  EXPECT_SAYS(text.out, fmt::format("\n  * 0           {}", adapters[0].name));
+  EXPECT_SAYS(text.out, "\nNo problem was found.\n");
+  std::istringstream lines(text.out);
+  for (std::string line; std::getline(lines, line);)
+    EXPECT_TRUE(code_points(line) <= 80 || line.find('/') != std::string::npos)  // paths stay whole
+        << line;
+
+  const auto report = nlohmann::json::parse(run("doctor --brief -o json").out);
+  ASSERT_EQ(report["devices"].size(), adapters.size());
   for (size_t i = 0; i < adapters.size(); ++i) {
-    EXPECT_SAYS(text.out, adapters[i].name);
-    EXPECT_EQ(list[i]["name"], adapters[i].name);
-    EXPECT_EQ(list[i]["driver"], adapters[i].driver);
-    EXPECT_EQ(list[i]["variant"], to_string(adapters[i].variant));
-    EXPECT_EQ(list[i]["limits"]["max_buffer_bytes"], adapters[i].max_buffer_bytes);
+    EXPECT_EQ(report["devices"][i]["name"], adapters[i].name);
+    EXPECT_EQ(report["devices"][i]["driver"], adapters[i].driver);
+    EXPECT_EQ(report["devices"][i]["variant"], to_string(adapters[i].variant));
+    EXPECT_EQ(report["devices"][i]["limits"]["max_buffer_bytes"], adapters[i].max_buffer_bytes);
   }
+  EXPECT_EQ(report["limits"]["binding"], adapters[0].max_binding_bytes);
+  EXPECT_EQ(report["cache"]["pipelines"]["writable"], true);
+  EXPECT_EQ(report["problems"].size(), 0u);
+  EXPECT_FALSE(report.contains("kernels")) << "--brief checks none";
 }
 
-TEST(Devices, shows_the_chosen_one_as_it_is_opened) {
-  for (const Ran& ran :
-       {run("--tier portable devices -o json"), run("devices -o json --tier portable"),
-        run("devices -o json", "MAINSPRING_TIER=portable")}) {
-    ASSERT_EQ(ran.code, 0) << ran.err;
-    const auto list = nlohmann::json::parse(ran.out);
-    ASSERT_EQ(list.size(), 1u);
-    EXPECT_EQ(list[0]["variant"], "portable");
-    EXPECT_EQ(list[0]["limits"]["max_storage_buffers"], 8);
+TEST(Doctor, measures_and_checks_every_kernel) {
+  const Ran ran = run("doctor -o json");
+  ASSERT_EQ(ran.code, 0) << ran.out << ran.err;
+  const auto report = nlohmann::json::parse(ran.out);
+  EXPECT_GT(report["speed"]["reading"], 0.0);
+  EXPECT_GT(report["speed"]["upload"], 0.0);
+  EXPECT_EQ(report["kernels"]["checked"]["kernels"], all_kernels().size());
+  EXPECT_GE(report["kernels"]["checked"]["cases"], 3 * all_kernels().size());
+  EXPECT_EQ(report["kernels"]["wrong"].size(), 0u);
+  EXPECT_EQ(ran.err, "");
+}
+
+TEST(Doctor, describes_the_device_as_it_is_opened) {
+  for (const Ran& ran : {run("--tier portable doctor --brief -o json"),
+                         run("doctor --brief -o json --tier portable"),
+                         run("doctor --brief -o json", "MAINSPRING_TIER=portable")}) {
+    ASSERT_EQ(ran.code, 0) << ran.out << ran.err;
+    const auto report = nlohmann::json::parse(ran.out);
+    EXPECT_EQ(report["features"]["subgroups"], false);
+    EXPECT_EQ(report["limits"]["workgroup"]["storage_buffers"], 8);
+    EXPECT_SAYS(report["advice"].dump(), "MAINSPRING_TIER");
   }
-  const Ran none = run("devices", "MAINSPRING_DEVICE='no such device'");
+  const Ran none = run("doctor", "MAINSPRING_DEVICE='no such device'");
   EXPECT_EQ(none.code, 1);
-  EXPECT_SAYS(none.err, "mainspring: error: no device \"no such device\"; there are:");
+  EXPECT_SAYS(none.out, "problems\n  - no device \"no such device\"; there are:");
+  EXPECT_SAYS(none.out, "\ndevices\n");
 }
 
-TEST(Devices, without_a_driver_says_what_to_install) {
-  const Ran ran = run("devices", "VK_DRIVER_FILES=/dev/null VK_ICD_FILENAMES=/dev/null");
+// The setting that makes of a text the only description of a Vulkan driver.
+class Driver {
+ public:
+  explicit Driver(std::string_view text) { std::ofstream(file_) << text; }
+  static std::string description(const std::string& library) {
+    return fmt::format(R"({{"file_format_version": "1.0.0",
+        "ICD": {{"library_path": "{}", "api_version": "1.3.0"}}}})",
+                       library);
+  }
+  std::string alone() const {
+    return fmt::format("VK_DRIVER_FILES={0} VK_ICD_FILENAMES={0}", file_.string());
+  }
+
+ private:
+  TemporaryFolder folder_;
+  std::filesystem::path file_ = folder_.path() / "driver.json";  // another ending is not read
+};
+
+TEST(Doctor, without_a_driver_that_works_says_what_to_do) {
+  const Driver broken("{"), missing(Driver::description("/no/such.so")),
+      none(Driver::description(MS_PROGRAM));  // no library
+  for (const std::string& only :
+       {std::string("VK_DRIVER_FILES=/dev/null VK_ICD_FILENAMES=/dev/null"), broken.alone(),
+        missing.alone(), none.alone()}) {
+    const Ran text = run("doctor", only);
+    EXPECT_EQ(text.code, 1) << only;
+    EXPECT_SAYS(text.out, "problems\n");
+    EXPECT_SAYS(text.out, "no WebGPU adapter");
+    EXPECT_SAYS(text.out, "mesa-vulkan-drivers");
+    const auto report = nlohmann::json::parse(run("doctor -o json", only).out);
+    EXPECT_EQ(report["devices"].size(), 0u);
+    EXPECT_GE(report["problems"].size(), 1u);
+  }
+}
+
+TEST(Doctor, survives_a_driver_that_crashes) {
+  const Ran ran = run("doctor", Driver(Driver::description(MS_CRASHING_DRIVER)).alone());
   EXPECT_EQ(ran.code, 1);
-  EXPECT_EQ(ran.out, "");
-  EXPECT_SAYS(ran.err, "mainspring: error: no WebGPU adapter");
-  EXPECT_SAYS(ran.err, "mesa-vulkan-drivers");
+  EXPECT_SAYS(ran.out, "a graphics driver crashes (Aborted)");
+}
+
+TEST(Doctor, a_cache_that_cannot_be_written_is_a_problem) {
+  const Ran file = run("doctor --brief", "XDG_CACHE_HOME=/dev/null/x");
+  EXPECT_EQ(file.code, 1);
+  EXPECT_SAYS(file.out, "/dev/null/x/mainspring/pipelines cannot be written");
+  EXPECT_SAYS(file.out, "/dev/null/x/mainspring/models cannot be written");
+  const Ran none = run("doctor --brief", "XDG_CACHE_HOME= HOME=");
+  EXPECT_EQ(none.code, 1);
+  EXPECT_SAYS(none.out, "there is no cache of pipelines");
+}
+
+TEST(Doctor, shows_variables_but_no_secrets) {
+  for (const char* arguments : {"doctor --brief", "doctor --brief -o json"}) {
+    const Ran ran = run(arguments,
+                        "HF_TOKEN=hf_abc MAINSPRING_API_KEY=abc123 MAINSPRING_TEMP=0.25 "
+                        "HF_ENDPOINT=http://ada:lovelace@127.0.0.1:9 MAINSPRING_TEMPERATURE=1");
+    EXPECT_EQ(ran.code, 0) << ran.out;
+    for (const char* name : {"HF_TOKEN", "MAINSPRING_API_KEY", "MAINSPRING_TEMP", "0.25"})
+      EXPECT_SAYS(ran.out, name);
+    for (const char* secret : {"hf_abc", "abc123", "lovelace"})
+      EXPECT_EQ(ran.out.find(secret), std::string::npos) << ran.out;
+    EXPECT_SAYS(ran.out, "no option reads MAINSPRING_TEMPERATURE");
+    EXPECT_EQ(ran.out.find("no option reads MAINSPRING_API_KEY"), std::string::npos);
+  }
+}
+
+TEST(Doctor, says_which_models_fit_and_which_are_broken) {
+  const TemporaryFolder cache;
+  const auto models = cache.path() / "mainspring/models";
+  std::filesystem::create_directories(models / "u/r");
+  const auto doctor = [&] {
+    return run("doctor --brief -o json", "XDG_CACHE_HOME=" + cache.path().string());
+  };
+  std::filesystem::copy(MS_SOURCE_DIR "/models/tales-31m-q8_0.gguf",
+                        models / "u/r/tales-Q8_0.gguf");
+  std::ofstream(models / "other.gguf")
+      << GgufBuilder().set("general.architecture", "other").bytes();
+  Ran ran = doctor();
+  EXPECT_EQ(ran.code, 0) << ran.out;
+  auto report = nlohmann::json::parse(ran.out);
+  ASSERT_EQ(report["models"].size(), 2u);
+  EXPECT_EQ(report["models"][0]["name"], "other.gguf");
+  EXPECT_EQ(report["models"][1]["name"], "u/r:Q8_0");
+  EXPECT_GT(report["models"][1]["device_bytes"], report["models"][1]["bytes"]);
+  EXPECT_EQ(report["models"][1]["fits"], true);
+
+  std::ofstream(models / "u/r/tales-Q4_0.gguf") << "GGUF, but not for long";
+  ran = doctor();
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_SAYS(ran.out, "tales-Q4_0.gguf");
+  EXPECT_EQ(nlohmann::json::parse(ran.out)["problems"].size(), 1u);
 }
 
 TEST(Inspect, prints_metadata_tensors_and_totals) {

@@ -33,6 +33,7 @@ Bandwidth measure_bandwidth(gpu::Device& device) {
   };
   for (const uint64_t bytes : {128ull << 20, 512ull << 20, 1536ull << 20}) {
     if (bytes > std::min(caps.max_binding_bytes, caps.max_buffer_bytes)) break;
+    if (caps.memory_bytes && 4 * bytes > caps.memory_bytes) break;  // two buffers, and room to live
     const uint64_t words = bytes / 4, rows = words / cols;
     const auto from = device.buffer(bytes, "bandwidth"), to = device.buffer(bytes, "bandwidth, to");
     const auto x = device.buffer(cols * 4, "x");

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -83,14 +82,6 @@ uint64_t bytes_per_token(Engine& engine, const Test& test) {
   const Config& c = model.config();
   const uint64_t position = 2ull * c.layers * c.kv_size() * (model.options().f32_kv ? 4 : 2);
   return model.bytes_per_token() + position * (test.depth + test.generate / 2);
-}
-
-std::string cpu_name() {
-  std::ifstream in("/proc/cpuinfo");
-  for (std::string line; std::getline(in, line);)
-    if (line.starts_with("model name"))
-      return line.substr(std::min(line.size(), line.find(':') + 2));
-  return "";
 }
 
 void print_markdown(std::vector<std::vector<std::string>> rows) {

@@ -65,6 +65,14 @@ void require_kernels(const std::vector<std::string>& names) {
             "there is no kernel \"{}\"; mainspring kernels lists them", name);
 }
 
+std::string cpu_name() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("model name"))
+      return line.substr(std::min(line.size(), line.find(':') + 2));
+  return "";
+}
+
 std::string styled(Style style, std::string_view text) {
   static const bool plain = !isatty(STDOUT_FILENO) || !variable("NO_COLOR").empty();
   if (plain) return std::string(text);

@@ -33,7 +33,7 @@ struct ExitCode {
 
 void add_bench(CLI::App& app, const GlobalOptions& options);
 void add_chat(CLI::App& app, const GlobalOptions& options);
-void add_devices(CLI::App& app, const GlobalOptions& options);
+void add_doctor(CLI::App& app, const GlobalOptions& options);
 void add_embed(CLI::App& app, const GlobalOptions& options);
 void add_inspect(CLI::App& app, const GlobalOptions& options);
 void add_kernels(CLI::App& app, const GlobalOptions& options);
@@ -51,6 +51,9 @@ void add_output_option(CLI::App& command, std::string& format);
 gpu::DeviceOptions device_options(const GlobalOptions& options);
 // ${XDG_CACHE_HOME:-~/.cache}/mainspring/NAME; empty where neither is known: then nothing is kept.
 std::filesystem::path cache_folder(std::string_view name);
+
+// As the system calls the processor; empty where it does not say.
+std::string cpu_name();
 
 // Throws std::invalid_argument unless each name is a kernel's.
 void require_kernels(const std::vector<std::string>& names);

@@ -16,7 +16,7 @@ constexpr const char* examples = R"(Examples:
   mainspring chat -m model.gguf             a conversation
   mainspring serve -m model.gguf            a server that speaks OpenAI's API
   mainspring bench -m model.gguf            how fast a model runs here
-  mainspring devices                        what this machine can run on
+  mainspring doctor                         what this machine can run on, and what is wrong
   mainspring inspect model.gguf             what a model file holds
   mainspring kernels --check                every kernel against its reference, on this device
   mainspring --tier portable kernels --check rmsnorm
@@ -48,7 +48,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.fallthrough();  // global options may stand behind the subcommand, too
   app.add_option("--device", options.device,
-                 "Adapter to use: its number or part of its name (see `devices`)")
+                 "Adapter to use: its number or part of its name (see `doctor`)")
       ->envname("MAINSPRING_DEVICE");
   app.add_option_function<std::string>(
          "--tier", [&](const std::string& name) { options.tier = ms::gpu::tier_by_name(name); },
@@ -65,7 +65,7 @@ int main(int argc, char** argv) {
   ms::add_perplexity(app, options);
   ms::add_models(app, options);
   ms::add_inspect(app, options);
-  ms::add_devices(app, options);
+  ms::add_doctor(app, options);
   ms::add_kernels(app, options);
 
   try {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
@@ -153,6 +154,22 @@ void remove(const std::string& name) {
 std::filesystem::path hub_model(const std::string& name) {
   const ModelName model = ModelName::parse(name);
   return Hub(hub_options()).get(model);
+}
+
+std::vector<LocalModel> local_models() {
+  std::vector<LocalModel> models;
+  Hub hub(hub_options());
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(cache_folder("models"), error), end;
+       !error && at != end; at.increment(error))
+    if (at->path().extension() == ".gguf" ||
+        std::filesystem::exists(at->path() / "config.json", error))
+      models.push_back({at->path().filename().string(), at->path()});
+  for (const CachedModel& model : hub.cached())
+    models.push_back({model.name, model.complete ? hub.get(ModelName::parse(model.name))
+                                                 : std::filesystem::path()});
+  std::ranges::sort(models, {}, &LocalModel::name);
+  return models;
 }
 
 void add_models(CLI::App& app, const GlobalOptions&) {
