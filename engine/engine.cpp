@@ -160,6 +160,7 @@ std::vector<uint32_t> Engine::encode_chat(const ChatTemplate::Json& messages,
   ChatTemplate::Options harmless_options = options;
   cut_names(harmless, control_names_);
   cut_names(harmless_options.tools, control_names_);
+  cut_names(harmless_options.variables, control_names_);
   const std::string text = template_->render(harmless, harmless_options);
   std::vector<uint32_t> tokens;
   for (size_t begin = 0; begin <= text.size();) {
@@ -279,10 +280,14 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
   const bool greedy = s.temperature == 0 &&
                       (s.repeat_last_n == 0 || (s.repeat_penalty == 1 && s.presence_penalty == 0 &&
                                                 s.frequency_penalty == 0));
-  const gpu::Recording& recording = guidance.any() ? decode_recording() : step(greedy);
-  const gpu::Recording* const sampler =
-      guidance.any() ? &guided_sampler(guidance.has_grammar(), uint32_t(guidance.bias().size() / 2))
-                     : nullptr;
+  const gpu::Recording *recording = nullptr, *sampler = nullptr;
+  const auto choose_recordings = [&] {
+    recording = guidance.any() ? &decode_recording() : &step(greedy);
+    if (!guidance.any()) return;
+    sampler = &guided_sampler(guidance.has_grammar(), uint32_t(guidance.bias().size() / 2));
+    if (!guidance.bias().empty()) device_->write(*bias_, 0, std::as_bytes(guidance.bias()));
+  };
+  choose_recordings();
   const uint32_t filled = uint32_t(prompt.size()) - 1, batch = model_->options().batch;
   // What the cache holds already of the prompt but its last token, which is the first step's.
   const uint32_t cached =
@@ -299,7 +304,6 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     return result;
   }
   device_->write(*model_->history().buffer, 0, std::as_bytes(prompt));
-  if (!guidance.bias().empty()) device_->write(*bias_, 0, std::as_bytes(guidance.bias()));
   if (request.max_tokens == 0) {
     device_->finish();
     result.prompt_seconds = seconds_since(start);
@@ -355,12 +359,12 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
   while (stopped == Stopped::running && wanted_more && !complete) {
     std::vector<float> logits;
     if (!sampler) {
-      for (; left > 0 && ahead.size() < steps_ahead; --left) ahead.submit(recording, state);
+      for (; left > 0 && ahead.size() < steps_ahead; --left) ahead.submit(*recording, state);
     } else {
       if (guidance.wants_logits())
-        ahead.submit(recording, model_->logits());
+        ahead.submit(*recording, model_->logits());
       else
-        device_->submit(recording);
+        device_->submit(*recording);
       if (guidance.has_grammar()) {  // while the device works
         const auto mask = guidance.mask();
         if (mask.empty()) {
@@ -386,7 +390,19 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     if (stopped != Stopped::token) complete = guidance.commit(token);
     if (keep_going) wanted_more = keep_going();
     if (stopped == Stopped::token || !tokenizer_) continue;
-    std::string_view piece = is_control(token) ? std::string_view() : tokenizer_->piece(token);
+    const std::string_view name =
+        token < tokenizer_->vocab_size() ? tokenizer_->piece(token) : std::string_view();
+    std::string_view piece =
+        is_control(token) && !guidance.waits_for(name) ? std::string_view() : name;
+    if (guidance.begins(piece) && stopped == Stopped::running) {
+      // Steps beyond this one have drawn without the grammar: they are taken again.
+      while (ahead.size() > 0) ahead.next();
+      slot.token = token;
+      slot.position = filled + uint32_t(result.tokens.size());
+      set_slot(slot);
+      left = slot.limit - slot.position;
+      choose_recordings();
+    }
     if (after_special && tokenizer_->space_prefix() && piece.starts_with(' '))
       piece.remove_prefix(1);
     after_special = is_control(token);

@@ -447,6 +447,71 @@ TEST(Guided, limits_and_stop_strings_count_as_ever) {
             Finish::max_tokens);
 }
 
+TEST(Guided, a_constraint_may_begin_at_a_text) {
+  // Free, it counts to f and begins again.
+  Scripted scripted({.chain = ">0123456789abcdef0", .context = 256});
+  const auto from = [](std::string form, std::string text, bool first = false) {
+    Constraint constraint = regex(std::move(form));
+    constraint.from = std::move(text), constraint.from_first = first;
+    return constraint;
+  };
+  // From there on, that text included; steps that ran ahead without it are taken again.
+  EXPECT_EQ(scripted.generate(">", {.constraint = from("345[x-z]{2}", "345")}).text, "012345xx");
+  EXPECT_EQ(scripted.generate(">", {.constraint = from("0x", "0")}).text, "0x");
+  const Generation g = scripted.generate(">", {.constraint = from("9[0-9]", "9"), .logprobs = 0});
+  EXPECT_EQ(g.text, "01234567890");
+  EXPECT_EQ(g.finish, Finish::stop_token);
+  EXPECT_EQ(g.reports.size(), g.tokens.size());
+  // The cache is right behind it: the same tokens as a prompt, and what follows.
+  std::vector<uint32_t> prompt = script_tokens(">");
+  prompt.insert(prompt.end(), g.tokens.begin(), g.tokens.end());
+  const Generation on =
+      scripted.engine.generate(prompt, {.sampling = {.temperature = 0}, .max_tokens = 3});
+  EXPECT_EQ(on.text, "123");
+  EXPECT_GE(on.cached_tokens + 2, on.prompt_tokens);
+  // With a bias, which holds on; a stop string across the two; the limit.
+  EXPECT_EQ(scripted
+                .generate(">", {.constraint = from("2[xy]", "2"),
+                                .logit_bias = {{script_token('y'), 5.f}}})
+                .text,
+            "012y");
+  EXPECT_EQ(scripted.generate(">", {.stop = {"2x"}, .constraint = from("2[xy]", "2")}).text, "01");
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 4, .constraint = from("2[xy]{9}", "2")}).text,
+            "012x");
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 3, .constraint = from("2[xy]{9}", "2")}).text,
+            "012");
+  // It never comes, or not at the beginning, or goes on otherwise.
+  for (const Constraint& other :
+       {from("x", "x"), from("12x", "12", true), from("y", "2"), from("2y", "2", true)})
+    EXPECT_EQ(scripted.generate(">", {.max_tokens = 6, .constraint = other}).text, "012345");
+  EXPECT_EQ(scripted.generate(">", {.constraint = from("01z", "01", true)}).text, "01z");
+}
+
+TEST(Guided, a_special_token_may_begin_a_constraint_and_shows) {
+  Scripted scripted({.chain = std::string(">a") + script_bos + "bc"});
+  Constraint constraint = regex("<s>[x-z]");
+  constraint.from = "<s>";
+  EXPECT_EQ(scripted.generate(">", {.constraint = constraint}).text, "a<s>x");
+  EXPECT_EQ(scripted.generate(">", {.max_tokens = 3}).text, "ab");  // else it is no text
+}
+
+TEST(Guided, a_lark_grammar_names_schemas) {
+  Scripted scripted({.chain = ">ab", .context = 256});
+  Constraint constraint{Constraint::Kind::lark, "start: \"<\" schema_0 \"|\" schema_1 \">\""};
+  constraint.schemas = {R"({"enum": ["a\nb"]})",
+                        R"({"type": "integer", "multipleOf": 5, "minimum": 9,
+                                                         "maximum": 11})"};
+  EXPECT_EQ(scripted.generate(">", {.constraint = constraint}).text, "<\"a\\nb\"|10>");
+  constraint.schemas[1] = R"({"multipleOf": 1000003})";
+  EXPECT_SAYS(message_of<Error>([&] { scripted.generate(">", {.constraint = constraint}); }),
+              "schema_1: multipleOf");
+  constraint.schemas[1] = R"({"enum": [1], "not": {}})";
+  EXPECT_SAYS(message_of<Error>([&] { scripted.generate(">", {.constraint = constraint}); }),
+              "not");
+  constraint.schemas[1] = R"({"enum": [1], "not": {}, "x-guidance": {"lenient": true}})";
+  EXPECT_EQ(scripted.generate(">", {.constraint = constraint}).text, "<\"a\\nb\"|1>");
+}
+
 TEST(Guided, what_cannot_be_held_is_an_error_and_the_engine_goes_on) {
   Scripted scripted({.chain = std::string(">abc") + script_eos});
   EXPECT_SAYS(message_of<Error>([&] {

@@ -33,7 +33,7 @@ Grammar::Kind kind_of(const Constraint& constraint) {
 }  // namespace
 
 Grammar grammar_of(const Tokenizer& tokenizer, const Constraint& constraint) {
-  return Grammar(tokenizer, kind_of(constraint), constraint.text);
+  return Grammar(tokenizer, kind_of(constraint), constraint.text, constraint.schemas);
 }
 
 Guidance::Guidance(const Request& request, const Tokenizer* tokenizer, uint32_t vocab)
@@ -50,6 +50,9 @@ Guidance::Guidance(const Request& request, const Tokenizer* tokenizer, uint32_t 
   if (!request.constraint) return;
   if (!tokenizer) fail("the model file has no tokenizer: its output cannot be held to a grammar");
   grammar_.emplace(grammar_of(*tokenizer, *request.constraint));
+  from_ = request.constraint->from;
+  from_first_ = request.constraint->from_first;
+  state_ = from_.empty() ? State::held : State::waiting;
   mask_.resize((vocab + 31) / 32);
   if (!request.ignore_eos)
     stop_tokens_.assign(tokenizer->stop_tokens().begin(), tokenizer->stop_tokens().end());
@@ -61,6 +64,26 @@ std::span<const uint32_t> Guidance::mask() {
   if (ends.may)
     for (const uint32_t token : stop_tokens_) mask_[token / 32] |= 1u << token % 32;
   return mask_;
+}
+
+bool Guidance::begins(std::string_view piece) {
+  if (state_ != State::waiting) return false;
+  seen_ += piece;
+  if (from_first_) seen_.erase(0, std::min(seen_.find_first_not_of(" \n\r\t"), seen_.size()));
+  const size_t at =
+      from_first_ ? (seen_.starts_with(from_) ? 0 : std::string::npos) : seen_.find(from_);
+  if (at == std::string::npos) {
+    if (from_first_ && !from_.starts_with(seen_)) state_ = State::free;
+    // No more of it can be the beginning of what is waited for.
+    if (!from_first_ && seen_.size() >= from_.size())
+      seen_.erase(0, seen_.size() - from_.size() + 1);
+    return false;
+  }
+  const bool fits = grammar_->commit_text(std::string_view(seen_).substr(at));
+  // At another place it may fit.
+  if (!fits) seen_.clear();
+  state_ = fits ? State::held : from_first_ ? State::free : State::waiting;
+  return fits;
 }
 
 TokenReport Guidance::report(uint32_t token, std::span<const float> logits) const {

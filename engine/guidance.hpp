@@ -20,8 +20,8 @@ class Guidance {
   Guidance(const Request& request, const Tokenizer* tokenizer, uint32_t vocab);
 
   // Whether steps must be taken one by one.
-  bool any() const { return grammar_ || !bias_.empty() || logprobs_ >= 0; }
-  bool has_grammar() const { return grammar_.has_value(); }
+  bool any() const { return has_grammar() || !bias_.empty() || logprobs_ >= 0; }
+  bool has_grammar() const { return state_ == State::held; }
   bool wants_logits() const { return logprobs_ >= 0; }
 
   std::span<const uint32_t> bias() const { return bias_; }  // [n, 2] u32: token, bits of its f32
@@ -29,15 +29,25 @@ class Guidance {
   // Of the grammar, for the next token: the bits of [vocab] tokens; empty where the text must end.
   std::span<const uint32_t> mask();
   // Goes on by a token. True if the grammar ends there.
-  bool commit(uint32_t token) { return grammar_ && grammar_->commit(token); }
+  bool commit(uint32_t token) { return has_grammar() && grammar_->commit(token); }
+
+  // Where a constraint holds from some text on: the next bytes of the text; true if with them it
+  // has begun to hold. A special token whose name is waited for shows it.
+  bool begins(std::string_view piece);
+  bool waits_for(std::string_view name) const { return !from_.empty() && name == from_; }
 
   // Of a token, by the logits [vocab] that it was drawn by.
   TokenReport report(uint32_t token, std::span<const float> logits) const;
 
  private:
+  enum class State { free, waiting, held };
+
   const Tokenizer* tokenizer_;
   std::vector<uint32_t> bias_, mask_, stop_tokens_;
   std::optional<GrammarState> grammar_;
+  State state_ = State::free;  // of the text, by the grammar
+  std::string from_, seen_;    // what is waited for; the end of the text that may begin it
+  bool from_first_ = false;
   int32_t logprobs_;
 };
 

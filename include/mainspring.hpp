@@ -51,6 +51,13 @@ struct Constraint {
   };
   Kind kind = Kind::json_object;
   std::string text = {};
+  std::vector<std::string> schemas =
+      {};  // of JSON, that a Lark grammar names schema_0, schema_1, …
+  // Not empty: text is free until this comes, which may be a special token's name, and is held to
+  // the form from there on, this included. It may never come, or go on in another way than the
+  // form: then all is free.
+  std::string from = {};
+  bool from_first = false;  // `from` counts at the beginning alone, white space apart
 };
 
 // Logarithms of probabilities are natural, of the model's own distribution: before bias,

@@ -35,6 +35,7 @@ ChatTemplate ChatTemplate::from_string(std::string_view source, std::string_view
   rust::Buffer error;
   out.rust_.reset(ms_text_template_new(rust::bytes(source), &error));
   if (!out.rust_) fail("the chat template cannot be read: {}", error.view());
+  out.source_ = source;
   out.bos_ = bos;
   out.eos_ = eos;
   return out;

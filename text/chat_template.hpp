@@ -34,6 +34,8 @@ class ChatTemplate {
   static ChatTemplate from_string(std::string_view source, std::string_view bos,
                                   std::string_view eos);
 
+  std::string_view source() const { return source_; }
+
   // `messages`: an array of {"role", "content", …}. The text is for Tokenizer::encode with
   // parse_special, and with add_special only where it does not begin with bos already.
   std::string render(const Json& messages, const Options& options) const;
@@ -45,7 +47,7 @@ class ChatTemplate {
   ChatTemplate() = default;
 
   std::unique_ptr<MsTextTemplate, Free> rust_;
-  std::string bos_, eos_;
+  std::string source_, bos_, eos_;
 };
 
 }  // namespace ms

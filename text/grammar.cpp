@@ -26,10 +26,13 @@ std::string_view name(Grammar::Kind kind) {
 
 void Grammar::Free::operator()(MsTextGrammar* grammar) const { ms_text_grammar_free(grammar); }
 
-Grammar::Grammar(const Tokenizer& tokenizer, Kind kind, std::string_view text) {
+Grammar::Grammar(const Tokenizer& tokenizer, Kind kind, std::string_view text,
+                 std::span<const std::string> schemas) {
   rust::Buffer error;
+  std::vector<MsTextBytes> bytes;
+  for (const std::string& schema : schemas) bytes.push_back(rust::bytes(schema));
   rust_.reset(ms_text_grammar_new(&tokenizer.grammar_vocabulary(), uint32_t(kind),
-                                  rust::bytes(text), &error));
+                                  rust::bytes(text), bytes.data(), bytes.size(), &error));
   if (!rust_) fail("the {} cannot be used: {}", name(kind), error.view());
 }
 
@@ -53,6 +56,14 @@ bool GrammarState::commit(uint32_t token) {
   if (!ms_text_grammar_commit(rust_.get(), token, &must_end, &error))
     fail("the grammar does not go on by token {}: {}", token, error.view());
   return must_end;
+}
+
+bool GrammarState::commit_text(std::string_view text) {
+  bool fits = false;
+  rust::Buffer error;
+  if (!ms_text_grammar_commit_text(rust_.get(), rust::bytes(text), &fits, &error))
+    fail("the grammar cannot be followed any further: {}", error.view());
+  return fits;
 }
 
 }  // namespace ms

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "text/tokenizer.hpp"
@@ -27,8 +28,11 @@ class Grammar {
     regex,  // the whole text matches, in the syntax of Rust's regex
     lark,   // in llguidance's dialect, from the rule `start`
   };
-  // Throws Error: what is wrong with the text, keywords that are not supported among that.
-  Grammar(const Tokenizer& tokenizer, Kind kind, std::string_view text);
+  // `schemas`: JSON schemas that a Lark grammar names schema_0, schema_1, … Throws Error: what is
+  // wrong with the text, keywords that are not supported among that, unless a schema's "x-guidance"
+  // is {"lenient": true}: then they count as absent.
+  Grammar(const Tokenizer& tokenizer, Kind kind, std::string_view text,
+          std::span<const std::string> schemas = {});
 
  private:
   friend class GrammarState;
@@ -51,6 +55,9 @@ class GrammarState {
   Ends mask(std::span<uint32_t> words);
   // Goes on by a token that a mask allows; whether the text must end behind it.
   bool commit(uint32_t token);
+  // Goes on by a text, whatever tokens spell it. False where the grammar does not go so: it stands
+  // where it did.
+  bool commit_text(std::string_view text);
 
  private:
   std::unique_ptr<MsTextGrammar, Grammar::Free> rust_;

@@ -1,7 +1,7 @@
 // text_rust.h: the C interface of the Rust crate in text/rust: tokenizers, chat templates and
 // grammars.
 //
-// Written by hand rather than by cbindgen: sixteen functions do not pay for one more tool that
+// Written by hand rather than by cbindgen: seventeen functions do not pay for one more tool that
 // every build needs, and text/'s tests call them all. `struct`s mirror #[repr(C)] ones in
 // rust/src/lib.rs, field by field. Where a function says that it failed, the buffer holds a message
 // (UTF-8). Objects may be used by several threads.
@@ -91,9 +91,11 @@ MsTextGrammarVocabulary* ms_text_grammar_vocabulary_new(const MsTextBytes* piece
                                                         MsTextBuffer* error);
 void ms_text_grammar_vocabulary_free(MsTextGrammarVocabulary* vocabulary);
 // A position in a grammar, at first its beginning. Null after a failure. `kind`: ms::Grammar::Kind.
+// `schemas`: [n_schemas] what a Lark grammar names schema_0, schema_1, …
 // One thread at a time may use it, but copies by several.
 MsTextGrammar* ms_text_grammar_new(const MsTextGrammarVocabulary* vocabulary, uint32_t kind,
-                                   MsTextBytes text, MsTextBuffer* error);
+                                   MsTextBytes text, const MsTextBytes* schemas, size_t n_schemas,
+                                   MsTextBuffer* error);
 MsTextGrammar* ms_text_grammar_copy(const MsTextGrammar* grammar, MsTextBuffer* error);
 void ms_text_grammar_free(MsTextGrammar* grammar);
 // Sets the bits of the tokens that may follow, and clears the others: [n_words] of 32 tokens each.
@@ -101,6 +103,9 @@ bool ms_text_grammar_mask(MsTextGrammar* grammar, uint32_t* mask, size_t n_words
                           bool* must_end, MsTextBuffer* error);
 bool ms_text_grammar_commit(MsTextGrammar* grammar, uint32_t token, bool* must_end,
                             MsTextBuffer* error);
+// `fits`: false, where the grammar does not go on by this text, and stands where it did.
+bool ms_text_grammar_commit_text(MsTextGrammar* grammar, MsTextBytes text, bool* fits,
+                                 MsTextBuffer* error);
 
 void ms_text_free(MsTextBuffer buffer);
 

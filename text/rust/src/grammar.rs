@@ -125,9 +125,16 @@ pub struct Ends {
 }
 
 impl Grammar {
-    pub fn new(vocabulary: &Arc<GrammarVocabulary>, kind: Kind, text: &str) -> Result<Self, String> {
-        if text.len() > LONGEST {
-            return Err(format!("it has {} bytes, at most {LONGEST} are handled", text.len()));
+    /// `schemas`: the rules schema_0, schema_1, … of a Lark grammar.
+    pub fn new(
+        vocabulary: &Arc<GrammarVocabulary>,
+        kind: Kind,
+        text: &str,
+        schemas: &[&str],
+    ) -> Result<Self, String> {
+        let bytes = text.len() + schemas.iter().map(|schema| schema.len()).sum::<usize>();
+        if bytes > LONGEST {
+            return Err(format!("it has {bytes} bytes, at most {LONGEST} are handled"));
         }
         if LOST.load(Relaxed) > MOST_LOST {
             return Err(format!(
@@ -136,6 +143,7 @@ impl Grammar {
             ));
         }
         let (factory, text) = (vocabulary.factory.clone(), text.to_string());
+        let schemas: Vec<String> = schemas.iter().map(|schema| schema.to_string()).collect();
         let matcher = limited(COMPILING, move || {
             let grammar = match kind {
                 Kind::JsonObject => TopLevelGrammar::from_json_schema(schema(r#"{"type": "object"}"#)?),
@@ -146,7 +154,14 @@ impl Grammar {
                 {
                     return Err("with %json, neither multipleOf nor \\u is supported".into())
                 }
-                Kind::Lark => TopLevelGrammar::from_lark(text),
+                Kind::Lark => {
+                    let mut text = text;
+                    for (i, one) in schemas.iter().enumerate() {
+                        let one = schema(one).map_err(|error| format!("schema_{i}: {error}"))?;
+                        text += &format!("\nschema_{i}: %json {one}");
+                    }
+                    TopLevelGrammar::from_lark(text)
+                }
             };
             let parser = factory.create_parser(grammar).map_err(|error| plain(&error))?;
             let matcher = Matcher::new(Ok(parser));
@@ -205,6 +220,20 @@ impl Grammar {
         })
     }
 
+    /// Goes on by a text, whatever tokens spell it. False, where the grammar does not go so: then it stands
+    /// where it did.
+    pub fn commit_text(&mut self, text: &[u8]) -> Result<bool, String> {
+        let text = text.to_vec();
+        self.step(move |matcher| {
+            let tokens = matcher.tok_env().map_err(|error| plain(&error))?.tok_trie().greedy_tokenize(&text);
+            let fits = matcher.validate_tokens(&tokens).map_err(|error| plain(&error))? == tokens.len();
+            if fits {
+                matcher.consume_tokens(&tokens).map_err(|error| plain(&error))?;
+            }
+            Ok(fits)
+        })
+    }
+
     /// A job with the matcher, within limits.
     fn step<T: Send + 'static>(
         &mut self,
@@ -238,7 +267,10 @@ fn schema(text: &str) -> Result<Value, String> {
     match &mut schema {
         Value::Bool(_) => Ok(json!({ "allOf": [schema], "x-guidance": { "whitespace_pattern": SPACE } })),
         Value::Object(members) => {
-            members.entry("x-guidance").or_insert_with(|| json!({ "whitespace_pattern": SPACE }));
+            let options = members.entry("x-guidance").or_insert_with(|| json!({}));
+            if let Some(options) = options.as_object_mut().filter(|it| it.keys().all(|key| key == "lenient")) {
+                options.insert("whitespace_pattern".into(), SPACE.into());
+            }
             Ok(schema)
         }
         _ => Err("it is neither an object nor true or false".into()),

@@ -283,11 +283,15 @@ pub unsafe extern "C" fn ms_text_grammar_new(
     vocabulary: &Arc<GrammarVocabulary>,
     kind: u32,
     text: Bytes,
+    schemas: *const Bytes,
+    n_schemas: usize,
     error: *mut Buffer,
 ) -> *mut Grammar {
     owned(guard(error, || {
         let kind = Kind::of(kind).ok_or("it is of no kind that there is")?;
-        Grammar::new(vocabulary, kind, text.text()?)
+        let schemas: Result<Vec<&str>, String> =
+            slice::<Bytes>(schemas, n_schemas).iter().map(|schema| schema.text()).collect();
+        Grammar::new(vocabulary, kind, text.text()?, &schemas?)
     }))
 }
 
@@ -330,6 +334,16 @@ pub unsafe extern "C" fn ms_text_grammar_commit(
     error: *mut Buffer,
 ) -> bool {
     guard(error, || grammar.commit(token)).map(|must| *must_end = must).is_some()
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn ms_text_grammar_commit_text(
+    grammar: &mut Grammar,
+    text: Bytes,
+    fits: &mut bool,
+    error: *mut Buffer,
+) -> bool {
+    guard(error, || grammar.commit_text(text.get())).map(|it| *fits = it).is_some()
 }
 
 #[no_mangle]
