@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <random>
+#include <set>
 
 #include "base/error.hpp"
 #include "engine/guidance.hpp"
@@ -89,12 +91,33 @@ std::vector<std::string> stops(const Json& body) {
   return result;
 }
 
-// What would change the answer and is not there must not be ignored.
+// Parameters of OpenAI's that would change the answer and are not there: refused, unless they have
+// the value that changes nothing. Those that only advise (user, metadata, store, service_tier,
+// safety_identifier, prediction, prompt_cache_…) are ignored, as names are that nobody knows.
+constexpr struct {
+  const char *name, *harmless, *instead;
+} refused[] = {
+    {"functions", "[]", "tools replaces it"},
+    {"function_call", R"("none")", "tool_choice replaces it"},
+    {"audio", "null", "answers are text"},
+    {"modalities", R"(["text"])", "answers are text"},
+    {"moderation", "null", "nothing is judged"},
+    {"web_search_options", "null", "nothing is searched"},
+    {"verbosity", R"("medium")", "say it in a message"},
+};
+// What one of the two routes has alone.
+constexpr const char* of_chat[] = {"messages", "tools", "tool_choice", "chat_template_kwargs"};
+constexpr const char* of_completions[] = {"prompt", "suffix", "echo"};
+
 void refuse_unsupported(const Json& body) {
-  const auto not_yet = [](const char* name) { refuse(name, "{} is not supported yet", name); };
-  for (const char* name : {"suffix", "functions", "function_call", "audio"})
-    if (find(body, name)) not_yet(name);
-  if (flag(body, "echo", false)) not_yet("echo");
+  for (const auto& [name, harmless, instead] : refused)
+    if (const Json* const value = find(body, name); value && *value != Json::parse(harmless))
+      refuse(name, "{} is not supported: {}", name, instead);
+}
+
+void refuse_of_other(const Json& body, std::span<const char* const> names, const char* route) {
+  for (const char* name : names)
+    if (find(body, name)) refuse(name, "{} is for {}", name, route);
 }
 
 // What a template, a tokenizer or a grammar refuses, it refuses for what is in the request.
@@ -163,7 +186,8 @@ void need_text(const Engine& engine) {
     refuse("model", "the model is an encoder, which writes no text: /v1/embeddings takes it");
 }
 
-Completion read_common(const Json& body, const Engine& engine, int64_t max_tokens) {
+Completion read_common(const Json& body, const Engine& engine, int64_t max_tokens,
+                       int64_t least_tokens) {
   need_text(engine);
   refuse_unsupported(body);
   if (find(body, "model")) text(body, "model", "model");
@@ -182,9 +206,9 @@ Completion read_common(const Json& body, const Engine& engine, int64_t max_token
   const int64_t seed = integer(body, "seed", INT64_MIN, INT64_MAX, -1);
   s.seed =
       find(body, "seed") ? uint32_t(seed) ^ uint32_t(uint64_t(seed) >> 32) : std::random_device()();
-  result.request.max_tokens = integer(body, "max_tokens", 1, INT64_MAX, max_tokens);
+  result.request.max_tokens = integer(body, "max_tokens", least_tokens, INT64_MAX, max_tokens);
   result.request.max_tokens =
-      integer(body, "max_completion_tokens", 1, INT64_MAX, result.request.max_tokens);
+      integer(body, "max_completion_tokens", least_tokens, INT64_MAX, result.request.max_tokens);
   // Beyond any context: sums with it must not overflow.
   result.request.max_tokens = std::min<int64_t>(result.request.max_tokens, UINT32_MAX);
   result.request.stop = stops(body);
@@ -192,7 +216,7 @@ Completion read_common(const Json& body, const Engine& engine, int64_t max_token
   result.request.constraint = form(body, engine);
   result.choices = uint32_t(integer(body, "n", 1, most_choices, 1));
   if (integer(body, "best_of", 1, INT64_MAX, result.choices) != result.choices)
-    refuse("best_of", "best_of is not supported yet, but as many as n");
+    refuse("best_of", "best_of is not supported, but as many as n: each choice is an answer");
   result.stream = flag(body, "stream", false);
   if (const Json* const options = find(body, "stream_options")) {
     if (!options->is_object())
@@ -283,22 +307,173 @@ Json messages_of(const Json& body) {
   return result;
 }
 
-Json tools_of(const Json& body) {
+// Tools as the model sees them, and as it may call them.
+struct Tools {
+  Json shown = nullptr;  // or a list
+  std::vector<Tool> callable;
+  bool must_call = false, several = true;
+};
+
+// What it may be called with; without parameters, nothing.
+Json parameters_of(const Json& function, const std::string& param) {
+  const Json* const parameters = find(function, "parameters");
+  Json schema =
+      parameters ? *parameters : Json{{"type", "object"}, {"additionalProperties", false}};
+  if (!schema.is_object()) refuse(param, "{} is {}, want a JSON schema", param, schema.type_name());
+  if (!schema.contains("type")) schema["type"] = "object";
+  // Keywords that cannot be enforced count as absent, unless all must hold.
+  if (!flag(function, "strict", false) && !schema.contains("x-guidance"))
+    schema["x-guidance"] = {{"lenient", true}};
+  return schema;
+}
+
+bool is_function_name(std::string_view name) {
+  return !name.empty() && name.size() <= 64 && std::ranges::all_of(name, [](unsigned char c) {
+    return std::isalnum(c) || c == '_' || c == '-' || c == '.';
+  });
+}
+
+std::string name_of_chosen(const Json& chosen) {
+  const Json* const function = chosen.is_object() ? find(chosen, "function") : nullptr;
+  if (!function || !function->is_object() || find(chosen, "type") == nullptr ||
+      chosen["type"] != "function")
+    refuse("tool_choice",
+           "tool_choice names no {{\"type\": \"function\", \"function\": "
+           "{{\"name\": …}}}}");
+  return text(*function, "name", "tool_choice");
+}
+
+Tools tools_of(const Json& body) {
+  Tools result;
   const Json* const tools = find(body, "tools");
-  const Json* const choice = find(body, "tool_choice");
-  if (choice && *choice != "auto" && *choice != "none")
-    refuse("tool_choice", "tool_choice is not supported yet but as \"auto\" or \"none\"");
-  if (!tools) return nullptr;
-  if (!tools->is_array() || tools->size() > most_tools)
+  if (tools && (!tools->is_array() || tools->size() > most_tools))
     refuse("tools", "tools is no list of at most {}", most_tools);
-  for (const Json& tool : *tools) {
-    if (!tool.is_object() || text(tool, "type", "tools.type") != "function")
-      refuse("tools", "a tool is no object of type \"function\"");
+  for (size_t i = 0; tools && i < tools->size(); ++i) {
+    const Json& tool = (*tools)[i];
+    const std::string param = fmt::format("tools[{}]", i);
+    if (!tool.is_object()) refuse(param, "{} is {}, want an object", param, tool.type_name());
+    if (const std::string type = text(tool, "type", param + ".type"); type != "function")
+      refuse(param + ".type", "{}.type is {:?}, want function", param, type);
     const Json* const function = find(tool, "function");
-    if (!function || !function->is_object()) refuse("tools", "a tool has no \"function\"");
-    text(*function, "name", "tools.function.name");
+    if (!function || !function->is_object())
+      refuse(param + ".function", "{}.function is no object", param);
+    const std::string name_param = param + ".function.name";
+    const std::string name = text(*function, "name", name_param);
+    if (!is_function_name(name))
+      refuse(name_param, "{} is {:?}, want 1 to 64 letters, digits, _, - and .", name_param, name);
+    if (std::ranges::any_of(result.callable, [&](const Tool& t) { return t.name == name; }))
+      refuse(name_param, "{} is {:?}, like one before it", name_param, name);
+    if (find(*function, "description"))
+      text(*function, "description", param + ".function.description");
+    result.callable.push_back({name, parameters_of(*function, param + ".function.parameters")});
   }
-  return tools->empty() || (choice && *choice == "none") ? Json(nullptr) : *tools;
+  result.several = flag(body, "parallel_tool_calls", true);
+
+  std::string mode = "auto";
+  std::set<std::string> allowed;
+  if (const Json* const choice = find(body, "tool_choice")) {
+    if (choice->is_string()) {
+      mode = choice->get<std::string>();
+    } else if (choice->is_object() && choice->value("type", Json()) == "allowed_tools") {
+      const Json* const some = find(*choice, "allowed_tools");
+      if (!some || !some->is_object() || !find(*some, "tools") || !(*some)["tools"].is_array())
+        refuse("tool_choice", "tool_choice.allowed_tools has no list of tools");
+      mode = text(*some, "mode", "tool_choice");
+      if (mode != "auto" && mode != "required")
+        refuse("tool_choice", "tool_choice.allowed_tools.mode is {:?}, want auto or required",
+               mode);
+      for (const Json& one : (*some)["tools"]) allowed.insert(name_of_chosen(one));
+      if (allowed.empty()) refuse("tool_choice", "tool_choice.allowed_tools.tools is empty");
+    } else {
+      mode = "required";
+      allowed = {name_of_chosen(*choice)};
+      result.several = false;
+    }
+    if (mode != "auto" && mode != "none" && mode != "required")
+      refuse("tool_choice", "tool_choice is {:?}, want auto, none, required or a function", mode);
+    if (mode == "required" && result.callable.empty())
+      refuse("tool_choice", "tool_choice wants a call, but there are no tools");
+  }
+  for (const std::string& name : allowed)
+    if (std::ranges::none_of(result.callable, [&](const Tool& t) { return t.name == name; }))
+      refuse("tool_choice", "tool_choice names {:?}, which is none of tools", name);
+  if (mode == "none" || result.callable.empty()) return {};
+  if (!allowed.empty())
+    std::erase_if(result.callable, [&](const Tool& t) { return !allowed.contains(t.name); });
+  result.must_call = mode == "required";
+  result.shown = *tools;
+  return result;
+}
+
+// For the template, by chat_template_kwargs and reasoning_effort.
+Json variables_of(const Json& body) {
+  Json variables = Json::object();
+  if (find(body, "reasoning_effort"))
+    variables["reasoning_effort"] = text(body, "reasoning_effort", "reasoning_effort");
+  constexpr const char* name = "chat_template_kwargs";
+  const Json* const value = find(body, name);
+  if (!value) return variables;
+  if (!value->is_object()) refuse(name, "{} is {}, want an object", name, value->type_name());
+  for (const char* own : {"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
+    if (value->contains(own))
+      refuse(name, "{} may not have {:?}: that is not its to say", name, own);
+  variables.update(*value);
+  return variables;
+}
+
+struct Conversation {
+  Json messages;
+  ChatTemplate::Options options;
+};
+
+// As the template takes it. `form`: null for a template that does not know tools.
+Conversation conversation_of(const Json& body, const Tools& tools, const ToolForm* form) {
+  Conversation result{messages_of(body), {.tools = tools.shown, .variables = variables_of(body)}};
+  const auto about_tools = [](const Json& message) {
+    return message["role"] == "tool" || message.contains("tool_calls");
+  };
+  if (form || (tools.shown.is_null() && std::ranges::none_of(result.messages, about_tools)))
+    return result;
+  result.messages = explain_tools(result.messages, tools.shown);
+  result.options.tools = nullptr;
+  return result;
+}
+
+// A special token that text may not spell.
+std::optional<uint32_t> special_token(const Tokenizer& tokenizer, std::string_view name) {
+  const auto tokens = tokenizer.encode(name, {.add_special = false, .parse_special = true});
+  const bool found = tokens.size() == 1 && tokenizer.piece(tokens[0]) == name;
+  return found ? std::optional(tokens[0]) : std::nullopt;
+}
+
+// Holds what the request wants to calls of its tools.
+void constrain_calls(Completion& completion, const Tools& tools, const Engine& engine,
+                     const ToolForm& form) {
+  if (completion.request.constraint)
+    refuse("response_format",
+           "response_format and tools exclude each other; tool_choice \"none\" "
+           "hides the tools");
+  const Tokenizer& tokenizer = engine.tokenizer();
+  // What only a special token says no grammar can: the prompt says it.
+  std::optional<uint32_t> start;
+  if (tools.must_call && !form.start.empty()) start = special_token(tokenizer, form.start);
+  const bool in_prompt = start && tokenizer.is_control(*start);
+  Constraint constraint =
+      calls_constraint(form, tools.callable, tools.several, !tools.must_call, in_prompt);
+  try {
+    grammar_of(tokenizer, constraint);
+  } catch (const Error& error) {
+    for (const Tool& tool : tools.callable) try {
+        grammar_of(tokenizer, {Constraint::Kind::json_schema, to_text(tool.parameters)});
+      } catch (const Error& of_one) {
+        refuse("tools", "the parameters of {}: {}", tool.name, of_one.what());
+      }
+    refuse("tools", "tools: {}", error.what());
+  }
+  completion.request.constraint = std::move(constraint);
+  if (!in_prompt) return;
+  completion.prompt.push_back(start.value_or(0));
+  completion.reply.push(form.start);
 }
 
 void need_template(const Engine& engine) {
@@ -364,40 +539,102 @@ Json parse_body(std::string_view text) {
   return json;
 }
 
-Completion read_chat(const Json& body, const Engine& engine) {
+// Whether a reply begins with a thought, or the prompt has begun one.
+ReplyParser::Thought thought_of(const std::vector<uint32_t>& prompt, const Engine& engine) {
+  using enum ReplyParser::Thought;
+  constexpr std::string_view start = "<think>";
+  if (engine.chat_template()->source().find(start) == std::string_view::npos) return never;
+  const size_t few = std::min<size_t>(prompt.size(), 8);
+  const std::string end = engine.tokenizer().decode(std::span(prompt).last(few), false);
+  return end.substr(0, end.find_last_not_of(" \n") + 1).ends_with(start) ? begun : may_begin;
+}
+
+Completion read_chat(const Json& body, const Engine& engine, const ToolForm* form) {
   need_text(engine);
   need_template(engine);
-  Completion result = read_common(body, engine, -1);
+  Completion result = read_common(body, engine, -1, 1);
+  refuse_of_other(body, of_completions, "/v1/completions");
   if (flag(body, "logprobs", false))
     result.request.logprobs = int32_t(integer(body, "top_logprobs", 0, most_logprobs, 0));
   else if (find(body, "top_logprobs"))
     refuse("top_logprobs", "top_logprobs is for \"logprobs\": true");
-  const Json messages = messages_of(body);
-  const ChatTemplate::Options options{.tools = tools_of(body)};
-  result.prompt = of_request("messages", [&] { return engine.encode_chat(messages, options); });
+  const Tools tools = tools_of(body);
+  const Conversation conversation = conversation_of(body, tools, form);
+  result.prompt = of_request(
+      "messages", [&] { return engine.encode_chat(conversation.messages, conversation.options); });
+  std::set<std::string> names;
+  for (const Tool& tool : tools.callable) names.insert(tool.name);
+  const ToolForm& used = form ? *form : ToolForm::usual();
+  result.reply = {names.empty() ? nullptr : &used, names, thought_of(result.prompt, engine)};
+  if (!names.empty()) constrain_calls(result, tools, engine, used);
   check_prompt(result.prompt, engine, "messages");
   return result;
 }
 
-Completion read_completion(const Json& body, const Engine& engine) {
-  Completion result = read_common(body, engine, 16);
-  result.request.logprobs = int32_t(integer(body, "logprobs", 0, most_logprobs, -1));
+// A prompt that is to be continued, as tokens.
+std::vector<uint32_t> prompt_of(const Json& body, const Engine& engine, bool framed) {
   const Json* const prompt = find(body, "prompt");
   if (!prompt) refuse("prompt", "prompt is missing");
   if (prompt->is_string()) {
-    result.prompt =
-        of_request("prompt", [&] { return engine.encode(prompt->get_ref<const std::string&>()); });
-    if (result.prompt.empty() && engine.tokenizer().bos())
-      result.prompt = {*engine.tokenizer().bos()};
-  } else if (prompt->is_array()) {
-    if (!prompt->empty() && !prompt->front().is_number())
-      refuse("prompt", "prompt is a list of {}s, want a string or a list of tokens",
-             prompt->front().type_name());
-    result.prompt = tokens_of(*prompt, "prompt", engine.config().vocab);
-  } else {
-    refuse("prompt", "prompt is {}, want a string or a list of tokens", prompt->type_name());
+    const std::string& given = prompt->get_ref<const std::string&>();
+    return of_request("prompt", [&] {
+      return engine.tokenizer().encode(given, {.add_special = framed, .parse_special = false});
+    });
   }
+  if (!prompt->is_array())
+    refuse("prompt", "prompt is {}, want a string or a list of tokens", prompt->type_name());
+  if (!prompt->empty() && !prompt->front().is_number())
+    refuse("prompt", "prompt is a list of {}s, want a string or a list of tokens",
+           prompt->front().type_name());
+  return tokens_of(*prompt, "prompt", engine.config().vocab);
+}
+
+// What stands between a prompt and a suffix is asked for by special tokens, of whose names models
+// have these.
+std::vector<uint32_t> prompt_with_suffix(const Json& body, const Engine& engine) {
+  constexpr const char* names[][3] = {
+      {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},  // Qwen2.5-Coder, Gemma
+      {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},        // StarCoder, Granite
+      {"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},  // DeepSeek-Coder
+      {"▁<PRE>", "▁<SUF>", "▁<MID>"},                          // CodeLlama
+  };
+  const std::string suffix = text(body, "suffix", "suffix");
+  return of_request("suffix", [&] {
+    const Tokenizer& tokenizer = engine.tokenizer();
+    for (const auto& [before, behind, between] : names) {
+      const auto a = special_token(tokenizer, before), b = special_token(tokenizer, behind),
+                 c = special_token(tokenizer, between);
+      if (!a || !b || !c) continue;
+      std::vector<uint32_t> result = tokenizer.encode("", {.add_special = true});
+      const auto add = [&](const std::vector<uint32_t>& tokens) {
+        result.insert(result.end(), tokens.begin(), tokens.end());
+      };
+      add({*a});
+      add(prompt_of(body, engine, false));
+      add({*b});
+      add(tokenizer.encode(suffix, {.add_special = false, .parse_special = false}));
+      add({*c});
+      return result;
+    }
+    fail("the model has no tokens to fill in with (like <|fim_prefix|>): suffix is not for it");
+  });
+}
+
+Completion read_completion(const Json& body, const Engine& engine) {
+  Completion result = read_common(body, engine, 16, 0);
+  refuse_of_other(body, of_chat, "/v1/chat/completions");
+  result.request.logprobs = int32_t(integer(body, "logprobs", 0, most_logprobs, -1));
+  result.prompt =
+      find(body, "suffix") ? prompt_with_suffix(body, engine) : prompt_of(body, engine, true);
+  if (result.prompt.empty() && body["prompt"].is_string() && engine.tokenizer().bos())
+    result.prompt = {*engine.tokenizer().bos()};
   check_prompt(result.prompt, engine, "prompt");
+  if (!flag(body, "echo", false)) return result;
+  if (result.request.logprobs >= 0)
+    refuse("echo", "echo with logprobs is not supported: only what is generated has logprobs");
+  const Json& prompt = body["prompt"];
+  result.echo = prompt.is_string() ? prompt.get<std::string>()
+                                   : engine.tokenizer().decode(result.prompt, false);
   return result;
 }
 
@@ -499,13 +736,12 @@ Json detokenize(const Json& body, const Engine& engine) {
   });
 }
 
-Json apply_template(const Json& body, const Engine& engine) {
+Json apply_template(const Json& body, const Engine& engine, const ToolForm* form) {
   need_template(engine);
-  const Json messages = messages_of(body);
-  const ChatTemplate::Options options{
-      .add_generation_prompt = flag(body, "add_generation_prompt", true), .tools = tools_of(body)};
+  Conversation conversation = conversation_of(body, tools_of(body), form);
+  conversation.options.add_generation_prompt = flag(body, "add_generation_prompt", true);
   return {{"prompt", of_request("messages", [&] {
-             return engine.chat_template()->render(messages, options);
+             return engine.chat_template()->render(conversation.messages, conversation.options);
            })}};
 }
 

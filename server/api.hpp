@@ -8,10 +8,9 @@
 #include <vector>
 
 #include "engine/engine.hpp"
+#include "server/tools.hpp"
 
 namespace ms {
-
-using Json = ChatTemplate::Json;
 
 // What is answered instead. `param` names the parameter at fault, `code` the fault; both may be
 // empty.
@@ -34,6 +33,8 @@ struct Completion {
   std::vector<uint32_t> prompt;
   Request request;
   uint32_t choices = 1;
+  std::string echo;  // what each choice's text begins with
+  ReplyParser reply = {nullptr, {}, ReplyParser::Thought::never};  // of each choice, a copy
   bool stream = false;
   bool stream_usage = false;
 };
@@ -44,9 +45,9 @@ struct Embeddings {
 };
 
 // The bodies of /v1/chat/completions and /v1/completions. Parameters of other names are ignored.
-// Throws ApiError, also for a prompt that the context cannot hold, and a form (response_format)
-// that is no good.
-Completion read_chat(const Json& body, const Engine& engine);
+// Throws ApiError, also for a prompt that the context cannot hold, and a form (response_format) or
+// tools that are no good. `form`: ToolForm::of the model's template.
+Completion read_chat(const Json& body, const Engine& engine, const ToolForm* form);
 Completion read_completion(const Json& body, const Engine& engine);
 
 // The body of /v1/embeddings, and a vector in its answer.
@@ -58,11 +59,11 @@ Json embedding_json(const std::vector<float>& embedding, bool base64);
 Json chat_logprobs(const std::vector<TokenReport>& reports);
 Json text_logprobs(const std::vector<TokenReport>& reports, size_t& offset);
 
-// {"content", "add_special", "parse_special"}, {"tokens"} and {"messages", "tools"} of the routes
-// that show a model's own view; what they answer.
+// {"content", "add_special", "parse_special"}, {"tokens"} and {"messages", "tools", …} of the
+// routes that show a model's own view; what they answer.
 Json tokenize(const Json& body, const Engine& engine);
 Json detokenize(const Json& body, const Engine& engine);
-Json apply_template(const Json& body, const Engine& engine);
+Json apply_template(const Json& body, const Engine& engine, const ToolForm* form);
 
 // A dump that is UTF-8 whatever is in it.
 std::string to_text(const Json& json);

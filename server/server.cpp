@@ -84,9 +84,64 @@ constexpr const char* stopping = "the server is stopping";
   }
 }
 
-const char* finish_reason(Finish finish) {
-  return finish == Finish::stop_token || finish == Finish::stop_string ? "stop" : "length";
+const char* finish_reason(Finish finish, bool calls) {
+  if (finish != Finish::stop_token && finish != Finish::stop_string) return "length";
+  return calls ? "tool_calls" : "stop";
 }
+
+// Nine letters and digits, which is what some templates (Mistral) take for the id of a call.
+std::string random_id() {
+  constexpr std::string_view digits =
+      "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  std::random_device random;
+  std::string id;
+  while (id.size() < 9) id += digits[random() % digits.size()];
+  return id;
+}
+
+// What a choice says, thinks and calls.
+struct Answer {
+  std::string content, reasoning;
+  Json calls = Json::array();
+
+  void add(const ReplyPart& part) {
+    switch (part.what) {
+      case ReplyPart::What::content:
+        content += part.text;
+        break;
+      case ReplyPart::What::reasoning:
+        reasoning += part.text;
+        break;
+      case ReplyPart::What::call:
+        calls.push_back({{"id", random_id()},
+                         {"type", "function"},
+                         {"function", {{"name", part.text}, {"arguments", ""}}}});
+        break;
+      case ReplyPart::What::arguments:
+        calls.back()["function"]["arguments"].get_ref<std::string&>() += part.text;
+        break;
+    }
+  }
+  Json message() const {
+    Json result = {{"role", "assistant"},
+                   {"content", content.empty() && !calls.empty() ? Json() : Json(content)},
+                   {"refusal", nullptr}};
+    if (!reasoning.empty()) result["reasoning_content"] = reasoning;
+    if (!calls.empty()) result["tool_calls"] = calls;
+    return result;
+  }
+  // Of the part that was added last.
+  Json delta(const ReplyPart& part) const {
+    if (part.what == ReplyPart::What::content) return {{"content", part.text}};
+    if (part.what == ReplyPart::What::reasoning) return {{"reasoning_content", part.text}};
+    Json call = {{"index", calls.size() - 1}};
+    if (part.what == ReplyPart::What::call)
+      call.update(calls.back());
+    else
+      call["function"] = {{"arguments", part.text}};
+    return {{"tool_calls", Json::array({call})}};
+  }
+};
 
 struct Usage {
   uint32_t prompt = 0, cached = 0, generated = 0;
@@ -118,16 +173,15 @@ class Shape {
     result["usage"] = usage.json();
     return result;
   }
-  Json choice(uint32_t index, std::string text, const Reports& reports, Finish finish) const {
+  Json choice(uint32_t index, const Answer& answer, const Reports& reports, Finish finish) const {
     Json result = {{"index", index}};
     if (chat_)
-      result["message"] = {
-          {"role", "assistant"}, {"content", std::move(text)}, {"refusal", nullptr}};
+      result["message"] = answer.message();
     else
-      result["text"] = std::move(text);
+      result["text"] = answer.content;
     size_t offset = 0;
     result["logprobs"] = logprobs(reports, offset);
-    result["finish_reason"] = finish_reason(finish);
+    result["finish_reason"] = finish_reason(finish, !answer.calls.empty());
     return result;
   }
   bool begins_with_role() const { return chat_; }
@@ -136,12 +190,14 @@ class Shape {
   }
   // With the reports since the last chunk, whose tokens begin `offset` characters behind the
   // prompt.
-  Json text_chunk(uint32_t index, std::string text, const Reports& reports, size_t& offset) const {
-    Json what = chat_ ? Json{{"content", std::move(text)}} : Json(std::move(text));
-    return chunk(index, std::move(what), nullptr, logprobs(reports, offset));
+  Json part_chunk(uint32_t index, const ReplyPart& part, const Answer& so_far,
+                  const Reports& reports, size_t& offset) const {
+    return chunk(index, chat_ ? so_far.delta(part) : Json(part.text), nullptr,
+                 logprobs(reports, offset));
   }
-  Json end_chunk(uint32_t index, Finish finish, const Reports& reports, size_t& offset) const {
-    return chunk(index, chat_ ? Json::object() : Json(""), finish_reason(finish),
+  Json end_chunk(uint32_t index, Finish finish, bool calls, const Reports& reports,
+                 size_t& offset) const {
+    return chunk(index, chat_ ? Json::object() : Json(""), finish_reason(finish, calls),
                  reports.empty() ? Json() : logprobs(reports, offset));
   }
   Json usage_chunk(const Usage& usage) const {
@@ -201,6 +257,7 @@ class Server::Impl {
       : engine_(engine),
         options_(std::move(options)),
         started_(std::time(nullptr)),
+        tool_form_(engine.chat_template() ? ToolForm::of(*engine.chat_template()) : nullptr),
         worker_(engine, options_.queue),
         http_(options_.host, options_.port, options_.queue + 1 + spare_threads,
               {.refuse = [this](const HttpRequest& request) { return refuse(request); },
@@ -251,6 +308,7 @@ class Server::Impl {
   Engine& engine_;
   const ServerOptions options_;
   const std::time_t started_;
+  const ToolForm* const tool_form_;  // null: the model's template does not know tools
   std::mutex mutex_;
   std::map<std::pair<std::string_view, int>, uint64_t> requests_;  // by route and status
   // One request is read at a time: of the longest, tokens take many times its bytes.
@@ -426,12 +484,12 @@ HttpReply Server::Impl::detokenize(const HttpRequest& request) {
 
 HttpReply Server::Impl::apply_template(const HttpRequest& request) {
   const std::lock_guard lock(reading_);
-  return {.body = to_text(ms::apply_template(parse_body(request.body), engine_))};
+  return {.body = to_text(ms::apply_template(parse_body(request.body), engine_, tool_form_))};
 }
 
 HttpReply Server::Impl::chat(const HttpRequest& request) {
   std::unique_lock lock(reading_);
-  Completion completion = read_chat(parse_body(request.body), engine_);
+  Completion completion = read_chat(parse_body(request.body), engine_, tool_form_);
   lock.unlock();
   return generate(request, std::move(completion), true);
 }
@@ -451,10 +509,23 @@ std::optional<Event> next(Exchange& exchange, const auto& on_wait) {
   }
 }
 
-HttpReply answer_whole(Exchange& exchange, const Shape& shape, uint32_t choices) {
+// How the answers of a request are told.
+struct Telling {
+  Shape shape;
+  uint32_t choices;
+  std::string echo;
+  ReplyParser reply;
+  bool usage;  // of a stream
+};
+
+HttpReply answer_whole(Exchange& exchange, const Telling& telling) {
   Usage usage;
-  std::vector<std::string> texts(choices);
-  std::vector<Reports> reports(choices);
+  std::vector<Reports> reports(telling.choices);
+  Answer answer;  // choices come one after the other
+  ReplyParser parser = telling.reply;
+  const auto add = [&](const std::vector<ReplyPart>& parts) {
+    for (const ReplyPart& part : parts) answer.add(part);
+  };
   Json list = Json::array();
   while (std::optional<Event> event = next(exchange, [] { return true; })) {
     switch (event->what) {
@@ -462,42 +533,55 @@ HttpReply answer_whole(Exchange& exchange, const Shape& shape, uint32_t choices)
         reports[event->choice].push_back(std::move(event->report));
         break;
       case Event::What::text:
-        texts[event->choice] += event->text;
+        add(parser.push(event->text));
         break;
       case Event::What::embedding:  // there are none
         break;
       case Event::What::choice:
         if (event->finish == Finish::cancelled) throw_cancelled(exchange);
         usage.add(*event);
-        list.push_back(shape.choice(event->choice, std::move(texts[event->choice]),
-                                    reports[event->choice], event->finish));
+        add(std::exchange(parser, telling.reply).finish());
+        answer.content.insert(0, telling.echo);
+        list.push_back(telling.shape.choice(event->choice, std::exchange(answer, {}),
+                                            reports[event->choice], event->finish));
         break;
       case Event::What::end:
         if (event->error) throw_failed(event->error);
-        return {.body = to_text(shape.answer(std::move(list), usage))};
+        return {.body = to_text(telling.shape.answer(std::move(list), usage))};
     }
   }
   throw_cancelled(exchange);
 }
 
-void answer_in_pieces(Exchange& exchange, const Shape& shape, uint32_t choices, bool want_usage,
-                      const HttpReply::Write& write) {
+void answer_in_pieces(Exchange& exchange, const Telling& telling, const HttpReply::Write& write) {
+  const Shape& shape = telling.shape;
   auto last = Clock::now();
   const auto send = [&](std::string_view text) {
     last = Clock::now();
     return write(text);
   };
   const auto send_json = [&](Json json) {
-    if (want_usage && !json.contains("usage")) json["usage"] = nullptr;
+    if (telling.usage && !json.contains("usage")) json["usage"] = nullptr;
     return send(fmt::format("data: {}\n\n", to_text(json)));
   };
   const auto ping = [&] { return Clock::now() - last < ping_after || send(": ping\n\n"); };
   Usage usage;
   Reports reports;    // since the last chunk; choices come one after the other
   size_t offset = 0;  // characters of the choice
+  Answer answer;
+  ReplyParser parser = telling.reply;
   bool ok = true;
-  if (shape.begins_with_role())
-    for (uint32_t i = 0; i < choices; ++i) ok = ok && send_json(shape.role_chunk(i));
+  const auto send_parts = [&](uint32_t choice, const std::vector<ReplyPart>& parts) {
+    for (const ReplyPart& part : parts) {
+      answer.add(part);
+      ok = ok && send_json(shape.part_chunk(choice, part, answer, reports, offset));
+      reports.clear();
+    }
+  };
+  for (uint32_t i = 0; i < telling.choices; ++i) {
+    if (shape.begins_with_role()) ok = ok && send_json(shape.role_chunk(i));
+    if (!telling.echo.empty()) send_parts(i, {{ReplyPart::What::content, telling.echo}});
+  }
   try {
     while (ok) {
       std::optional<Event> event = next(exchange, ping);
@@ -507,20 +591,21 @@ void answer_in_pieces(Exchange& exchange, const Shape& shape, uint32_t choices, 
           reports.push_back(std::move(event->report));
           break;
         case Event::What::text:
-          ok = send_json(shape.text_chunk(event->choice, std::move(event->text), reports, offset));
-          reports.clear();
+          send_parts(event->choice, parser.push(event->text));
           break;
         case Event::What::embedding:  // there are none
           break;
         case Event::What::choice:
           if (event->finish == Finish::cancelled) throw_cancelled(exchange);
           usage.add(*event);
-          ok = send_json(shape.end_chunk(event->choice, event->finish, reports, offset));
-          reports.clear(), offset = 0;
+          send_parts(event->choice, std::exchange(parser, telling.reply).finish());
+          ok = ok && send_json(shape.end_chunk(event->choice, event->finish, !answer.calls.empty(),
+                                               reports, offset));
+          reports.clear(), offset = 0, answer = {};
           break;
         case Event::What::end:
           if (event->error) throw_failed(event->error);
-          if (want_usage) send_json(shape.usage_chunk(usage));
+          if (telling.usage) send_json(shape.usage_chunk(usage));
           send("data: [DONE]\n\n");
           return;
       }
@@ -601,14 +686,14 @@ HttpReply Server::Impl::generate(const HttpRequest& request, Completion completi
                            .generated_tokens = uint32_t(g.tokens.size())});
           }};
   submit(*exchange, request, std::move(task));
-  const Shape shape(chat, logprobs, options_.model);
-  const uint32_t choices = completion.choices;
-  if (!completion.stream) return answer_whole(*exchange, shape, choices);
+  const Telling telling{Shape(chat, logprobs, options_.model), completion.choices,
+                        std::move(completion.echo), std::move(completion.reply),
+                        completion.stream_usage};
+  if (!completion.stream) return answer_whole(*exchange, telling);
   return {.type = "text/event-stream",
           .body = {},
-          .stream = [exchange, shape, choices,
-                     usage = completion.stream_usage](const HttpReply::Write& write) {
-            answer_in_pieces(*exchange, shape, choices, usage, write);
+          .stream = [exchange, telling](const HttpReply::Write& write) {
+            answer_in_pieces(*exchange, telling, write);
           }};
 }
 
