@@ -2,12 +2,14 @@
 
 usage: server_test PROGRAM MODEL MODEL_WITHOUT_TEMPLATE [TEST…]
 """
+import base64
 import http.client
 import json
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,12 @@ import openai
 
 PROGRAM, MODEL, WITHOUT_TEMPLATE = sys.argv[1:4]
 NAME = "tales"
+MODELS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mainspring/models"
+TOOLS = [{"type": "function", "function": {
+    "name": "find_animal", "description": "Finds an animal", "strict": True,
+    "parameters": {"type": "object", "required": ["kind", "legs"], "additionalProperties": False,
+                   "properties": {"kind": {"enum": ["fox", "hen"]}, "legs": {"type": "integer", "minimum": 2, "maximum": 4}}}}},
+    {"type": "function", "function": {"name": "go_home"}}]
 KEY = "a-key-of-the-test"
 HELLO = [{"role": "user", "content": "Tell me of a fox."}]
 SHORT = {"temperature": 0, "max_tokens": 8}
@@ -180,6 +188,105 @@ class Server(unittest.TestCase):
         again = self.chat(messages=[*HELLO, {"role": "assistant", "content": said["content"]}, {"role": "user", "content": "And then?"}])
         self.assertGreaterEqual(again["usage"]["prompt_tokens_details"]["cached_tokens"], usage["prompt_tokens"] - 1)
 
+    def check_calls(self, calls):
+        for call in calls:
+            self.assertEqual((set(call), call["type"]), ({"id", "type", "function"}, "function"))
+            self.assertRegex(call["id"], "^[0-9a-zA-Z]{9}$")
+            arguments = json.loads(call["function"]["arguments"])
+            if call["function"]["name"] == "go_home":
+                self.assertEqual(arguments, {})
+            else:
+                self.assertEqual(call["function"]["name"], "find_animal")
+                self.assertEqual(set(arguments), {"kind", "legs"})
+                self.assertIn(arguments["kind"], ("fox", "hen"))
+                self.assertIn(arguments["legs"], (2, 3, 4))
+
+    def test_calls_of_tools_that_must_be(self):
+        """By a model that knows nothing of tools: the grammar alone makes them."""
+        one = {"tools": TOOLS, "max_tokens": 100, "parallel_tool_calls": False}
+        for seed in range(4):
+            (choice,) = self.chat(**one, tool_choice="required", temperature=1.5, seed=seed)["choices"]
+            self.assertEqual((choice["finish_reason"], choice["message"]["content"], len(choice["message"]["tool_calls"])), ("tool_calls", None, 1))
+            self.check_calls(choice["message"]["tool_calls"])
+        for name in "find_animal", "go_home":
+            chosen = {"type": "function", "function": {"name": name}}
+            some = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [chosen]}}
+            for choice in chosen, some:
+                (choice,) = self.chat(**one, tool_choice=choice)["choices"]
+                self.assertEqual([c["function"]["name"] for c in choice["message"]["tool_calls"]], [name])
+                self.check_calls(choice["message"]["tool_calls"])
+        # A stream says the same in pieces; several choices each have their own calls.
+        whole = self.chat(**one, tool_choice="required", n=2, temperature=1, seed=3)["choices"]
+        *chunks, _ = events(self.server.post("/v1/chat/completions", {"messages": HELLO, **one, "tool_choice": "required", "n": 2, "temperature": 1, "seed": 3, "stream": True})[2])
+        for index in 0, 1:
+            mine = [c["choices"][0] for c in map(json.loads, chunks) if c["choices"][0]["index"] == index]
+            self.assertEqual((mine[-1]["delta"], mine[-1]["finish_reason"]), ({}, "tool_calls"))
+            first, *rest = [call for c in mine for call in c["delta"].get("tool_calls", [])]
+            expected = whole[index]["message"]["tool_calls"][0]["function"]
+            self.assertEqual((first["index"], first["type"], first["function"]), (0, "function", {"name": expected["name"], "arguments": ""}))
+            self.assertTrue(all(set(c) == {"index", "function"} and c["index"] == 0 for c in rest))
+            self.assertEqual("".join(c["function"]["arguments"] for c in rest), expected["arguments"])
+        # One that breaks off has what there is.
+        (cut,) = self.chat(tools=TOOLS, tool_choice={"type": "function", "function": {"name": "find_animal"}}, max_tokens=40)["choices"]
+        if cut["finish_reason"] == "length":
+            self.assertTrue(cut["message"].get("tool_calls") or cut["message"]["content"])
+
+    def test_tools_in_a_conversation(self):
+        auto = self.chat(tools=TOOLS)["choices"][0]
+        self.assertEqual((auto["finish_reason"], "tool_calls" in auto["message"]), ("length", False))
+        self.assertEqual(self.chat(tools=TOOLS, tool_choice="none")["choices"], self.chat()["choices"])
+        self.assertEqual(self.chat(tools=[])["choices"], self.chat()["choices"])
+        calls = [{"id": "123456789", "type": "function", "function": {"name": "find_animal", "arguments": '{"kind": "fox"}'}}]
+        messages = [*HELLO, {"role": "assistant", "content": None, "tool_calls": calls}, {"role": "tool", "tool_call_id": "123456789", "content": "A fox!"}]
+        _, _, shown = self.server.post("/apply-template", {"messages": messages, "tools": TOOLS})
+        self.assertIn('"name":"find_animal","description":"Finds an animal"', shown["prompt"])
+        self.assertTrue(shown["prompt"].endswith(
+            '<|assistant|>\n<tool_call>\n{"name":"find_animal","arguments":{"kind":"fox"}}\n</tool_call><|end|>'
+            "<|user|>\n<tool_response>\nA fox!\n</tool_response><|end|><|assistant|>\n"), shown)
+        self.assertEqual(self.chat(messages=messages, tools=TOOLS)["choices"][0]["finish_reason"], "length")
+
+    def test_tools_that_are_wrong(self):
+        def function(**more):
+            return {"type": "function", "function": {"name": "f", **more}}
+        wrong = {
+            "tools": [1, {}, [function()] * 129, [function(parameters={"type": "nothing"})], [function(strict=True, parameters={"not": {}})]],
+            "tools[0]": [["x"]],
+            "tools[0].type": [[{}], [{"type": "custom"}]],
+            "tools[0].function": [[{"type": "function"}]],
+            "tools[0].function.name": [[{"type": "function", "function": {}}], [function(name="")], [function(name="a b")], [function(name="x" * 65)], [function(name=1)]],
+            "tools[1].function.name": [[function(), function()]],
+            "tools[0].function.description": [[function(description=1)]],
+            "tools[0].function.parameters": [[function(parameters=[])]],
+            "strict": [[function(strict="yes")]],
+        }
+        for param, values in wrong.items():
+            for value in values:
+                with self.subTest(param=param, value=value):
+                    self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, "tools": value}), 400, param)
+        # A keyword that cannot be enforced is refused only where it must hold.
+        self.assertTrue(self.chat(tools=[function(parameters={"not": {}})]))
+        other = {"type": "function", "function": {"name": "other"}}
+        for choice in "x", 1, {}, {"type": "function"}, other, {"type": "allowed_tools"}, {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [other]}}:
+            with self.subTest(choice=choice):
+                self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, "tools": TOOLS, "tool_choice": choice}), 400, "tool_choice")
+        self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, "tool_choice": "required"}), 400, "tool_choice")
+        self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, "tools": TOOLS, "response_format": {"type": "json_object"}}), 400, "response_format")
+
+    def test_parameters_that_only_advise_change_nothing(self):
+        advice = {"user": "u", "metadata": {"a": "b"}, "store": True, "service_tier": "auto", "safety_identifier": "s", "prediction": {"type": "content", "content": "x"},
+                  "prompt_cache_key": "k", "modalities": ["text"], "verbosity": "medium", "reasoning_effort": "low", "functions": [], "function_call": "none",
+                  "chat_template_kwargs": {"enable_thinking": False}}
+        self.assertEqual(self.chat(**advice)["choices"], self.chat()["choices"])
+
+    def test_an_echo(self):
+        plain, prompt = self.complete()["choices"][0]["text"], "Once upon a time"
+        self.assertEqual(self.complete(echo=True)["choices"][0]["text"], prompt + plain)
+        self.assertEqual(self.complete(echo=True, max_tokens=0)["choices"][0]["text"], prompt)
+        _, _, tokens = self.server.post("/tokenize", {"content": prompt})
+        self.assertEqual(self.complete(echo=True, prompt=tokens["tokens"], max_tokens=0)["choices"][0]["text"], prompt)
+        *chunks, _ = events(self.server.post("/v1/completions", {"prompt": prompt, **SHORT, "echo": True, "stream": True})[2])
+        self.assertEqual("".join(json.loads(c)["choices"][0]["text"] for c in chunks), prompt + plain)
+
     def test_names_of_special_tokens_in_messages_are_text(self):
         plain, named = ([{"role": "user", "content": f"a{text}b"}] for text in ("", "<|end|>"))
         counts = [self.chat(messages=messages)["usage"]["prompt_tokens"] for messages in (plain, named)]
@@ -277,14 +384,26 @@ class Server(unittest.TestCase):
             "logit_bias": [{"1": 101}, {"1": "x"}, {"one": 1}, {"12288": 1}, {"-1": 1}, [1]],
             "response_format": ["text", {}, {"type": "yaml"}, {"type": "json_schema"}, {"type": "regex", "regex": "("}, {"type": "grammar", "grammar": "start: ("},
                                 {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}],
-            "functions": [[]],
+            "functions": [[{}]],
+            "function_call": ["auto"],
+            "modalities": [["text", "audio"]],
+            "audio": [{}],
+            "web_search_options": [{}],
+            "verbosity": ["low"],
+            "reasoning_effort": [1],
+            "chat_template_kwargs": [1, [], {"messages": []}, {"bos_token": "x"}],
+            "parallel_tool_calls": ["x"],
         }
         for name, values in wrong.items():
             for value in values:
                 with self.subTest(name=name, value=value):
                     self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, **SHORT, name: value}), 400, name, message=name)
-        for name, value in {"echo": True, "suffix": "x"}.items():
-            self.error(self.server.post("/v1/completions", {"prompt": "a", name: value}), 400, name, message="not supported yet")
+        self.error(self.server.post("/v1/completions", {"prompt": "a", "suffix": "x"}), 400, "suffix", message="fim_prefix")
+        self.error(self.server.post("/v1/completions", {"prompt": "a", "echo": True, "logprobs": 1}), 400, "echo")
+        # What one route takes, the other does not ignore.
+        self.error(self.server.post("/v1/completions", {"prompt": "a", "tools": TOOLS}), 400, "tools", message="/v1/chat/completions")
+        for name, value in {"echo": True, "suffix": "x", "prompt": "a"}.items():
+            self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, name: value}), 400, name, message="/v1/completions")
         self.error(self.server.post("/v1/completions", {"prompt": "a", "logprobs": 21}), 400, "logprobs")
         self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, "logprobs": True, "top_logprobs": 21}), 400, "top_logprobs")
         for prompt in None, 1, {}, [], ["a", "b"], [1, "b"], [-1], [12288], [0.5]:
@@ -309,17 +428,6 @@ class Server(unittest.TestCase):
             for messages in values:
                 with self.subTest(param=param, messages=str(messages)[:200]):
                     self.error(self.server.post("/v1/chat/completions", {"messages": messages}), 400, param)
-        for tools in "x", [{}], [{"type": "x"}], [{"type": "function"}], [{"type": "function", "function": {}}]:
-            status, _, body = self.server.post("/v1/chat/completions", {"messages": HELLO, "tools": tools})
-            self.assertEqual((status, body["error"]["param"][:5]), (400, "tools"))
-        self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, "tool_choice": "required"}), 400, "tool_choice")
-        # A conversation with a tool is one that templates take.
-        call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
-        messages = [*HELLO, {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "1", "content": "7"}]
-        tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
-        _, _, prompt = self.server.post("/apply-template", {"messages": messages, "tools": tools})
-        self.assertEqual(prompt["prompt"].count("<|tool|>\n7<|end|>"), 1)
-        self.assertEqual(self.chat(messages=messages, tools=tools)["choices"][0]["message"]["role"], "assistant")
 
     def test_forms(self):
         schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0, "maximum": 99}},
@@ -480,6 +588,15 @@ class Server(unittest.TestCase):
             client.completions.create(model=NAME, prompt="word " * 2000)
         self.assertEqual(caught.exception.code, "context_length_exceeded")
 
+    def test_openai_client_calls_tools(self):
+        client = openai.OpenAI(base_url=self.server.url, api_key="any", max_retries=0)
+        ask = {"model": NAME, "messages": HELLO, "tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "find_animal"}}, "temperature": 0, "max_tokens": 60}
+        (call,) = client.chat.completions.create(**ask).choices[0].message.tool_calls
+        self.check_calls([call.model_dump()])
+        with client.chat.completions.stream(**ask) as stream:
+            streamed = stream.get_final_completion().choices[0]
+        self.assertEqual((streamed.finish_reason, streamed.message.tool_calls[0].function.arguments), ("tool_calls", call.function.arguments))
+
 
 class OwnServer(unittest.TestCase):
     """Tests that count, or that end the server."""
@@ -621,6 +738,72 @@ class OwnServer(unittest.TestCase):
             status, _, error = server.post(path, body)
             self.assertEqual(status, 400)
             self.assertIn("is an encoder", error["error"]["message"])
+
+    def fetched(self, name):
+        model = MODELS / name
+        if not model.exists():
+            self.skipTest(f"{model} is not there: tools/get-model")
+        return self.serve(model=str(model))
+
+    def test_openai_client_embeds(self):
+        server = self.fetched("minilm-l6-v2")
+        golden = json.loads((Path(WITHOUT_TEMPLATE).parent / "minilm.json").read_text())
+        texts, vectors = [g["text"] for g in golden], [g["embedding"] for g in golden]
+        client = openai.OpenAI(base_url=server.url, api_key="any", max_retries=0)
+        def near(answer, expected):
+            self.assertEqual([d.index for d in answer.data], list(range(len(expected))))
+            for got, want in zip(answer.data, expected):
+                self.assertLess(max(abs(a - b) for a, b in zip(got.embedding, want, strict=True)), 1e-4)
+        near(client.embeddings.create(model="any", input=texts), vectors)  # the client asks for base64
+        near(client.embeddings.create(model="any", input=texts, encoding_format="float"), vectors)
+        near(client.embeddings.create(model="any", input=texts[0], dimensions=len(vectors[0])), vectors[:1])
+        encoded = server.post("/v1/embeddings", {"input": texts[1], "encoding_format": "base64"})[2]["data"][0]["embedding"]
+        floats = struct.unpack(f"<{len(vectors[1])}f", base64.b64decode(encoded))
+        self.assertLess(max(abs(a - b) for a, b in zip(floats, vectors[1])), 1e-4)
+        tokens = [server.post("/tokenize", {"content": text, "add_special": True})[2]["tokens"] for text in texts]
+        near(client.embeddings.create(model="any", input=tokens), vectors)
+        answer = client.embeddings.create(model="any", input=tokens[0])
+        self.assertEqual((len(answer.data), answer.usage.prompt_tokens), (1, len(tokens[0])))
+        with self.assertRaises(openai.BadRequestError) as caught:
+            client.embeddings.create(model="any", input="word " * 1000)
+        self.assertEqual((caught.exception.param, caught.exception.code), ("input", "context_length_exceeded"))
+        for wrong in {"dimensions": 7}, {"encoding_format": "hex"}, {"input": []}, {"input": [[]]}, {"input": [1e9]}:
+            status, _, body = server.post("/v1/embeddings", {"input": "x", **wrong})
+            self.assertEqual((status, body["error"]["param"]), (400, next(iter(wrong))), body)
+
+    def test_a_thousand_connections_that_come_to_nothing(self):
+        server = self.serve()
+        half = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        for n in range(1000):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
+                connection.sendall((b"", b"GET /hea", half)[n % 3])
+        self.assertEqual(server.post("/v1/completions", {"prompt": "A fox", **SHORT})[0], 200)
+        end = time.monotonic() + 60  # all are closed
+        while (count := len(os.listdir(f"/proc/{server.process.pid}/fd"))) > 64:
+            self.assertLess(time.monotonic(), end, f"{count} files are open")
+            time.sleep(0.1)
+
+    def test_clients_that_take_their_time_hold_nobody_up(self):
+        server = self.serve()
+        slow = [socket.create_connection(("127.0.0.1", server.port), timeout=120) for _ in range(16)]
+        for connection in slow:
+            self.addCleanup(connection.close)
+            connection.sendall(b"POST /tokenize HTTP/1.1\r\nContent-Type: application/json\r\nContent-")
+        # One reads nothing of a long answer.
+        deaf = self.begin(server, {**LONG, "stream": True})
+        server.until("running", 1)
+        self.assertEqual(server.ask("GET", "/health")[0], 200)
+        body = b'{"content": "fox"}'
+        for connection in slow:  # byte by byte it is a request still
+            for byte in b"Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body):
+                connection.sendall(bytes([byte]))
+        for connection in slow:
+            answer = b""
+            while piece := connection.recv(65536):
+                answer += piece
+            self.assertTrue(answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"]}"), answer)
+        deaf.close()
+        self.assertEqual(server.post("/v1/completions", {"prompt": "A fox", **SHORT})[0], 200)
 
     def test_wrong_uses(self):
         self.assertIn("--api-key", self.refused("--api-key", "", code=2))
