@@ -62,19 +62,30 @@ TEST(ChatTemplate, the_built_in_model_takes_a_system_message_and_turns) {
 }
 
 TEST(ChatTemplate, real_templates_give_what_jinja2_gives) {
-  const auto folder = shared_folder() / "tokenizers/templates";
+  const auto folder = shared_folder() / "tokenizers";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << "needs " << folder;
   const Json data = read_json(testdata("templates.json"));
   for (const auto& [file, cases] : data["expected"].items()) {
-    const ChatTemplate chat_template =
-        ChatTemplate::from_string(read_file(folder / file), "<s>", "</s>");
-    for (const auto& [name, hash] : cases.items()) {
+    std::string source = read_file(folder / file);
+    if (file.ends_with(".json")) source = Json::parse(source)["chat_template"].get<std::string>();
+    const ChatTemplate chat_template = ChatTemplate::from_string(source, "<s>", "</s>");
+    for (const auto& [name, expected] : cases.items()) {
       const Json& input = data["cases"][name];
-      const std::string text = chat_template.render(
-          input["messages"], {.add_generation_prompt = input["add_generation_prompt"],
-                              .tools = input.contains("tools") ? input["tools"] : Json(nullptr),
-                              .variables = data["variables"]});
-      EXPECT_EQ(hash_of(text), hash) << file << ", " << name << ":\n" << text;
+      std::string text, error;
+      try {
+        text = chat_template.render(
+            input["messages"], {.add_generation_prompt = input["add_generation_prompt"],
+                                .tools = input.contains("tools") ? input["tools"] : Json(nullptr),
+                                .variables = data["variables"]});
+      } catch (const Error& refusal) {
+        error = refusal.what();
+      }
+      if (expected.is_string()) {
+        EXPECT_EQ(hash_of(text), expected) << file << ", " << name << ": " << error << "\n" << text;
+      } else {
+        EXPECT_NE(error, "") << file << ", " << name << " is not refused:\n" << text;
+        EXPECT_NE(error.find(expected["refused"].get<std::string>()), std::string::npos) << error;
+      }
     }
   }
 }
@@ -165,6 +176,25 @@ TEST(ChatTemplate, what_transformers_adds_to_jinja_is_there) {
   EXPECT_EQ(render("{{ strftime_now('%Y') }}"), year);
   EXPECT_NE(failure("{{ strftime_now('%') }}").find("strftime_now does not know the format \"%\""),
             std::string::npos);
+}
+
+TEST(ChatTemplate, what_python_refuses_is_refused) {
+  EXPECT_NE(failure("{% for t in tools %}x{% endfor %}").find("none is not iterable"),
+            std::string::npos);
+  EXPECT_EQ(render("{% for t in nothing %}x{% endfor %}{{ tools|map('upper')|list }}"), "[]");
+  const std::string generator = "{% set c = messages|map(attribute='content') %}";
+  EXPECT_NE(failure(generator + "{{ c|tojson }}").find("a generator has no JSON form"),
+            std::string::npos);
+  EXPECT_EQ(render(generator + "{{ c|list|tojson }}{{ messages[1:]|tojson }}{{ c|list }}"),
+            "[\"Hi\"][][]");
+}
+
+TEST(ChatTemplate, markup_escapes_what_is_added_to_it) {
+  EXPECT_EQ(render("{{ '<a>'|safe + '<\"&\\'>' + 'b' }} {{ '<' + '<'|e }} {{ '<'|safe ~ '<' }}"),
+            "<a>&lt;&#34;&amp;&#39;&gt;b &lt;&lt; <<");
+  EXPECT_EQ(render("{{ 1 + 2 }} {{ ([1] + [2])|list }} {{ '<' + '>' }} {{ 'x'|safe }}"),
+            "3 [1, 2] <> x");
+  EXPECT_NE(failure("{{ 'x'|safe + 1 }}").find("use + operator"), std::string::npos);
 }
 
 TEST(ChatTemplate, the_order_of_keys_is_kept) {

@@ -6,8 +6,8 @@ needs: pip install jinja2==3.1.6 tokenizers==0.23.3 xllamacpp==2026.10.11549
 mixed_text.tsv: a line is a text (as a JSON string) and, for each model, the hash of its tokens.
 splits.tsv: for each tokenizer.ggml.pre, the hash of the tokens of all those texts with a vocabulary of all bytes
 and all pairs of bytes, which shows where pieces end.
-templates.json: conversations, and the hash of what each chat template of SHARED makes of them (Jinja2, set up as
-transformers does). A hash is FNV-1a of 32 bits: over ids (u32, little-endian) or over text (UTF-8).
+templates.json: conversations, and what each chat template of SHARED makes of them (Jinja2, set up as transformers
+does): the hash of a text, or the message with which it refuses, empty where that is Python's own. A hash is FNV-1a of 32 bits: over ids (u32, little-endian) or over text (UTF-8).
 """
 import http.client
 import json
@@ -163,7 +163,9 @@ CITY = {"type": "object", "required": ["city"], "properties": {
     "fraction": {"type": "number", "description": "x", "default": 0.5}}}
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "description": "The weather, in °C", "parameters": CITY}},
          {"type": "function", "function": {"name": "ping", "description": "Ping", "parameters": {"type": "object", "properties": {}}}}]
-CALL = {"id": "call12345", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "Zürich", "days": 2}}}
+ARGUMENTS = {"city": "Zürich", "days": 2}
+CALL = {"id": "call12345", "type": "function", "function": {"name": "get_weather", "arguments": ARGUMENTS}}
+TEXT_CALL = {**CALL, "function": {**CALL["function"], "arguments": json.dumps(ARGUMENTS, ensure_ascii=False)}}  # as OpenAI has it
 SYSTEM = {"role": "system", "content": "You are terse.\n"}
 USER = {"role": "user", "content": "  Is it 'warm' in <b>Zürich</b> & \"Rome\"?\n"}
 VARIABLES = {"date_string": "26 Jul 2024", "functions": "F", "datetime": "D"}  # that some of the templates ask for
@@ -172,9 +174,10 @@ CASES = {
     "system": {"messages": [SYSTEM, USER, {"role": "assistant", "content": "<think>\nHm.\n</think>\n\nYes."}, USER], "add_generation_prompt": True},
     "no prompt": {"messages": [USER, {"role": "assistant", "content": "Yes."}], "add_generation_prompt": False},
     "tools": {"messages": [SYSTEM, USER], "tools": TOOLS, "add_generation_prompt": True},
-    "call": {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [CALL]},
-                          {"role": "tool", "name": "get_weather", "tool_call_id": "call12345", "content": "{\"t\": 20.0}"}],
-             "tools": TOOLS, "add_generation_prompt": True},
+    **{name: {"messages": [USER, {"role": "assistant", "content": content, "tool_calls": [call]},
+                           {"role": "tool", "name": "get_weather", "tool_call_id": "call12345", "content": "{\"t\": 20.0}"}],
+              "tools": TOOLS, "add_generation_prompt": True}
+       for name, call, content in [("call", CALL, ""), ("call as text", TEXT_CALL, ""), ("call alone", TEXT_CALL, None)]},
 }
 
 
@@ -189,12 +192,22 @@ def compile_template(source):
 
 
 def render(template, case):
-    """A hash, or nothing where the template does not accept the conversation, or escapes it as HTML (Markup)."""
     try:
         text = template.render({"tools": None, "documents": None, "bos_token": "<s>", "eos_token": "</s>", **VARIABLES, **case})
-    except (jinja2.TemplateError, TypeError, RecursionError):
-        return None
-    return None if "&#34;" in text else f"{fnv(text.encode()):08x}"
+    except jinja2.TemplateError as error:
+        return {"refused": error.message}
+    except TypeError:
+        return {"refused": ""}
+    return f"{fnv(text.encode()):08x}"
+
+
+def chat_templates(folder):
+    """(name, source): of files, and of the configs of tokenizers."""
+    for path in sorted((folder / "templates").glob("*.jinja")):
+        yield f"templates/{path.name}", path.read_text()
+    for path in sorted(folder.glob("*/tokenizer_config*.json")):
+        if source := json.loads(path.read_text()).get("chat_template"):
+            yield f"{path.parent.name}/{path.name}", source
 
 
 def main():
@@ -209,10 +222,9 @@ def main():
     (HERE / "splits.tsv").write_text("".join(f"{name}\t{value}\n" for name, value in split_hashes(texts)))
 
     expected = {}
-    for path in sorted((shared / "tokenizers/templates").glob("*.jinja")):
-        template = compile_template(path.read_text())
-        hashes = {name: render(template, case) for name, case in CASES.items()}
-        expected[path.name] = {name: value for name, value in hashes.items() if value}
+    for name, source in chat_templates(shared / "tokenizers"):
+        template = compile_template(source)
+        expected[name] = {case: render(template, CASES[case]) for case in CASES}
     data = {"variables": VARIABLES, "cases": CASES, "expected": expected}
     (HERE / "templates.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 

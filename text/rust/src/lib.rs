@@ -6,6 +6,7 @@ mod grammar;
 mod limits;
 mod pipeline;
 mod python;
+mod rewrite;
 mod sentencepiece;
 mod template;
 mod tokenizer;

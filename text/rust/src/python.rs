@@ -1,6 +1,8 @@
 //! Values as Python writes them, and the filters of Jinja2 and transformers that differ from minijinja's.
-use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Error, ErrorKind};
+use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Rest, Value, ValueKind};
+use minijinja::{filters, Error, ErrorKind, State};
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex};
 
 const DEEPEST: usize = 200; // a template can nest a list in itself at every step of a loop
 
@@ -45,6 +47,99 @@ pub fn indent(
     Ok(out)
 }
 
+/// What a loop goes through.
+pub fn iterated(value: Value) -> Result<Value, Error> {
+    match value.is_none() {
+        true => Err(invalid("none is not iterable")),
+        false => Ok(value),
+    }
+}
+
+/// The sum of the values from left to right. Markup (what the filters safe and escape give) and a string are Markup,
+/// the string escaped.
+pub fn added(state: &State, values: Vec<Value>) -> Result<Value, Error> {
+    let mut values = values.into_iter();
+    let first = values.next().unwrap_or_default();
+    values.try_fold(first, |sum, value| match (sum.as_str(), value.as_str()) {
+        (Some(left), Some(right)) if sum.is_safe() || value.is_safe() => {
+            let escaped = |text: &str, safe| if safe { text.to_string() } else { escape(text) };
+            Ok(Value::from_safe_string(escaped(left, sum.is_safe()) + &escaped(right, value.is_safe())))
+        }
+        (Some(left), Some(right)) => Ok((left.to_string() + right).into()),
+        _ => state.env().compile_expression("a + b")?.eval(minijinja::context! { a => sum, b => value }),
+    })
+}
+
+/// markupsafe.escape(text).
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            char => out.push(char),
+        }
+    }
+    out
+}
+
+/// What Jinja2's map, select and their like give: a generator of Python, which has neither a length nor a JSON form,
+/// and ends once.
+#[derive(Debug)]
+struct Generator(Mutex<std::vec::IntoIter<Value>>);
+
+impl Object for Generator {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Iterable
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let this = self.clone();
+        Enumerator::Iter(Box::new(std::iter::from_fn(move || this.0.lock().ok()?.next())))
+    }
+}
+
+fn generator(values: Vec<Value>) -> Value {
+    Value::from_object(Generator(Mutex::new(values.into_iter())))
+}
+
+type Test<'a> = Option<Cow<'a, str>>;
+
+pub fn map(state: &State, value: Value, args: Rest<Value>) -> Result<Value, Error> {
+    filters::map(state, value, args).map(generator)
+}
+
+pub fn select(state: &State, value: Value, test: Test, args: Rest<Value>) -> Result<Value, Error> {
+    filters::select(state, value, test, args).map(generator)
+}
+
+pub fn reject(state: &State, value: Value, test: Test, args: Rest<Value>) -> Result<Value, Error> {
+    filters::reject(state, value, test, args).map(generator)
+}
+
+pub fn select_attribute(
+    state: &State,
+    value: Value,
+    name: Cow<str>,
+    test: Test,
+    args: Rest<Value>,
+) -> Result<Value, Error> {
+    filters::selectattr(state, value, name, test, args).map(generator)
+}
+
+pub fn reject_attribute(
+    state: &State,
+    value: Value,
+    name: Cow<str>,
+    test: Test,
+    args: Rest<Value>,
+) -> Result<Value, Error> {
+    filters::rejectattr(state, value, name, test, args).map(generator)
+}
+
 /// json.dumps(value, ensure_ascii, indent, separators, sort_keys), with transformers' ensure_ascii=False.
 pub fn json(value: &Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<Value, Error> {
     let by_name: Option<bool> = options.get("ensure_ascii")?;
@@ -80,6 +175,9 @@ struct JsonStyle {
 impl JsonStyle {
     fn write(&self, out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
         check_depth(depth)?;
+        if value.downcast_object_ref::<Generator>().is_some() {
+            return Err(invalid("tojson: a generator has no JSON form; list makes a list of it"));
+        }
         match value.kind() {
             ValueKind::None => out.push_str("null"),
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
@@ -229,6 +327,6 @@ fn check_depth(depth: usize) -> Result<(), Error> {
     }
 }
 
-fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }

@@ -2,6 +2,7 @@
 //! anyone: its steps, memory, time and output are limited.
 use crate::limits::{run, Limits, Stopped};
 use crate::python;
+use crate::rewrite::{rewrite, ADDED, ITERATED};
 use chrono::Local;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
@@ -25,7 +26,7 @@ impl Template {
         // Fills, outside of any limit, the one table that minijinja makes late and shares between threads.
         let _ = environment.render_str("{{ 1|escape }}", ());
         let environment = run(limits(source.len()), move || {
-            let template = environment.add_template_owned(NAME, without_generation(&source));
+            let template = environment.add_template_owned(NAME, rewrite(&source));
             template.map_err(|error| explain(&error)).map(|_| environment)
         });
         let environment = environment.unwrap_or_else(|stopped| Err(stopped.to_string()))?;
@@ -84,6 +85,13 @@ fn environment() -> Environment<'static> {
     environment.add_filter("string", python::text);
     environment.add_filter("trim", python::trim);
     environment.add_filter("indent", python::indent);
+    environment.add_filter(ITERATED, python::iterated);
+    environment.add_filter(ADDED, python::added);
+    environment.add_filter("map", python::map);
+    environment.add_filter("select", python::select);
+    environment.add_filter("reject", python::reject);
+    environment.add_filter("selectattr", python::select_attribute);
+    environment.add_filter("rejectattr", python::reject_attribute);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment
@@ -135,26 +143,6 @@ fn strftime_now(format: &str) -> Result<String, Error> {
         Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know the format {format:?}"))
     })?;
     Ok(out)
-}
-
-/// {% generation %} … {% endgeneration %} mark, for training, what the model says; to minijinja they are
-/// unknown.
-fn without_generation(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(begin) = rest.find("{%") {
-        let (before, tag) = rest.split_at(begin);
-        let end = tag.find("%}").map_or(tag.len(), |end| end + 2);
-        let (tag, after) = tag.split_at(end);
-        out.push_str(before);
-        match tag.trim_matches(['{', '%', '-', '+', '}']).trim() {
-            "generation" => out.push_str(&tag.replace("generation", "if true")),
-            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endif")),
-            _ => out.push_str(tag),
-        }
-        rest = after;
-    }
-    out + rest
 }
 
 /// The message and its causes, with the line of the template.
