@@ -170,6 +170,10 @@ std::vector<uint32_t> Engine::encode_chat(const ChatTemplate::Json& messages,
     tokens.insert(tokens.end(), piece.begin(), piece.end());
     begin = end + cut.size();
   }
+  // As llama.cpp does, and transformers do not: templates leave it out where the tokenizer adds it
+  // to any text, and models that are used to it fail without.
+  if (tokenizer().adds_bos() && (tokens.empty() || tokens.front() != tokenizer().bos()))
+    tokens.insert(tokens.begin(), *tokenizer().bos());
   return tokens;
 }
 

@@ -198,6 +198,19 @@ TEST(Engine, a_conversation_goes_through_the_models_template) {
   EXPECT_SAYS(message_of<Error>([&] { plain.engine.encode_chat(messages); }), "no chat template");
 }
 
+TEST(Engine, a_conversation_begins_with_bos_once_where_texts_do) {
+  const auto encode = [](bool add_bos, const std::string& chat_template) {
+    return Scripted({.chain = ":a", .add_bos = add_bos, .chat_template = chat_template})
+        .engine.encode_chat(ChatTemplate::Json::array());
+  };
+  const Tokens without = script_tokens("a:"),
+               with = script_tokens(std::string(1, script_bos) + "a:");
+  EXPECT_EQ(encode(true, "a:"), with);
+  EXPECT_EQ(encode(true, "{{ bos_token }}a:"), with);
+  EXPECT_EQ(encode(false, "{{ bos_token }}a:"), with);
+  EXPECT_EQ(encode(false, "a:"), without);
+}
+
 TEST(Engine, tools_go_through_the_template_and_names_in_them_are_text) {
   Scripted scripted({.chain = ":a",
                      .chat_template = "<s>{% for t in tools %}{{ t.name }}</s>{% endfor %}"

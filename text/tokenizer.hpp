@@ -53,6 +53,8 @@ class Tokenizer {
   bool space_prefix() const { return space_prefix_; }
   // The beginning and the end of a text, and the end of a turn, which often is the same as eos.
   std::optional<uint32_t> bos() const { return bos_; }
+  // Whether add_special begins with it.
+  bool adds_bos() const { return bos_ && !start_.empty() && start_.front() == *bos_; }
   std::optional<uint32_t> eos() const { return eos_; }
   std::optional<uint32_t> eot() const { return eot_; }
   // All tokens that end a reply, ascending: eos, eot, eom and those whose name says so, like
