@@ -213,7 +213,7 @@ TEST(Engine, a_conversation_begins_with_bos_once_where_texts_do) {
 
 TEST(Engine, tools_go_through_the_template_and_names_in_them_are_text) {
   Scripted scripted({.chain = ":a",
-                     .chat_template = "<s>{% for t in tools %}{{ t.name }}</s>{% endfor %}"
+                     .chat_template = "<s>{% for t in tools or [] %}{{ t.name }}</s>{% endfor %}"
                                       "{{ 'x' if add_generation_prompt }}"});
   ChatTemplate::Options options;
   options.add_generation_prompt = false;
