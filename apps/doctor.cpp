@@ -344,32 +344,35 @@ void add_features(Report& report, const gpu::Caps& caps) {
           ? fmt::format("{}", caps.max_subgroup_size)
           : fmt::format("{} to {}", caps.min_subgroup_size, caps.max_subgroup_size);
   const auto yes = [](bool there) { return there ? "yes" : "no"; };
-  report.add("features",
-             {{"subgroups",
-               (v.subgroups ? fmt::format("yes, of {} lanes", sizes) : "no") +
-                   ": lanes add and share numbers without going through memory",
-               v.subgroups},
-              {"dot4I8Packed",
-               fmt::format("{}: int8 products by fours, for --int8-activations",
-                           caps.int8_dot ? "an instruction" : "emulated"),
-               caps.int8_dot},
-              {"f16",
-               fmt::format("{} (shader-f16): no kernel needs it; f16 is read and written by bits",
-                           yes(v.f16)),
-               v.f16},
-              {"matrices",
-               caps.matrices.empty() ? "no subgroup matrices; no kernel needs them"
-                                     : fmt::format("subgroup matrices of {}; no kernel needs them",
-                                                   fmt::join(caps.matrices, "; ")),
-               Json(caps.matrices)},
-              {"timestamps",
-               fmt::format("{}: bench --kernels and --dispatches time kernels by them",
-                           yes(caps.timestamps)),
-               caps.timestamps},
-              {"checks",
-               fmt::format("{} bounds checks in shaders (--fast: without)",
-                           caps.robust ? "with" : "without"),
-               caps.robust}});
+  report.add(
+      "features",
+      {{"subgroups",
+        (v.subgroups ? fmt::format("yes, of {} lanes", sizes) : "no") +
+            ": lanes add and share numbers without going through memory",
+        v.subgroups},
+       {"dot4I8Packed",
+        fmt::format("{}: int8 products by fours, for --int8-activations",
+                    caps.int8_dot ? "an instruction" : "emulated"),
+        caps.int8_dot},
+       {"f16",
+        fmt::format("{} (shader-f16): for subgroup matrices alone; f16 is read and written by bits",
+                    yes(v.f16)),
+        v.f16},
+       {"matrices",
+        (caps.matrices.empty()
+             ? "no subgroup matrices"
+             : fmt::format("subgroup matrices of {}", fmt::join(caps.matrices, "; "))) +
+            fmt::format("; {}", v.matrix ? "prompts go through them"
+                                         : "prompts go faster with f16 * f16 + f32, 16x16x16"),
+        Json(caps.matrices)},
+       {"timestamps",
+        fmt::format("{}: bench --kernels and --dispatches time kernels by them",
+                    yes(caps.timestamps)),
+        caps.timestamps},
+       {"checks",
+        fmt::format("{} bounds checks in shaders (--fast: without)",
+                    caps.robust ? "with" : "without"),
+        caps.robust}});
 }
 
 void add_limits(Report& report, const gpu::Caps& caps) {

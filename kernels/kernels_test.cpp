@@ -224,4 +224,48 @@ TEST(Rooms, each_kernel_has_cases) {
 
 }  // namespace
 
+// What `mainspring tune` keeps is what wrappers choose; what is senseless there is refused.
+TEST(Gemv, takes_what_was_tuned) {
+  gpu::Caps caps{.variant = {.subgroups = true},
+                 .min_subgroup_size = 32,
+                 .max_subgroup_size = 32,
+                 .max_workgroup_bytes = 49152,
+                 .max_invocations = 1024};
+  const auto scratch = [](uint64_t elements, gpu::Type type = gpu::Type::u32) {
+    return gpu::View{.scratch = 1, .shape = {1, elements}, .type = type};
+  };
+  const MatmulGemv args{.x = scratch(256, gpu::Type::f32),
+                        .weight = {.type = WeightType::q4_0,
+                                   .rows = 512,
+                                   .cols = 256,
+                                   .quants = scratch(quant_words(WeightType::q4_0, 512, 256)),
+                                   .scales = scratch(scale_words(WeightType::q4_0, 512, 256))},
+                        .y = scratch(512, gpu::Type::f32),
+                        .int8_activations = true};
+  const auto value = [](const gpu::Dispatch& d, std::string_view name) {
+    return std::ranges::find(d.constants, name, &gpu::Constant::name)->value;
+  };
+  const gpu::Dispatch before = matmul_gemv(caps, args).dispatches.at(0);
+  EXPECT_EQ(before.tuning_key, "matmul_gemv q4_0 [512, 256] int8");
+
+  const auto tuned = [&](uint32_t rows) {
+    return std::make_shared<const gpu::Tuning>(
+        gpu::Tuning{{before.tuning_key,
+                     {{"ROWS", rows}, {"WORKGROUP_SIZE", 128}, {"SPLIT", 2}, {"GROUPS", 5}}}});
+  };
+  caps.tuning = tuned(4);
+  const gpu::Dispatch after = matmul_gemv(caps, args).dispatches.at(0);
+  EXPECT_EQ(value(after, "ROWS"), 4);
+  EXPECT_EQ(value(after, "WORKGROUP_SIZE"), 128);
+  EXPECT_EQ(value(after, "SPLIT"), 2);
+  EXPECT_EQ(value(after, "CHUNK"), value(before, "CHUNK"));
+  EXPECT_EQ(after.grid[0], 5u);
+  MatmulGemv other = args;
+  other.int8_activations = false;  // of which the table says nothing
+  EXPECT_NE(value(matmul_gemv(caps, other).dispatches.at(0), "ROWS"), 4);
+
+  caps.tuning = tuned(3);
+  EXPECT_THROW(matmul_gemv(caps, args), std::invalid_argument);
+}
+
 }  // namespace ms

@@ -467,6 +467,12 @@ TEST_F(Cli, bench_prints_what_llama_bench_prints) {
   EXPECT_SAYS(table.out, "decode step and batch agree");
 }
 
+TEST_F(Cli, tune_says_where_there_is_nothing_to_tune) {
+  const Result result = run({"--tier", "portable", "tune", "-m", model()});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_SAYS(result.error, "nothing to tune");
+}
+
 TEST_F(Cli, bench_lists_the_dispatches_of_a_step) {
   const Result result = run({"bench", "-m", model(), "-p", "8", "-n", "4", "--dispatches"});
   ASSERT_EQ(result.code, 0) << result.error;

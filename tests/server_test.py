@@ -590,7 +590,7 @@ class Server(unittest.TestCase):
 
     def test_openai_client_calls_tools(self):
         client = openai.OpenAI(base_url=self.server.url, api_key="any", max_retries=0)
-        ask = {"model": NAME, "messages": HELLO, "tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "find_animal"}}, "temperature": 0, "max_tokens": 60}
+        ask = {"model": NAME, "messages": HELLO, "tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "find_animal"}}, "temperature": 0, "max_tokens": 100}
         (call,) = client.chat.completions.create(**ask).choices[0].message.tool_calls
         self.check_calls([call.model_dump()])
         with client.chat.completions.stream(**ask) as stream:

@@ -114,10 +114,15 @@ async function answer(conversation, asked, index = conversation.nodes.length) {
   }
   $("spoken").textContent = "Answering";
   const began = performance.now();
-  let first, saved = began;
+  let first, saved = began, thinking = false;
   try {
     for await (const { choices: [choice], usage } of client.answer(request, key, live.controller.signal)) {
-      const text = choice?.delta?.content, now = performance.now();
+      // Thoughts that the server tells apart are kept as models write them.
+      const thought = choice?.delta?.reasoning_content, now = performance.now();
+      let text = choice?.delta?.content;
+      if (thought) text = (thinking ? "" : "<think>") + thought;
+      else if (text && thinking) text = "</think>" + text;
+      if (text) thinking = Boolean(thought);
       if (text) {
         first ??= now;
         node.text += text;
