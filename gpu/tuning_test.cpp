@@ -50,7 +50,8 @@ TEST(Tuning, comes_back_as_it_was_kept) {
 }
 
 TEST(Tuning, has_a_file_for_each_device_driver_and_set_of_features) {
-  Caps caps{.name = "A card / 2", .driver = "1.0", .variant = {.subgroups = true}};
+  Caps caps;
+  caps.name = "A card / 2", caps.driver = "1.0", caps.variant.subgroups = true;
   const auto file = tuning_file("folder", caps);
   EXPECT_EQ(file.parent_path(), "folder");
   caps.robust = false;

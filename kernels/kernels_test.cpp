@@ -226,11 +226,11 @@ TEST(Rooms, each_kernel_has_cases) {
 
 // What `mainspring tune` keeps is what wrappers choose; what is senseless there is refused.
 TEST(Gemv, takes_what_was_tuned) {
-  gpu::Caps caps{.variant = {.subgroups = true},
-                 .min_subgroup_size = 32,
-                 .max_subgroup_size = 32,
-                 .max_workgroup_bytes = 49152,
-                 .max_invocations = 1024};
+  gpu::Caps caps;
+  caps.variant.subgroups = true;
+  caps.min_subgroup_size = caps.max_subgroup_size = 32;
+  caps.max_workgroup_bytes = 49152;
+  caps.max_invocations = 1024;
   const auto scratch = [](uint64_t elements, gpu::Type type = gpu::Type::u32) {
     return gpu::View{.scratch = 1, .shape = {1, elements}, .type = type};
   };

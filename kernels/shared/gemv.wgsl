@@ -8,7 +8,8 @@
 // A team of lanes owns ROWS rows, whose weights share what is read of x; its lane t takes pairs of blocks t, t + lanes, …
 // of them, or, of a float type, 16 bytes t, t + lanes, … so that neighbouring lanes read neighbouring words of W, and UNROLL
 // of these at once. The vector is stored so that they do of it, too. With USE_SUBGROUPS and a lane a team, a subgroup's lanes
-// want the same block of the vector at once: each reads a part and passes it on.
+// want the same block of the vector at once: each reads a part and passes it on, of x itself unless there are INT8_ACTIVATIONS.
+// Nothing is staged then: lavapipe keeps what it loads in registers until a kernel's first barrier, and in memory from there on.
 struct Vector { cols: u32, row_blocks: u32, start: u32, eps: f32 }  // start: its first element in x, a multiple of 4
 
 var<workgroup> staged: array<vec4f, select(1, 8 * CHUNK, !INT8_ACTIVATIONS)>;       // [8 * CHUNK] four elements, at staged_place
@@ -39,9 +40,21 @@ fn norm_sixteen(v: Vector, half: u32) -> array<vec4f, 4> {
   return array<vec4f, 4>(norm_at(v, 16 * half), norm_at(v, 16 * half + 4), norm_at(v, 16 * half + 8), norm_at(v, 16 * half + 12));
 }
 
+// Whether a lane is a team, and the lanes of a subgroup read the vector between them: what is staged, or x itself.
+fn lanes_share() -> bool { return USE_SUBGROUPS & (team_lanes() == 1); }
+fn in_place() -> bool { return lanes_share() & !INT8_ACTIVATIONS; }
+
 // 1 / sqrt(mean(x^2) + eps), or 1 when the vector is taken as it is.
 fn vector_scale(v: Vector, at: Lane) -> f32 {
   if (!NORM_INPUT) { return 1; }
+  if (in_place()) {
+    var sum = 0.0;
+    for (var col = 4 * sublane(at); col < v.cols; col += 4 * subgroup_size(at)) {
+      let e = element4(v, col);
+      sum += dot(e, e);
+    }
+    return inverseSqrt(subgroup_sum_f32(sum) / f32(v.cols) + v.eps);
+  }
   own = sixteen(v, at.lane);
   own_norm = norm_sixteen(v, at.lane);
   var sum = dot(own[0], own[0]) + dot(own[1], own[1]) + dot(own[2], own[2]) + dot(own[3], own[3]);
@@ -114,22 +127,27 @@ fn load_staged(block: u32) -> Staged {
   return x;
 }
 
-// The same, of which each lane of a subgroup loads a part. Subgroups have 8 lanes at least. Uniform control flow only.
+// The same of int8, of which each lane of a subgroup loads a part. Subgroups have 8 lanes at least. Uniform control flow only.
 fn share_staged(block: u32, at: Lane) -> Staged {
-  let s = staged_block(block);
   var x = Staged();
-  if (INT8_ACTIVATIONS) {
-    let half = (sublane(at) & 1) * CHUNK + s;
-    let q = first_lanes_vec4f(bitcast<vec4f>(staged_int8[half]));
-    let scale = first_lanes_vec4f(vec4f(staged_scale[half], 0, 0));
-    x.q = array<vec4u, 2>(bitcast<vec4u>(q[0]), bitcast<vec4u>(q[1]));
-    x.s = vec4f(scale[0].xy, scale[1].xy);
-  } else {
-    x.e = first_lanes_vec4f(staged[(sublane(at) & 7) * CHUNK + s]);
-    let low = x.e[0] + x.e[1] + x.e[2] + x.e[3];
-    let high = x.e[4] + x.e[5] + x.e[6] + x.e[7];
-    x.s = vec4f(low.x + low.y + low.z + low.w, high.x + high.y + high.z + high.w, 0, 0);
-  }
+  let half = (sublane(at) & 1) * CHUNK + staged_block(block);
+  let q = first_lanes_vec4f(bitcast<vec4f>(staged_int8[half]));
+  let scale = first_lanes_vec4f(vec4f(staged_scale[half], 0, 0));
+  x.q = array<vec4u, 2>(bitcast<vec4u>(q[0]), bitcast<vec4u>(q[1]));
+  x.s = vec4f(scale[0].xy, scale[1].xy);
+  return x;
+}
+
+// Block b of the vector as it is in x, likewise.
+fn share_block(v: Vector, scale: f32, b: u32, at: Lane) -> Staged {
+  let col = 32 * b + 4 * (sublane(at) & 7);
+  var e = element4(v, col);
+  if (NORM_INPUT) { e *= scale * norm_at(v, col); }
+  var x = Staged();
+  x.e = first_lanes_vec4f(e);
+  let low = x.e[0] + x.e[1] + x.e[2] + x.e[3];
+  let high = x.e[4] + x.e[5] + x.e[6] + x.e[7];
+  x.s = vec4f(low.x + low.y + low.z + low.w, high.x + high.y + high.z + high.w, 0, 0);
   return x;
 }
 
@@ -227,6 +245,13 @@ fn sum_team(values: array<f32, ROWS>, team: Team, at: Lane) -> array<f32, ROWS> 
 // of the same vector: `fresh` says that there was none.
 fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, fresh: bool, team: Team, at: Lane) -> array<f32, ROWS> {
   var sums = array<f32, ROWS>();
+  if (in_place()) {
+    for (var b = 0u; b < v.row_blocks; b++) {
+      let x = share_block(v, scale, b, at);
+      for (var r = 0u; r < ROWS; r++) { sums[r] += block_dot(place_of(min(first_row + r, rows - 1), b, v.row_blocks), x); }
+    }
+    return sums;
+  }
   for (var first = 0u; first < v.row_blocks; first += CHUNK) {
     if (fresh | (v.row_blocks > CHUNK)) {
       workgroupBarrier();
@@ -234,7 +259,7 @@ fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, fresh: bool, team: Tea
       workgroupBarrier();
     }
     let count = min(CHUNK, v.row_blocks - first);
-    if (USE_SUBGROUPS & (team_lanes() == 1)) {
+    if (lanes_share()) {
       for (var s = 0u; s < count; s++) {
         let x = share_staged(s, at);
         for (var r = 0u; r < ROWS; r++) {
