@@ -55,19 +55,37 @@ Json values_of(const gpu::Constant& constant, const std::vector<double>& values)
   return result;
 }
 
+// Of each constant the listed values that go together with some of the others, without subgroup
+// matrices, which browsers do not have.
+std::vector<std::vector<double>> values_in_browsers(const gpu::Kernel& kernel) {
+  std::vector<std::vector<double>> result(kernel.constants.size());
+  const auto all = gpu::every(kernel);
+  const auto has_matrices = [](const gpu::Constant& c) { return c.name == "MATRIX" && c.value; };
+  for (size_t i = 0; i < result.size(); ++i)
+    for (const double value : kernel.constants[i].values)
+      if (std::ranges::any_of(all, [&](const gpu::Constants& c) {
+            return c[i].value == value && std::ranges::none_of(c, has_matrices);
+          }))
+        result[i].push_back(value);
+  return result;
+}
+
 Json describe_overrides(const gpu::Kernel& kernel, const Room& room) {
   Json result = Json::array();
-  for (const gpu::ConstantInfo& info : kernel.constants) {
+  const auto tested = values_in_browsers(kernel);
+  for (size_t i = 0; i < tested.size(); ++i) {
+    const gpu::ConstantInfo& info = kernel.constants[i];
     const auto declared = std::ranges::find(room.overrides, info.fallback.name, &Declared::name);
-    result.push_back({{"name", info.fallback.name},
-                      {"type", type_name(info.fallback)},
-                      {"default", value_of(info.fallback)},
-                      {"values", values_of(info.fallback, info.legal_values())},
-                      {"tested", values_of(info.fallback, info.values)},
-                      {"needs_subgroups", needs_subgroups(info)},
-                      {"sizing", info.sizing},
-                      {"prelude", info.fallback.prelude},
-                      {"comment", declared != room.overrides.end() ? declared->comment : ""}});
+    result.push_back(
+        {{"name", info.fallback.name},
+         {"type", type_name(info.fallback)},
+         {"default", value_of(info.fallback)},
+         {"values", values_of(info.fallback, info.sizing ? info.legal_values() : tested[i])},
+         {"tested", values_of(info.fallback, tested[i])},
+         {"needs_subgroups", needs_subgroups(info)},
+         {"sizing", info.sizing},
+         {"prelude", info.fallback.prelude},
+         {"comment", declared != room.overrides.end() ? declared->comment : ""}});
   }
   return result;
 }

@@ -231,16 +231,17 @@ TEST(Gemv, takes_what_was_tuned) {
   caps.min_subgroup_size = caps.max_subgroup_size = 32;
   caps.max_workgroup_bytes = 49152;
   caps.max_invocations = 1024;
-  const auto scratch = [](uint64_t elements, gpu::Type type = gpu::Type::u32) {
-    return gpu::View{.scratch = 1, .shape = {1, elements}, .type = type};
+  gpu::Buffer memory(nullptr, 1 << 20, "none: wrappers touch no device");
+  const auto view = [&](uint64_t elements, gpu::Type type = gpu::Type::u32) {
+    return gpu::View{.buffer = &memory, .shape = {1, elements}, .type = type};
   };
-  const MatmulGemv args{.x = scratch(256, gpu::Type::f32),
+  const MatmulGemv args{.x = view(256, gpu::Type::f32),
                         .weight = {.type = WeightType::q4_0,
                                    .rows = 512,
                                    .cols = 256,
-                                   .quants = scratch(quant_words(WeightType::q4_0, 512, 256)),
-                                   .scales = scratch(scale_words(WeightType::q4_0, 512, 256))},
-                        .y = scratch(512, gpu::Type::f32),
+                                   .quants = view(quant_words(WeightType::q4_0, 512, 256)),
+                                   .scales = view(scale_words(WeightType::q4_0, 512, 256))},
+                        .y = view(512, gpu::Type::f32),
                         .int8_activations = true};
   const auto value = [](const gpu::Dispatch& d, std::string_view name) {
     return std::ranges::find(d.constants, name, &gpu::Constant::name)->value;

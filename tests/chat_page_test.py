@@ -142,9 +142,10 @@ class ChatPage(unittest.TestCase):
         """What was asked of the model."""
         return [request.post_data_json for request in self.requests if request.url.endswith("/v1/chat/completions")]
 
-    def fake(self, *pieces):
-        """Answers of these pieces, as the server would send them."""
-        chunks = [{"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]} for piece in pieces]
+    def fake(self, *pieces, thoughts=()):
+        """Answers of these pieces, as the server would send them; thoughts that it tells apart come first."""
+        deltas = [{"reasoning_content": thought} for thought in thoughts] + [{"content": piece} for piece in pieces]
+        chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
         chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         chunks.append({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": len(pieces), "prompt_tokens_details": {"cached_tokens": 4}}})
         body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
@@ -512,14 +513,17 @@ open"""
             self.assertLess(took, 20_000, text[:20])  # what takes quadratic time in something takes minutes
 
     def test_thoughts_are_apart(self):
-        self.open()
-        self.fake("<thi", "nk>Let me *see*.", "</think>", "\n\nIt is **so**.")
-        self.send("x")
-        self.assertEqual(self.answer(), "It is so.")
-        self.page.click(LAST + " summary")
-        self.assertEqual(self.page.inner_text(LAST + " .thought div"), "Let me *see*.")
-        self.send("y")
-        self.assertEqual(self.bodies()[-1]["messages"][1], {"role": "assistant", "content": "It is **so**."})
+        for pieces, thoughts in ((("<thi", "nk>Let me *see*.", "</think>", "\n\nIt is **so**."), ()),
+                                 (("It is ", "**so**."), ("Let me ", "*see*."))):
+            self.open()
+            self.fake(*pieces, thoughts=thoughts)
+            self.page.click("#new")
+            self.send("x")
+            self.assertEqual(self.answer(), "It is so.")
+            self.page.click(LAST + " summary")
+            self.assertEqual(self.page.inner_text(LAST + " .thought div"), "Let me *see*.")
+            self.send("y")
+            self.assertEqual(self.bodies()[-1]["messages"][1], {"role": "assistant", "content": "It is **so**."})
 
     def test_copy(self):
         self.page.context.grant_permissions(["clipboard-read", "clipboard-write"])

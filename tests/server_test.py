@@ -173,9 +173,12 @@ class Server(unittest.TestCase):
         usage = answer["usage"]
         self.assertEqual(usage["completion_tokens"], 4)
         self.assertEqual(usage["total_tokens"], usage["prompt_tokens"] + 4)
-        whole = self.chat(max_completion_tokens=100)
+        whole = self.chat(max_completion_tokens=100, stop=".")
         self.assertEqual(whole["choices"][0]["finish_reason"], "stop")
-        self.assertEqual(whole["usage"]["completion_tokens"], 5)
+        self.assertNotIn(".", whole["choices"][0]["message"]["content"])
+        self.assertLess(4, whole["usage"]["completion_tokens"])
+        # The end that the model says itself: any text that a pattern ends.
+        self.assertEqual(self.chat(max_completion_tokens=100, response_format={"type": "regex", "regex": "Once( upon)?"})["choices"][0]["finish_reason"], "stop")
         # Parts and roles come to the same prompt, and so to the same answer.
         parts = [{"role": "user", "content": [{"type": "text", "text": "Tell me of a fox."}]}]
         self.assertEqual(self.chat(messages=parts)["choices"], answer["choices"])

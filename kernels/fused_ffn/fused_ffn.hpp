@@ -45,8 +45,8 @@ struct FusedFfn {
       v("CHUNK", chunk, {16u, 64u}, gpu::sizing.powers_to(16, 512));
       v("TEAM", team, {8u, 1u}, gpu::sizing);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
-      v("SPLIT", split, {1u, 2u, 4u}, gpu::sizing);
-      v("UNROLL", unroll, {1u, 4u, 3u}, gpu::sizing.to(1, 16));
+      v("SPLIT", split, {1u, 2u}, gpu::sizing.powers_to(1, 8));
+      v("UNROLL", unroll, {1u, 2u}, gpu::sizing.to(1, 16));
       v("ROWS", rows, {2u, 4u}, gpu::in_prelude.powers_to(2, 8));
     }
     std::string_view refusal() const {
