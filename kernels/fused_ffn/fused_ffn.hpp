@@ -46,7 +46,7 @@ struct FusedFfn {
       v("TEAM", team, {8u, 1u}, gpu::sizing);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("SPLIT", split, {1u, 2u}, gpu::sizing.powers_to(1, 8));
-      v("UNROLL", unroll, {1u, 2u}, gpu::sizing.to(1, 16));
+      v("UNROLL", unroll, {0u, 1u}, gpu::sizing.to(0, 16));
       v("ROWS", rows, {2u, 4u}, gpu::in_prelude.powers_to(2, 8));
     }
     std::string_view refusal() const {

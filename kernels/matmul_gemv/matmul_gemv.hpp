@@ -17,7 +17,7 @@ struct GemvShape {
   uint32_t groups = 0;  // workgroups at most, which then walk the rows; 0: as many as there are
                         // rows for. No override
   uint32_t split = 1;   // subgroups that share a row, where subgroups do
-  uint32_t unroll = 1;  // pairs of blocks of a row, or pieces of 16 bytes, at once
+  uint32_t unroll = 0;  // pairs of blocks of a row, or pieces of 16 bytes, at once; 0: one block
 };
 
 // The choice for a device and a matrix: `rows` rows of it, or of an expert's, times vectors in f32
@@ -68,7 +68,7 @@ struct MatmulGemv {
       v("TEAM", team, {8u, 1u}, gpu::sizing);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("SPLIT", split, {1u, 2u}, gpu::sizing.powers_to(1, 8));
-      v("UNROLL", unroll, {1u, 2u}, gpu::sizing.to(1, 16));
+      v("UNROLL", unroll, {0u, 1u}, gpu::sizing.to(0, 16));
       v("ROWS", rows, {2u, 1u}, gpu::in_prelude.powers_to(1, 8));
     }
     std::string_view refusal() const {

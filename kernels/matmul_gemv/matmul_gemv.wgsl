@@ -26,7 +26,7 @@ override CHUNK: u32 = 64;                  // blocks of 32 of x in workgroup mem
 override TEAM: u32 = 8;                    // with MULTICOL: lanes a row, a power of two; 1 with USE_SUBGROUPS: they share what they read of x
 override ROW_TILE: u32 = 1;               // of W: kernels/weight.hpp
 override SPLIT: u32 = 1;                  // subgroups a team, as many of the workgroup as there are at most; a power of two
-override UNROLL: u32 = 1;                 // pairs of blocks of a row, or pieces of 16 bytes, that a lane reads at once
+override UNROLL: u32 = 0;                 // pairs of blocks of a row, or pieces of 16 bytes, that a lane reads at once; 0: one block or piece
 
 struct Params {
   M: u32,           // rows of x

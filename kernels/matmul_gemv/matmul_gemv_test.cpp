@@ -46,6 +46,28 @@ KERNEL_TEST(matmul_gemv) {
             {.abs = 2e-6 * std::sqrt(c.K) + (int8 ? 0.02 : 0), .rel = 2e-5});
     }
 
+  // Several pairs of blocks, or pieces, at once, which do not divide a row's; several subgroups a
+  // row, and few workgroups.
+  for (WeightType type : {WeightType::f16, WeightType::q8_0, WeightType::q4_0, WeightType::q4_k})
+    for (uint32_t K : {256u, 2304u})
+      for (uint32_t unroll : {2u, 3u}) {
+        const bool int8 = type == WeightType::q4_0;
+        MatmulGemv::Overrides over{
+            GemvShape{.workgroup_size = 64, .team = 8, .split = unroll - 1, .unroll = unroll}};
+        over.chunk = 16 * (unroll - 1);
+        over.use_subgroups = lab.caps().variant.subgroups;
+        over.multicol = !over.use_subgroups;
+        over.weight_type = uint32_t(type);
+        over.int8_activations = int8;
+        over.groups = 2;
+        lab.check(matmul_gemv(lab.caps(),
+                              {.x = lab.random({1, K}),
+                               .weight = lab.weight(type, 67, K),
+                               .y = lab.output({1, 67})},
+                              over),
+                  {.abs = 2e-6 * std::sqrt(K) + (int8 ? 0.02 : 0), .rel = 2e-5});
+      }
+
   // Experts: of an even and an odd number of rows, which tiles of 8 do not divide; some are met by
   // several rows of x, some by none.
   for (uint32_t N : {34u, 67u})

@@ -5,9 +5,9 @@
 // NORM_INPUT (or a const), INT8_ACTIVATIONS, USE_SUBGROUPS; const ROWS; fn norm4(i) -> vec4f, the norm's weights 4 i to 4 i + 3;
 // fn team_lanes() -> u32, of overrides alone: the lanes that share a row, 0 for those of SPLIT subgroups.
 //
-// A team of lanes owns ROWS rows, whose weights share what is read of x; its lane t takes pairs of blocks t, t + lanes, …
-// of them, or, of a float type, 16 bytes t, t + lanes, … so that neighbouring lanes read neighbouring words of W, and UNROLL
-// of these at once. The vector is stored so that they do of it, too. With USE_SUBGROUPS and a lane a team, a subgroup's lanes
+// A team of lanes owns ROWS rows, whose weights share what is read of x; its lane t takes blocks t, t + lanes, … of them
+// or UNROLL pairs of blocks at once, or, of a float type, 16 bytes t, t + lanes, … and UNROLL of these at once, so that
+// neighbouring lanes read neighbouring words of W. The vector is stored so that they do of it, too. With USE_SUBGROUPS and a lane a team, a subgroup's lanes
 // want the same block of the vector at once: each reads a part and passes it on, of x itself unless there are INT8_ACTIVATIONS.
 // Nothing is staged then: lavapipe keeps what it loads in registers until a kernel's first barrier, and in memory from there on.
 struct Vector { cols: u32, row_blocks: u32, start: u32, eps: f32 }  // start: its first element in x, a multiple of 4
@@ -270,8 +270,8 @@ fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, fresh: bool, team: Tea
     }
     if (in_pieces()) {
       let pieces = count * block_pieces();
-      for (var t = team.lane; t < pieces; t += team.lanes * UNROLL) {
-        for (var u = 0u; u < UNROLL; u++) {
+      for (var t = team.lane; t < pieces; t += team.lanes * max(1, UNROLL)) {
+        for (var u = 0u; u < max(1, UNROLL); u++) {
           let piece = min(t + u * team.lanes, pieces - 1);
           var low = staged[piece];
           var high = vec4f();
@@ -283,6 +283,15 @@ fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, fresh: bool, team: Tea
           for (var r = 0u; r < ROWS; r++) {
             sums[r] += piece_dot(min(first_row + r, rows - 1), first, v.row_blocks, piece, low, high);
           }
+        }
+      }
+      continue;
+    }
+    if (UNROLL == 0) {
+      for (var s = team.lane; s < count; s += team.lanes) {
+        let x = load_staged(s);
+        for (var r = 0u; r < ROWS; r++) {
+          sums[r] += block_dot(place_of(min(first_row + r, rows - 1), first + s, v.row_blocks), x);
         }
       }
       continue;
