@@ -19,26 +19,12 @@ var<workgroup> staged_scale: array<vec2f, select(1, 2 * CHUNK, INT8_ACTIVATIONS)
 var<workgroup> team_sums: array<f32, WORKGROUP_SIZE * max(1, ROWS / 4)>;             // a subgroup has 4 lanes at least
 var<workgroup> shared_count: u32;
 
-// This lane's first 16 elements of the vector and their weights of the norm, from vector_scale to stage.
-var<private> own: array<vec4f, 4>;
-var<private> own_norm: array<vec4f, 4>;
-
-// Four elements from col on, with zeros for those beyond the vector's end.
-fn inside(v: Vector, e: vec4f, col: u32) -> vec4f {
-  if (col + 4 <= v.cols) { return e; }
+// Four elements from col on, with zeros for those beyond the vector's end. Without a branch, so that loads overlap.
+fn element4(v: Vector, col: u32) -> vec4f {
+  let e = x[(v.start + min(col, v.cols - 1)) / 4];
   return select(vec4f(), e, vec4u(col, col + 1, col + 2, col + 3) < vec4u(v.cols));
 }
-fn element4(v: Vector, col: u32) -> vec4f {
-  if (col >= v.cols) { return vec4f(); }
-  return inside(v, x[(v.start + col) / 4], col);
-}
-fn sixteen(v: Vector, half: u32) -> array<vec4f, 4> {
-  return array<vec4f, 4>(element4(v, 16 * half), element4(v, 16 * half + 4), element4(v, 16 * half + 8), element4(v, 16 * half + 12));
-}
 fn norm_at(v: Vector, col: u32) -> vec4f { return norm4(min(col, v.cols - 1) / 4); }
-fn norm_sixteen(v: Vector, half: u32) -> array<vec4f, 4> {
-  return array<vec4f, 4>(norm_at(v, 16 * half), norm_at(v, 16 * half + 4), norm_at(v, 16 * half + 8), norm_at(v, 16 * half + 12));
-}
 
 // Whether a lane is a team, and the lanes of a subgroup read the vector between them: what is staged, or x itself.
 fn lanes_share() -> bool { return USE_SUBGROUPS & (team_lanes() == 1); }
@@ -55,12 +41,10 @@ fn vector_scale(v: Vector, at: Lane) -> f32 {
     }
     return inverseSqrt(subgroup_sum_f32(sum) / f32(v.cols) + v.eps);
   }
-  own = sixteen(v, at.lane);
-  own_norm = norm_sixteen(v, at.lane);
-  var sum = dot(own[0], own[0]) + dot(own[1], own[1]) + dot(own[2], own[2]) + dot(own[3], own[3]);
-  for (var half = at.lane + WORKGROUP_SIZE; 16 * half < v.cols; half += WORKGROUP_SIZE) {
-    let e = sixteen(v, half);
-    sum += dot(e[0], e[0]) + dot(e[1], e[1]) + dot(e[2], e[2]) + dot(e[3], e[3]);
+  var sum = 0.0;
+  for (var col = 4 * at.lane; col < v.cols; col += 4 * WORKGROUP_SIZE) {
+    let e = element4(v, col);
+    sum += dot(e, e);
   }
   return inverseSqrt(workgroup_sum(sum, at) / f32(v.cols) + v.eps);
 }
@@ -83,16 +67,11 @@ fn staged_place(i: u32) -> u32 {
 fn stage(v: Vector, scale: f32, first: u32, at: Lane) {
   for (var half = at.lane; half < 2 * min(CHUNK, v.row_blocks - first); half += WORKGROUP_SIZE) {
     let place = (half & 1) * CHUNK + staged_block(half >> 1);
-    var e = own;
-    if (NORM_INPUT) {
-      var n = own_norm;
-      if (2 * first + half != at.lane) {
-        e = sixteen(v, 2 * first + half);
-        n = norm_sixteen(v, 2 * first + half);
-      }
-      for (var j = 0u; j < 4; j++) { e[j] *= scale * n[j]; }
-    } else {
-      e = sixteen(v, 2 * first + half);
+    let col = (2 * first + half) * 16;
+    var e = array<vec4f, 4>();
+    for (var j = 0u; j < 4; j++) {
+      e[j] = element4(v, col + 4 * j);
+      if (NORM_INPUT) { e[j] *= scale * norm_at(v, col + 4 * j); }
     }
     if (INT8_ACTIVATIONS) {
       let rounded = to_int8(e);
