@@ -40,13 +40,6 @@ std::vector<gpu::TunedValues> candidates(const gpu::Caps& caps) {
   return all;
 }
 
-std::string to_string(const gpu::TunedValues& values) {
-  std::string text;
-  for (const auto& [name, value] : values)
-    text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, value);
-  return text;
-}
-
 class Tuner {
  public:
   explicit Tuner(Engine& engine) : engine_(engine), device_(engine.device()) {
@@ -99,7 +92,7 @@ class Tuner {
     fmt::print("{}\n", key);
     say(ruled, "by rule");
     for (size_t i = 0; i < std::min<size_t>(all ? times.size() : 3, times.size()); ++i)
-      say(times[i].first, to_string(choices[times[i].second]));
+      say(times[i].first, gpu::to_string(choices[times[i].second]));
     std::fflush(stdout);
     if (times.front().first < ruled)
       tuning_[key] = choices[times.front().second];

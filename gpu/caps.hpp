@@ -55,6 +55,11 @@ struct Caps {
   uint64_t max_binding_bytes = 128ull << 20;  // one storage binding
   uint64_t max_buffer_bytes = 256ull << 20;
 
+  // Whether every subgroup has so many lanes, and multiplies matrices.
+  bool has_matrices_of(uint32_t lanes) const {
+    return variant.matrix && min_subgroup_size == lanes && max_subgroup_size == lanes;
+  }
+
   std::shared_ptr<const Tuning> tuning;  // measured here; absent: nothing was
 };
 

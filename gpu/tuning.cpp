@@ -11,6 +11,13 @@
 
 namespace ms::gpu {
 
+std::string to_string(const TunedValues& values) {
+  std::string text;
+  for (const auto& [name, value] : values)
+    text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, value);
+  return text;
+}
+
 std::filesystem::path tuning_file(const std::filesystem::path& folder, const Caps& caps) {
   std::string name = fmt::format("{} {} {}{}", caps.name, caps.driver, to_string(caps.variant),
                                  caps.robust ? "" : " fast");
@@ -51,11 +58,7 @@ void save_tuning(const std::filesystem::path& file, const Tuning& tuning) {
   std::filesystem::create_directories(file.parent_path(), ignored);
   const std::filesystem::path aside = fmt::format("{}.{}", file.string(), getpid());
   std::ofstream out(aside);
-  for (const auto& [key, values] : tuning) {
-    out << key << ": ";
-    for (const auto& [name, value] : values) out << name << '=' << value << ' ';
-    out << '\n';
-  }
+  for (const auto& [key, values] : tuning) out << key << ": " << to_string(values) << '\n';
   out.close();
   std::error_code error;
   if (out) std::filesystem::rename(aside, file, error);

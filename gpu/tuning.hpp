@@ -16,6 +16,8 @@ struct Caps;
 using TunedValues = std::map<std::string, uint32_t>;  // by the constant's name
 using Tuning = std::map<std::string, TunedValues>;    // by the wrapper's key
 
+std::string to_string(const TunedValues& values);  // "ROWS=2 WORKGROUP_SIZE=512"
+
 // The file of a device's table in a folder: named by the adapter, its driver and its features.
 std::filesystem::path tuning_file(const std::filesystem::path& folder, const Caps& caps);
 

@@ -8,21 +8,14 @@ import json
 import math
 import os
 import re
-import shutil
 import sys
 import tempfile
 import threading
 import unittest
 from pathlib import Path
 
-chromium = shutil.which("chromium") or shutil.which("google-chrome")
-try:
-    from playwright.sync_api import sync_playwright
-except ImportError:
-    sync_playwright = None
-if not chromium or not sync_playwright:
-    print("skipped:", "no chromium or google-chrome" if sync_playwright else "no Playwright: tools/setup --checks installs it")
-    sys.exit(77)
+import chromium
+from chromium import sync_playwright
 
 DIST, VERSION = Path(sys.argv[1]), sys.argv[2]
 FLAGS = ["--enable-unsafe-webgpu", "--no-sandbox"]  # the sandbox refuses root
@@ -47,7 +40,7 @@ class Browser(unittest.TestCase):
         threading.Thread(target=cls.server.serve_forever, daemon=True).start()
         cls.url = f"http://127.0.0.1:{cls.server.server_port}/"
         cls.playwright = sync_playwright().start()
-        cls.browser = cls.playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        cls.browser = cls.playwright.chromium.launch(executable_path=chromium.path, args=FLAGS)
 
     @classmethod
     def tearDownClass(cls):

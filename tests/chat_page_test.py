@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,14 +14,8 @@ import time
 import unittest
 from pathlib import Path
 
-chromium = shutil.which("chromium") or shutil.which("google-chrome")
-try:
-    from playwright.sync_api import expect, sync_playwright
-except ImportError:
-    sync_playwright = None
-if not chromium or not sync_playwright:
-    print("skipped:", "no chromium or google-chrome" if sync_playwright else "no Playwright: tools/setup --checks installs it")
-    sys.exit(77)
+import chromium
+from chromium import expect, sync_playwright
 
 PROGRAM, MODEL = sys.argv[1:3]
 KEY = "a-key-of-the-test"
@@ -79,7 +72,7 @@ class ChatPage(unittest.TestCase):
         cls.addClassCleanup(cls.server.close)
         cls.playwright = sync_playwright().start()
         cls.addClassCleanup(cls.playwright.stop)
-        cls.browser = cls.playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])  # which refuses root
+        cls.browser = cls.playwright.chromium.launch(executable_path=chromium.path, args=["--no-sandbox"])  # which refuses root
         cls.addClassCleanup(cls.browser.close)
 
     def setUp(self):

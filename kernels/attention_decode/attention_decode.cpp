@@ -63,7 +63,6 @@ gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a) {
        .multihead = ratio > 1,
        .team = std::max(2u, ceil_div(ratio, teams)),
        .vec4 = is_vec4(head_dim, f16),
-       .chunked = false,
        .split = args.splits > 1,
        .head_dim = caps.cpu ? 0 : head_dim});  // unrolled loops take lavapipe long to compile
 }

@@ -16,7 +16,7 @@ namespace {
 constexpr uint32_t matrix_queries = 64;  // of a workgroup
 
 bool has_matrices(const gpu::Caps& caps, const AttentionPrefill::Overrides& over) {
-  return caps.variant.matrix && caps.min_subgroup_size == 32 && caps.max_subgroup_size == 32 &&
+  return caps.has_matrices_of(32) &&
          caps.max_workgroup_bytes >= 16 * 64 * (over.head_tile / 8 + 27);
 }
 

@@ -23,9 +23,7 @@ gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a) {
   over.weight_type = uint32_t(a.weight.type);
   over.norm_input = bool(a.norm);
   over.int8_activations = int8;
-  gpu::Work work = fused_ffn(caps, a, over);
-  for (gpu::Dispatch& dispatch : work.dispatches) dispatch.tuning_key = choice.tuning_key;
-  return work;
+  return with_tuning_key(fused_ffn(caps, a, over), choice);
 }
 
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a, FusedFfn::Overrides over) {

@@ -29,8 +29,7 @@ uint32_t matrix_tile_bytes(const Matmul::Overrides& over) {
 }
 
 bool has_matrices(const gpu::Caps& caps, const Matmul::Overrides& over) {
-  return caps.variant.matrix && caps.min_subgroup_size == matrix_lanes &&
-         caps.max_subgroup_size == matrix_lanes && caps.max_invocations >= over.workgroup_size &&
+  return caps.has_matrices_of(matrix_lanes) && caps.max_invocations >= over.workgroup_size &&
          caps.max_workgroup_bytes >= matrix_tile_bytes(over);
 }
 

@@ -74,6 +74,11 @@ GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Wei
   return choice;
 }
 
+gpu::Work with_tuning_key(gpu::Work work, const GemvChoice& choice) {
+  for (gpu::Dispatch& dispatch : work.dispatches) dispatch.tuning_key = choice.tuning_key;
+  return work;
+}
+
 uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool multicol,
                      const GemvShape& shape) {
   const uint32_t lanes = multicol    ? shape.team
@@ -139,9 +144,7 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
   over.weight_type = uint32_t(a.weight.type);
   over.norm_input = bool(a.norm);
   over.int8_activations = int8;
-  gpu::Work work = matmul_gemv(caps, a, over);
-  for (gpu::Dispatch& dispatch : work.dispatches) dispatch.tuning_key = choice.tuning_key;
-  return work;
+  return with_tuning_key(matmul_gemv(caps, a, over), choice);
 }
 
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a, MatmulGemv::Overrides over) {

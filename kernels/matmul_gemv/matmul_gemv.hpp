@@ -30,6 +30,9 @@ struct GemvChoice {
 GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Weight& weight,
                        uint32_t rows, bool int8_activations);
 
+// The work, of which each dispatch says that it was tuned by the choice's key.
+gpu::Work with_tuning_key(gpu::Work work, const GemvChoice& choice);
+
 // Workgroups along x for `rows` rows of W; fewer would do, since groups stride.
 uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool multicol,
                      const GemvShape& shape);

@@ -18,9 +18,7 @@ gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& 
   over.multicol = choice.multicol;
   over.weight_type = uint32_t(a.weight.type);
   over.int8_activations = int8;
-  gpu::Work work = matmul_gemv_residual(caps, a, over);
-  for (gpu::Dispatch& dispatch : work.dispatches) dispatch.tuning_key = choice.tuning_key;
-  return work;
+  return with_tuning_key(matmul_gemv_residual(caps, a, over), choice);
 }
 
 gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& a,

@@ -33,20 +33,20 @@ fn in_place() -> bool { return lanes_share() & !INT8_ACTIVATIONS; }
 // 1 / sqrt(mean(x^2) + eps), or 1 when the vector is taken as it is.
 fn vector_scale(v: Vector, at: Lane) -> f32 {
   if (!NORM_INPUT) { return 1; }
+  // By a subgroup, or by all of them.
+  var first = at.lane;
+  var lanes = WORKGROUP_SIZE;
   if (in_place()) {
-    var sum = 0.0;
-    for (var col = 4 * sublane(at); col < v.cols; col += 4 * subgroup_size(at)) {
-      let e = element4(v, col);
-      sum += dot(e, e);
-    }
-    return inverseSqrt(subgroup_sum_f32(sum) / f32(v.cols) + v.eps);
+    first = sublane(at);
+    lanes = subgroup_size(at);
   }
   var sum = 0.0;
-  for (var col = 4 * at.lane; col < v.cols; col += 4 * WORKGROUP_SIZE) {
+  for (var col = 4 * first; col < v.cols; col += 4 * lanes) {
     let e = element4(v, col);
     sum += dot(e, e);
   }
-  return inverseSqrt(workgroup_sum(sum, at) / f32(v.cols) + v.eps);
+  if (in_place()) { sum = subgroup_sum_f32(sum); } else { sum = workgroup_sum(sum, at); }
+  return inverseSqrt(sum / f32(v.cols) + v.eps);
 }
 
 // Whether lanes share the blocks of a row 16 bytes by 16 bytes, and how many of these a block of a float type has.
