@@ -52,8 +52,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> v: array<vec4u>;          // [kv_rows, kv_heads, head_dim] f32 or f16
 @group(0) @binding(4) var<storage, read> slots: array<Slot>;       // [slots], unread if kv_len_source == 0
 @group(0) @binding(5) var<storage, read> block_table: array<u32>;  // [slots, capacity / page_size], read if paged
-// Sums [rows, heads, splits, head_dim], then {peak, total} [rows, heads, splits, 2], then how many have come [rows, heads]: 0s.
-@group(0) @binding(6) var<storage, read_write> parts: array<atomic<u32>>;
+// Sums [rows, heads, splits, head_dim], then {peak, total} [rows, heads, splits, 2], then how many have come [rows, heads].
+@group(0) @binding(6) var<storage, read_write> parts: array<atomic<u32>>;  // zeros, and zeros again afterwards
 @group(0) @binding(7) var<storage, read_write> out: array<f32>;    // [rows, heads, head_dim]
 
 const PATIENCE = 1 << 20;  // rounds of waiting for a word that was sent
