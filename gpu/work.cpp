@@ -155,7 +155,7 @@ void check(const Kernel& kernel, const Constants& constants) {
 }
 
 std::vector<Constants> every(const Kernel& kernel, bool full) {
-  constexpr size_t most_in_product = 8;
+  constexpr size_t most_in_product = 4;
   std::vector<Constants> result;
   Constants now;
   for (const ConstantInfo& info : kernel.constants) now.push_back(info.fallback);

@@ -233,8 +233,8 @@ requires(!std::is_same_v<Overrides, Constants>) void check(const Kernel& kernel,
 
 // Every valid combination of the values that a kernel's constants list. Unless `full`, sizing ones
 // are not in that product: they take their values in turn, from one combination of the others to
-// the next; and of a constant with more than eight values the ninth and later ones meet a quarter
-// of what the others may be.
+// the next; and of a constant with more than four values the fifth and later ones meet a quarter of
+// what the others may be.
 std::vector<Constants> every(const Kernel& kernel, bool full = false);
 
 // What a twin sees of a dispatch: its params, overrides and bindings in host memory, in WGSL order.

@@ -33,6 +33,7 @@ bool depends_on_width(std::string_view room) {
   constexpr std::string_view rooms[] = {"attention_decode",
                                         "attention_streaming",
                                         "dequant_q4k",
+                                        "fused_attention",
                                         "fused_matmul_rmsnorm",
                                         "rmsnorm",
                                         "sample_argmax",

@@ -2,6 +2,7 @@
 #include "kernels/shapes.hpp"
 
 #include "base/quantize.hpp"
+#include "kernels/slot.hpp"
 
 namespace ms {
 
@@ -62,6 +63,13 @@ gpu::View Tensors::zeros(gpu::Shape shape) {
   if (lab_) return lab_->words(shape, [](size_t) { return 0; });
   memory_.push_back(device_.buffer(4 * shape.size(), "bench"));
   return gpu::view(memory_.back(), shape, gpu::Type::u32);
+}
+
+gpu::View Tensors::slot_at(uint32_t position) {
+  const Slot slot{.position = position, .stopped = Stopped::running};
+  const gpu::View view = bits({1, sizeof slot / 4});
+  device_.write(*view.buffer, view.offset, std::as_bytes(std::span(&slot, 1)));
+  return view;
 }
 
 gpu::View Tensors::out(gpu::Shape shape, gpu::Type type) {
@@ -512,6 +520,26 @@ class Shapes {
                                    .kv_len = n,
                                    .parts = t.zeros({attention_part_words(1, heads, dim, 128)}),
                                    .splits = t.checks() ? 3u : 0u});
+             }});
+      for (const uint32_t keys : {scaled(512), scaled(4096), scaled(65536)})
+        all.push_back(
+            {.kernel = "fused_attention",
+             .what = fmt::format("{}, {} keys", what, keys),
+             .bytes = 4.0 * keys * kv_heads * dim,
+             .flops = 4.0 * keys * heads * dim,
+             .tolerance = f16_storage,  // of the newest key
+             .make = [=](Tensors& t) {
+               const uint32_t n = t.few(keys, 2000);
+               return t.run(
+                   WRAPPER(fused_attention),
+                   FusedAttention{.qkv = t.f32({1, (heads + 2 * kv_heads) * dim}),
+                                  .heads = heads,
+                                  .cache = cache(t, n),
+                                  .out = t.out({1, heads, dim}),
+                                  .slots = t.slot_at(n - 1),
+                                  .rope = t.f32({2, n, dim / 2}),
+                                  .parts = t.zeros({attention_part_words(1, heads, dim, 128)}),
+                                  .splits = t.checks() ? 3u : 0u});
              }});
       // make(t, rows, depth): so many queries behind `depth` keys.
       const auto queries = [&](std::string_view kernel, uint32_t all_rows, uint32_t all_depth,

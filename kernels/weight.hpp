@@ -63,7 +63,7 @@ enum class WeightType : uint32_t {
   mxfp4 = 15
 };
 
-// For visit(): the first eight are tested with every combination of the other overrides, the rest
+// For visit(): the first four are tested with every combination of the other overrides, the rest
 // with some (gpu::every).
 inline constexpr std::initializer_list<uint32_t> all_weight_types = {0, 1, 2, 3, 4,  5,  10, 12,
                                                                      6, 7, 8, 9, 11, 13, 14, 15};

@@ -119,6 +119,11 @@ void Pass::embed(const Weight& table) {
 void Pass::qkv(const gpu::View& norm, const Linear& weight) { linear(h_, norm, weight, qkv_); }
 
 void Pass::rope(const KvCache& cache, const gpu::View& tables, const gpu::View& qk_norms) {
+  rope_ = {};
+  if (step() && !qk_norms && suits_fused_attention(caps_, config_.head_dim, cache.k.type)) {
+    rope_ = tables;
+    return;
+  }
   work_ += split_qkv(caps_, {.qkv = qkv_,
                              .q = q_,
                              .cache = cache,
@@ -133,6 +138,19 @@ void Pass::rope(const KvCache& cache, const gpu::View& tables, const gpu::View& 
 void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output,
                      const gpu::View& post_norm) {
   const gpu::View q = by_head(q_, config_), out = by_head(attended_, config_);
+  if (step() && suits_fused_attention(caps_, config_.head_dim, cache.k.type)) {
+    work_ += fused_attention(caps_, {.qkv = rope_ ? qkv_ : q_,
+                                     .heads = config_.heads,
+                                     .cache = cache,
+                                     .out = out,
+                                     .slots = options_.step.slots,
+                                     .rope = rope_,
+                                     .interleaved = config_.interleaved_rope,
+                                     .scale = config_.attention_scale,
+                                     .sliding_window = window,
+                                     .parts = memory_.attention_parts});
+    return add(attended_, output, post_norm);
+  }
   work_ += step() ? attention_decode(caps_, {.q = q,
                                              .cache = cache,
                                              .out = out,

@@ -89,7 +89,7 @@ class Pass {
   // [q | k | v] = W norm(h) + bias
   void qkv(const gpu::View& norm, const Linear& weight);
   // q and k rotated by their positions (RoPE, Su et al., 2021), after a norm of each head where
-  // there is one; k and v to the cache.
+  // there is one; k and v to the cache. Or left to attention(), where that does it on the way.
   void rope(const KvCache& cache, const gpu::View& tables, const gpu::View& qk_norms = {});
   // Whether nothing reads what follows the last layer's cache.
   bool fills_cache_only() const { return !options_.logits && !options_.states; }
@@ -124,6 +124,7 @@ class Pass {
   Options options_;
   gpu::View h_, h2_;  // [rows, dim] f32: by turns
   gpu::View normed_, qkv_, q_, attended_, gate_up_, ffn_;
+  gpu::View rope_;  // the tables, where rope() left it to attention()
   gpu::Work work_;
 };
 

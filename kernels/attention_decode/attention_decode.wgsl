@@ -4,8 +4,7 @@
 // chunks: scores (a lane or four a key, four keys each), their exponentials, then the values (lanes side by
 // side over head_dim, four keys each), rescaled when a chunk raises the maximum. Sums in f32.
 // With SPLIT the workgroups that share a query's keys leave what they found in `parts`, and the last one to do so combines it
-// (flash-decoding, Dao et al., 2023). They talk through atomics alone: a word of parts is 0 until it holds something, whose
-// arrival the last one waits for, since atomics of different places keep no order; and it leaves all of them 0 again.
+// (shared/parts.wgsl).
 // Grid: (kv_heads * teams, splits, rows). Any number of keys.
 // Limits: head_dim 256, 65,535 rows, 128 splits; heads a multiple of kv_heads; WORKGROUP_SIZE head_dim / 8 at least; VEC4 takes head_dim in
 // fours, in eights of f16.
@@ -15,6 +14,7 @@
 #import lane
 #import slot
 #import kv
+#import parts
 
 override WORKGROUP_SIZE: u32 = 64;     // 16 to 128, at least head_dim / 8
 override F16_KV: bool = false;         // k and v are f16, two a word, each head rounded up to even
@@ -56,14 +56,10 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> parts: array<atomic<u32>>;  // zeros, and zeros again afterwards
 @group(0) @binding(7) var<storage, read_write> out: array<f32>;    // [rows, heads, head_dim]
 
-const PATIENCE = 1 << 20;  // rounds of waiting for a word that was sent
-const LOWEST = -1e38;  // below any score, and finite when one is subtracted from it
-
 // [team, 256 / 4], scaled; at the end {peak, total} [team, splits], two pairs each.
 var<workgroup> query: array<vec4f, 64 * select(1, TEAM, MULTIHEAD)>;
 var<workgroup> scores: array<vec4f, select(512, 256, CHUNKED)>;       // [team, chunk / 4] four keys; at the end the lanes' sums
 var<workgroup> by_subgroup: array<vec4f, WORKGROUP_SIZE>;             // [subgroups] by head
-var<workgroup> come: u32;
 
 fn head_dim() -> u32 { return select(params.head_dim, HEAD_DIM, HEAD_DIM != 0); }
 fn team_size() -> u32 { return select(1u, TEAM, MULTIHEAD); }
@@ -298,13 +294,6 @@ fn add_values(run: KvRun, n: u32, kv_head: u32, own: Place) {
   }
 }
 
-// Where split `split` of a query's parts keeps its sums, and its peak and total.
-fn sums_at(query_head: u32, split: u32) -> u32 { return (query_head * params.splits + split) * head_dim(); }
-fn peak_at(query_head: u32, split: u32) -> u32 {
-  return sums_at(params.rows * params.heads, 0) + 2 * (query_head * params.splits + split);
-}
-fn count_at(query_head: u32) -> u32 { return peak_at(params.rows * params.heads, 0) + query_head; }
-
 // Puts this lane's sums of head h where those of a head lie whose place is `place`.
 fn lay_out(h: u32, place: u32, own: Place) {
   let start = place * 2 * WORKGROUP_SIZE + own.slot * row_stride();
@@ -348,82 +337,11 @@ fn write_heads(first_head: u32, heads: u32, in_parts: bool, split: u32, own: Pla
   }
 }
 
-// -0 stands for 0, which says that there is nothing.
-fn put(place: u32, value: f32) {
-  let bits = bitcast<u32>(value);
-  atomicStore(&parts[place], select(bits, 0x80000000, bits == 0));
-}
-
-// Words of parts once they are there, which takes no more than what is under way; leaves zeros. So many at once, since each
-// takes its time.
-fn take(places: array<u32, 16>) -> array<f32, 16> {
-  var bits = array<u32, 16>();
-  for (var n = 0; n < PATIENCE; n++) {
-    var all_there = true;
-    for (var j = 0u; j < 16; j++) { bits[j] = atomicLoad(&parts[places[j]]); }
-    for (var j = 0u; j < 16; j++) { all_there = all_there & (bits[j] != 0); }
-    if (all_there) { break; }
-  }
-  var values = array<f32, 16>();
-  for (var j = 0u; j < 16; j++) {
-    atomicStore(&parts[places[j]], 0);
-    values[j] = bitcast<f32>(bits[j]);
-  }
-  return values;
-}
-
+// For parts.wgsl: in `query`, two pairs each.
+fn keep(i: u32, pairs: vec4f) { query[i] = pairs; }
 fn found(i: u32) -> vec2f {
   let pairs = query[i / 2];
   return select(pairs.xy, pairs.zw, (i & 1) != 0);
-}
-
-// The results of the heads from what `used` workgroups have put into parts.
-fn combine(first_head: u32, heads: u32, used: u32, at: Lane) {
-  let last = heads * used - 1;
-  for (var i = 8 * at.lane; i <= last; i += 8 * WORKGROUP_SIZE) {
-    var places = array<u32, 16>();
-    for (var j = 0u; j < 8; j++) {
-      let n = min(i + j, last);
-      places[2 * j] = peak_at(first_head + n / used, n % used);
-      places[2 * j + 1] = places[2 * j] + 1;
-    }
-    let pairs = take(places);
-    for (var j = 0u; j < 4 && i + 2 * j <= last; j++) {
-      query[i / 2 + j] = vec4f(pairs[4 * j], pairs[4 * j + 1], pairs[4 * j + 2], pairs[4 * j + 3]);
-    }
-  }
-  workgroupBarrier();
-  // Four elements a lane, a workgroup's width apart, of four parts at once.
-  let size = heads * head_dim();
-  for (var i = at.lane; i < size; i += 4 * WORKGROUP_SIZE) {
-    let own = vec4u(i) + WORKGROUP_SIZE * vec4u(0, 1, 2, 3);
-    let elements = select(vec4u(i), own, own < vec4u(size));  // no other lane's: a word is taken once
-    let h = elements / head_dim();
-    var highest = vec4f(LOWEST);
-    for (var s = 0u; s < used; s++) {
-      highest = max(highest, vec4f(found(h.x * used + s).x, found(h.y * used + s).x, found(h.z * used + s).x, found(h.w * used + s).x));
-    }
-    var sum = vec4f();
-    var all = vec4f();
-    for (var s = 0u; s < used; s += 4) {
-      var places = array<u32, 16>();
-      for (var j = 0u; j < 16; j++) {
-        let e = elements[j >> 2];
-        places[j] = sums_at(first_head + h[j >> 2], min(s + (j & 3), used - 1)) + e - h[j >> 2] * head_dim();
-      }
-      let e = take(places);
-      for (var j = 0u; j < 16; j++) {
-        if (s + (j & 3) >= used) { continue; }
-        let part = found(h[j >> 2] * used + s + (j & 3));
-        let weight = exp(part.x - highest[j >> 2]);
-        all[j >> 2] += weight * part.y;
-        sum[j >> 2] += weight * e[j];
-      }
-    }
-    for (var j = 0u; j < 4; j++) {
-      if (i + j * WORKGROUP_SIZE < size) { out[first_head * head_dim() + elements[j]] = select(0.0, sum[j] / all[j], all[j] > 0); }
-    }
-  }
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -477,9 +395,5 @@ fn main(group: Group, at: Lane) {
 
   write_heads(first_head, heads, used > 1, split, own, at);
   if (!SPLIT | (used == 1)) { return; }
-  workgroupBarrier();
-  if (at.lane == 0) { come = atomicAdd(&parts[count_at(first_head)], 1) + 1; }
-  if (workgroupUniformLoad(&come) < used) { return; }
-  if (at.lane == 0) { atomicStore(&parts[count_at(first_head)], 0); }
-  combine(first_head, heads, used, at);
+  if (is_last(first_head, used, at)) { combine(first_head, heads, used, at); }
 }

@@ -12,5 +12,6 @@ fn subgroup_max_f32(value: f32) -> f32 { return value; }
 fn subgroup_max_u32(value: u32) -> u32 { return value; }
 fn subgroup_max_vec4f(value: vec4f) -> vec4f { return value; }
 fn first_lanes_vec4f(e: vec4f) -> array<vec4f, 8> { return array<vec4f, 8>(e, e, e, e, e, e, e, e); }  // for no one
+fn subgroup_xor_f32(value: f32, mask: u32) -> f32 { return value; }
 fn subgroup_xor_vec4f(value: vec4f, mask: u32) -> vec4f { return value; }
 fn subgroup_shuffle_vec2f(value: vec2f, from_lane: u32) -> vec2f { return value; }

@@ -26,6 +26,7 @@ fn first_lanes_vec4f(e: vec4f) -> array<vec4f, 8> {
   return array<vec4f, 8>(subgroupBroadcast(e, 0u), subgroupBroadcast(e, 1u), subgroupBroadcast(e, 2u), subgroupBroadcast(e, 3u),
                          subgroupBroadcast(e, 4u), subgroupBroadcast(e, 5u), subgroupBroadcast(e, 6u), subgroupBroadcast(e, 7u));
 }
+fn subgroup_xor_f32(value: f32, mask: u32) -> f32 { return subgroupShuffleXor(value, mask); }
 fn subgroup_xor_vec4f(value: vec4f, mask: u32) -> vec4f { return subgroupShuffleXor(value, mask); }
 // The value of lane `from_lane` of the subgroup, which must be active. Uniform control flow only.
 fn subgroup_shuffle_vec2f(value: vec2f, from_lane: u32) -> vec2f { return subgroupShuffle(value, from_lane); }

@@ -11,6 +11,7 @@
 #import reduce
 #import slot
 #import kv
+#import rope
 
 override WORKGROUP_SIZE: u32 = 64;
 override F16_OUT: bool = false;  // k and v are f16, two a word, each head rounded up to even
@@ -77,16 +78,8 @@ fn element(base: u32, i: u32, dim: u32, position: u32, of_v: bool, norm: Norm) -
   if (of_v) { return qkv[base + i]; }
   let x = normed(base, i, norm);
   if (!ROPE | (i >= params.rotary_dim)) { return x; }
-  let half = params.rotary_dim / 2;
-  var pair = i / 2;
-  var other = i ^ 1;
-  if (params.interleaved == 0) {
-    pair = select(i - half, i, i < half);
-    other = select(i - half, i + half, i < half);
-  }
-  let angle = min(position, params.max_seq - 1) * half + pair;
-  let y = normed(base, other, norm);
-  return x * rope[angle] + select(y, -y, i < other) * rope[params.max_seq * half + angle];
+  let turn = turn_of(i, position);
+  return x * turn.cos + normed(base, turn.other, norm) * turn.sin;
 }
 
 fn pack(value: vec2f) -> u32 { return pack2x16float(clamp(value, vec2f(-65504), vec2f(65504))); }

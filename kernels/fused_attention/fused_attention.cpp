@@ -1,0 +1,124 @@
+// fused_attention.cpp: the wrapper of fused_attention.wgsl.
+#include "kernels/fused_attention/fused_attention.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "kernels/kernels.hpp"
+
+namespace ms {
+
+using gpu::in, gpu::out;
+
+void fused_attention_ref(const gpu::HostDispatch& d);
+const gpu::Kernel fused_attention_kernel = gpu::kernel<FusedAttention>(
+    "fused_attention", {in, in, in, in, out, out, out, out}, fused_attention_ref);
+
+namespace {
+
+constexpr uint32_t split_keys = 64;    // the fewest that are worth a workgroup
+constexpr uint32_t most_splits = 128;  // that the last one has room for
+
+uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+
+uint32_t subgroup_lanes(const gpu::Caps& caps) {
+  return caps.variant.subgroups ? caps.min_subgroup_size : 1;
+}
+
+// As many lanes a key as divide it into 16 bytes each, and as every subgroup has.
+uint32_t key_lanes(const gpu::Caps& caps, uint32_t head_dim, bool f16) {
+  const uint32_t units = head_dim / (f16 ? 8 : 4);
+  const uint32_t lanes = std::min({32u, std::bit_floor(subgroup_lanes(caps)), units & -units});
+  return std::max(1u, lanes);
+}
+
+}  // namespace
+
+bool suits_fused_attention(const gpu::Caps& caps, uint32_t head_dim, gpu::Type kv) {
+  const bool f16 = kv == gpu::Type::f16;
+  // With fewer lanes a key, a lane's registers are too few. On a CPU, attention_decode is faster.
+  return !caps.cpu && head_dim <= 256 && head_dim % (f16 ? 8 : 4) == 0 &&
+         head_dim / key_lanes(caps, head_dim, f16) <= 16;
+}
+
+gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a) {
+  const uint32_t kv_heads = std::max(1u, a.cache.k.shape[1]), head_dim = a.cache.k.shape[2];
+  const uint32_t ratio = std::max(1u, a.heads / kv_heads);
+  const bool f16 = a.cache.k.type == gpu::Type::f16;
+  FusedAttention args = a;
+  if (!args.splits)
+    args.splits =
+        a.parts ? attention_splits(caps, a.slots.rows(), a.heads, kv_heads, a.cache.positions())
+                : 1;
+  const uint32_t lanes = key_lanes(caps, head_dim, f16);
+  return fused_attention(
+      caps, args,
+      {.workgroup_size = std::clamp(std::bit_floor(1024 * lanes / head_dim), 16u, 128u),
+       .f16_kv = f16,
+       .from_qkv = bool(a.rope),
+       .split = args.splits > 1,
+       .head_dim = head_dim,
+       .team = ceil_div(ratio, ceil_div(ratio, 4)),
+       .key_lanes = lanes,
+       .keys = std::clamp(64 * lanes / head_dim, 1u, 4u)});
+}
+
+gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
+                          FusedAttention::Overrides over) {
+  gpu::check(fused_attention_kernel, over);
+  const uint32_t rows = a.qkv.rows(), heads = a.heads, kv_heads = a.cache.k.shape[1],
+                 head_dim = over.head_dim;
+  require(a.cache.k.shape[2] == head_dim, "fused_attention: HEAD_DIM is {}, k is {}", head_dim,
+          a.cache.k);
+  check_attention("fused_attention", a.out.as({rows, heads, head_dim}), a.out, a.cache, a.scale,
+                  a.attn_softcap);
+  require(rows <= 65535, "fused_attention: {} rows, at most 65535", rows);
+  const StepRows step{.slots = a.slots};
+  require(bool(a.slots), "fused_attention: slots are absent, which say where a row stands");
+  check_kv("fused_attention", a.cache, step, rows, kv_heads, head_dim);
+  check_window("fused_attention", a.cache, step, rows, a.sliding_window);
+  require(over.f16_kv == (a.cache.k.type == gpu::Type::f16),
+          "fused_attention: F16_KV is {}, k is {}", over.f16_kv, a.cache.k);
+  require(over.from_qkv == bool(a.rope), "fused_attention: FROM_QKV is {}, rope is {}",
+          over.from_qkv, a.rope);
+  const uint64_t cols = uint64_t(heads + (over.from_qkv ? 2 * kv_heads : 0)) * head_dim;
+  require(a.qkv.cols() == cols && a.qkv.size() <= UINT32_MAX,
+          "fused_attention: qkv is {}, want [{}, {}]", a.qkv, rows, cols);
+  const uint32_t max_seq = over.from_qkv ? a.rope.rows() / 2 : 0,
+                 rotary_dim = over.from_qkv ? 2 * a.rope.cols() : 0;
+  require(!over.from_qkv || (a.rope.shape.rank == 3 && a.rope.shape.dims[0] == 2 && max_seq &&
+                             rotary_dim && rotary_dim <= head_dim),
+          "fused_attention: rope is {}, heads have {} elements", a.rope, head_dim);
+  require(over.key_lanes <= subgroup_lanes(caps),
+          "fused_attention: KEY_LANES is {}, subgroups of {} have {} lanes", over.key_lanes,
+          caps.name, subgroup_lanes(caps));
+
+  const uint32_t teams = ceil_div(heads / kv_heads, over.team);
+  const uint32_t splits = over.split ? std::max(1u, a.splits) : 1;
+  require(splits <= most_splits, "fused_attention: {} splits, at most {}", splits, most_splits);
+  require(!over.split || (a.parts.type == gpu::Type::u32 &&
+                          a.parts.size() >= attention_part_words(rows, heads, head_dim, splits)),
+          "fused_attention: SPLIT puts {} words into parts, which are {}",
+          attention_part_words(rows, heads, head_dim, splits), a.parts);
+  const uint32_t groups = over.workgroup_size / over.key_lanes;
+  const uint64_t bytes = 4ull * over.team * head_dim + (over.from_qkv ? 8ull * head_dim : 16) +
+                         8ull * over.team * groups + 4ull * over.team * groups * head_dim +
+                         (over.split ? 1024ull * over.team : 16);
+  require(over.workgroup_size <= caps.max_invocations && bytes <= caps.max_workgroup_bytes,
+          "fused_attention: {} lanes and {} bytes a workgroup; {} has {} and {}",
+          over.workgroup_size, bytes, caps.name, caps.max_invocations, caps.max_workgroup_bytes);
+  return gpu::Dispatch{
+      .kernel = &fused_attention_kernel,
+      .constants = gpu::constants(over),
+      .bindings = {a.qkv, a.rope, a.slots, a.cache.block_table, a.cache.k, a.cache.v,
+                   over.split ? a.parts : gpu::View{}, a.out},
+      .params = gpu::bytes(FusedAttention::Params{
+          rows, heads, kv_heads, a.scale != 0 ? a.scale : 1 / std::sqrt(float(head_dim)),
+          a.attn_softcap, a.sliding_window, uint32_t(a.cache.layout), a.cache.rows(),
+          a.cache.positions(), a.cache.page_size, splits, split_keys, max_seq, rotary_dim,
+          a.interleaved}),
+      .grid = {kv_heads * teams, splits, rows}};
+}
+
+}  // namespace ms

@@ -1,0 +1,78 @@
+// fused_attention.hpp: the attention of a decode step in one dispatch: softmax(scale * q k^T) v,
+// and before it RoPE (Su et al., 2021) and what the cache gets.
+//
+// Row r is the newest position of slot r, which sees itself and what lies before it. A stopped
+// slot's row gives zeros, and leaves the cache alone. A ring holds the last `capacity` positions;
+// other layouts the first: a position that they have no row for is not seen. What split_qkv and
+// attention_decode do, for head_dims of so many lanes' 16 bytes, and without norms of q and k.
+#pragma once
+#include "kernels/kv.hpp"
+
+namespace ms {
+
+struct FusedAttention {
+  gpu::View qkv;  // [rows, (heads + 2 kv_heads) head_dim] f32; or without rope q, ready, and the
+                  // cache has the newest key: [rows, heads head_dim]
+  uint32_t heads = 0;
+  KvCache cache;
+  gpu::View out;        // [rows, heads, head_dim] f32
+  gpu::View slots;      // [slots, 32] u32: Slot of kernels/slot.hpp
+  gpu::View rope = {};  // [2, max_seq, rotary_dim / 2] f32: cosines, then sines; later positions
+                        // use the last line
+  bool interleaved = false;     // pairs (2i, 2i + 1); else (i, i + rotary_dim / 2)
+  float scale = 0;              // 0: 1 / sqrt(head_dim)
+  float attn_softcap = 0;       // 0: off; else tanh(s / c) * c after scale
+  uint32_t sliding_window = 0;  // keys, the row's own included; 0: all
+  // As AttentionDecode's.
+  gpu::View parts = {};
+  uint32_t splits = 0;
+
+  struct Overrides {
+    uint32_t workgroup_size = 128;
+    bool f16_kv = true;
+    bool from_qkv = true;
+    bool split = false;
+    uint32_t head_dim = 128;
+    uint32_t team = 4;
+    uint32_t key_lanes = 16;
+    uint32_t keys = 4;
+
+    void visit(auto&& v) {
+      v("WORKGROUP_SIZE", workgroup_size, {128u, 32u, 16u}, gpu::sizing.powers_to(16, 1024));
+      v("F16_KV", f16_kv, {true, false});
+      v("FROM_QKV", from_qkv, {true, false});
+      v("SPLIT", split, {false, true});
+      v("HEAD_DIM", head_dim, {128u, 64u, 16u}, gpu::in_prelude.to(4, 256));
+      v("TEAM", team, {4u, 1u, 3u}, gpu::in_prelude.to(1, 4));
+      v("KEY_LANES", key_lanes, {16u, 4u, 1u}, gpu::in_prelude.powers_to(1, 32));
+      v("KEYS", keys, {4u, 1u, 2u}, gpu::in_prelude.to(1, 8));
+    }
+    std::string_view refusal() const {
+      if (head_dim % (key_lanes * (f16_kv ? 8 : 4)) != 0)
+        return "KEY_LANES lanes have 16 bytes each of a key of HEAD_DIM elements, or several times "
+               "that";
+      if (head_dim > 32 * key_lanes) return "a lane's registers hold 32 elements of a key";
+      if (key_lanes > workgroup_size) return "KEY_LANES are of one workgroup";
+      return "";
+    }
+  };
+  struct Params {
+    uint32_t rows, heads, kv_heads;
+    float scale, attn_softcap;
+    uint32_t sliding_window, kv_layout, kv_rows, capacity, page_size, splits, split_keys;
+    uint32_t max_seq, rotary_dim, interleaved;
+  };
+};
+
+extern const gpu::Kernel fused_attention_kernel;
+
+// Whether a device has it for such heads, and is faster with it than with split_qkv and
+// attention_decode.
+bool suits_fused_attention(const gpu::Caps& caps, uint32_t head_dim, gpu::Type kv);
+
+gpu::Work fused_attention(const gpu::Caps& caps,
+                          const FusedAttention& args);  // chooses the overrides
+gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& args,
+                          FusedAttention::Overrides over);
+
+}  // namespace ms
