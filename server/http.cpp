@@ -52,10 +52,14 @@ class Connection : public httplib::Stream {
     end_ = Clock::now() + body_time;
   }
   bool connected() const {
+#ifdef POLLRDHUP  // seen whatever it has sent before, too
+    return !ready(socket_, POLLRDHUP, milliseconds(0));
+#else
     if (buffered() || !ready(socket_, POLLIN, milliseconds(0))) return true;
     char byte;
     const ssize_t n = recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+#endif
   }
   // Closing a socket with unread bytes would take the reply back that is on its way.
   void drain() {

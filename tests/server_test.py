@@ -638,6 +638,7 @@ class OwnServer(unittest.TestCase):
             else:
                 connection = self.begin(server, LONG)
                 server.until("running", 1)
+                connection.sendall(b"\r\n")  # as some clients do behind a body
             connection.close()
             status, _, answer = server.post("/v1/completions", {"prompt": "A fox", **SHORT})
             self.assertEqual((status, answer["usage"]["completion_tokens"]), (200, 8))
