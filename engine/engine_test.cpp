@@ -527,15 +527,15 @@ TEST(Guided, a_lark_grammar_names_schemas) {
 
 TEST(Guided, what_cannot_be_held_is_an_error_and_the_engine_goes_on) {
   Scripted scripted({.chain = std::string(">abc") + script_eos});
-  EXPECT_SAYS(message_of<Error>([&] {
+  EXPECT_SAYS(message_of<GrammarError>([&] {
                 scripted.generate(">", {.constraint = Constraint{Constraint::Kind::json_schema,
                                                                  R"({"type": "strnig"})"}});
               }),
               "the JSON schema cannot be used");
-  EXPECT_SAYS(message_of<Error>([&] { scripted.generate(">", {.constraint = regex("(")}); }),
+  EXPECT_SAYS(message_of<GrammarError>([&] { scripted.generate(">", {.constraint = regex("(")}); }),
               "the regular expression cannot be used");
   // No token has a byte of that letter: in mid-generation, with logits on their way.
-  EXPECT_SAYS(message_of<Error>([&] {
+  EXPECT_SAYS(message_of<GrammarError>([&] {
                 scripted.generate(">", {.constraint = regex("ab\u00e9"), .logprobs = 1});
               }),
               "no token of the vocabulary can follow");

@@ -10,7 +10,7 @@
 
 namespace ms {
 
-// Throws Error for a constraint that cannot be used.
+// Throws GrammarError for a constraint that cannot be used.
 Grammar grammar_of(const Tokenizer& tokenizer, const Constraint& constraint);
 
 class Guidance {

@@ -1,6 +1,8 @@
 // server.cpp: the routes, and how a generation goes out: whole, or piece by piece.
 #include "server/server.hpp"
 
+#include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
@@ -13,6 +15,7 @@
 #include "server/http.hpp"
 #include "server/page.hpp"
 #include "server/worker.hpp"
+#include "text/grammar.hpp"
 
 namespace ms {
 
@@ -79,6 +82,8 @@ constexpr const char* stopping = "the server is stopping";
 [[noreturn]] void throw_failed(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
+  } catch (const GrammarError& what) {
+    throw ApiError(400, what.what());
   } catch (const std::exception& what) {
     throw ApiError(500, fmt::format("the generation failed: {}", what.what()));
   }

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "text/grammar.hpp"
+
 namespace ms {
 
 struct Worker::Job {
@@ -91,11 +93,11 @@ void Worker::run(Job& job) {
       generate(task, wanted);
     else
       embed(task, wanted);
-  } catch (const std::exception&) {
+  } catch (const std::exception& what) {
     error = std::current_exception();
     const std::lock_guard lock(mutex_);
     ++figures_.failed;
-    figures_.broken = true;
+    if (!dynamic_cast<const GrammarError*>(&what)) figures_.broken = true;
   }
   task.on_end(error);
 }

@@ -43,7 +43,7 @@ class Worker {
     double prompt_seconds = 0, generate_seconds = 0;
     size_t queued = 0;  // now
     bool running = false;
-    bool broken = false;  // the last task failed
+    bool broken = false;  // the last task failed, and not by its grammar
   };
 
  private:

@@ -446,6 +446,16 @@ class Server(unittest.TestCase):
         answer = self.complete(response_format={"type": "grammar", "grammar": 'start: "yes" | "no"'}, max_tokens=20)
         self.assertIn(answer["choices"][0]["text"], ("yes", "no"))
 
+    def test_forms_that_cannot_be_followed(self):
+        """Their fault, and not the engine's."""
+        properties = {f"property_{n}": {"type": "string"} for n in range(60)}
+        many = {"anyOf": [{"type": "object", "properties": {f"{k}_{n}": v for k, v in properties.items()}} for n in range(100)]}
+        schemas = [{"type": "json_schema", "json_schema": {"name": "x", "schema": schema}} for schema in (many, {"$ref": "#"})]
+        for form in {"type": "regex", "regex": "[^\\s\\S]"}, *schemas:
+            status, _, body = self.server.post("/v1/completions", {"prompt": "a", **SHORT, "response_format": form})
+            self.assertEqual((status, body["error"]["type"]), (400, "invalid_request_error"), body)
+            self.assertEqual(self.server.ask("GET", "/health")[0], 200)
+
     def test_bias_and_logprobs(self):
         usual = self.complete(logprobs=3)["choices"][0]
         logprobs = usual["logprobs"]

@@ -3,7 +3,7 @@
 // backtracking.
 //
 // A grammar may come from anyone: what is too large, or takes too much time or memory to compile or
-// to follow, is an Error that names the limit.
+// to follow, is a GrammarError that names the limit.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -11,11 +11,17 @@
 #include <string>
 #include <string_view>
 
+#include "base/error.hpp"
 #include "text/tokenizer.hpp"
 
 struct MsTextGrammar;
 
 namespace ms {
+
+// The grammar's own fault: nothing else is the worse for it.
+struct GrammarError : Error {
+  using Error::Error;
+};
 
 // A form, compiled for a vocabulary. Does not change once made: threads may share it.
 class Grammar {
@@ -28,9 +34,9 @@ class Grammar {
     regex,  // the whole text matches, in the syntax of Rust's regex
     lark,   // in llguidance's dialect, from the rule `start`
   };
-  // `schemas`: JSON schemas that a Lark grammar names schema_0, schema_1, … Throws Error: what is
-  // wrong with the text, keywords that are not supported among that, unless a schema's "x-guidance"
-  // is {"lenient": true}: then they count as absent.
+  // `schemas`: JSON schemas that a Lark grammar names schema_0, schema_1, … Throws GrammarError:
+  // what is wrong with the text, keywords that are not supported among that, unless a schema's
+  // "x-guidance" is {"lenient": true}: then they count as absent.
   Grammar(const Tokenizer& tokenizer, Kind kind, std::string_view text,
           std::span<const std::string> schemas = {});
 
@@ -42,7 +48,7 @@ class Grammar {
   std::unique_ptr<MsTextGrammar, Free> rust_;
 };
 
-// Where one text stands in a grammar. Throws Error where no token can follow, and at limits.
+// Where one text stands in a grammar. Throws GrammarError where no token can follow, and at limits.
 class GrammarState {
  public:
   explicit GrammarState(const Grammar& grammar);  // at the beginning
