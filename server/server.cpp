@@ -361,10 +361,13 @@ void Server::Impl::count(const char* route, int status) {
 std::optional<HttpReply> Server::Impl::refuse(const HttpRequest& request) {
   const Route* const route = route_of(request);
   try {
-    constexpr std::string_view scheme = "Bearer ";
+    constexpr std::string_view scheme = "bearer ";  // in letters of either case
     const std::string_view given = request.authorization;
+    const bool has_scheme =
+        std::ranges::equal(given.substr(0, scheme.size()), scheme,
+                           [](unsigned char a, unsigned char b) { return std::tolower(a) == b; });
     if (!options_.api_key.empty() && needs_key(route) &&
-        !(given.starts_with(scheme) && same_key(given.substr(scheme.size()), options_.api_key)))
+        !(has_scheme && same_key(given.substr(scheme.size()), options_.api_key)))
       throw ApiError(401, "the API key is missing or wrong: send \"Authorization: Bearer KEY\"", {},
                      "invalid_api_key");
     if (!route) throw ApiError(404, "there is no such route", {}, "not_found");

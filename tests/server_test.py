@@ -699,7 +699,8 @@ class OwnServer(unittest.TestCase):
         for server in servers:
             self.assertEqual(server.ask("GET", "/health")[0], 200)
             self.assertEqual(server.ask("GET", "/")[0], 200)  # the page, which asks for the key
-            self.assertEqual(server.ask("GET", "/v1/models", headers={"Authorization": f"Bearer {KEY}"})[0], 200)
+            for scheme in "Bearer", "bearer", "BEARER":
+                self.assertEqual(server.ask("GET", "/v1/models", headers={"Authorization": f"{scheme} {KEY}"})[0], 200)
         server = servers[0]
         right = f"Bearer {KEY}"
         for route in "/v1/models", "/v1/models/x", "/metrics", "/none", "/v1/chat/completions":
