@@ -297,6 +297,8 @@ Json messages_of(const Json& body) {
       to["content"] = content_of(from, param + ".content");
     else if (calls)
       to["content"] = "";
+    else if (role == "assistant" && find(from, "refusal"))
+      to["content"] = text(from, "refusal", param + ".refusal");
     else
       refuse(param + ".content", "{}.content is missing", param);
     if (calls) to["tool_calls"] = tool_calls_of(*calls, param + ".tool_calls");

@@ -186,6 +186,9 @@ class Server(unittest.TestCase):
             messages = [{"role": system, "content": "Be brief."}, *HELLO]
             _, _, prompt = self.server.post("/apply-template", {"messages": messages})
             self.assertEqual(prompt, {"prompt": "<|system|>\nBe brief.<|end|><|user|>\nTell me of a fox.<|end|><|assistant|>\n"})
+        refused = [*HELLO, {"role": "assistant", "content": None, "refusal": "No."}]
+        _, _, prompt = self.server.post("/apply-template", {"messages": refused})
+        self.assertIn("<|assistant|>\nNo.<|end|>", prompt["prompt"])
         # The next turn evaluates what is new.
         said = choice["message"]
         again = self.chat(messages=[*HELLO, {"role": "assistant", "content": said["content"]}, {"role": "user", "content": "And then?"}])
@@ -420,11 +423,14 @@ class Server(unittest.TestCase):
             "messages[0].content": [
                 [{"role": "user"}],
                 [{"role": "user", "content": None}],
+                [{"role": "user", "content": None, "refusal": "No."}],
+                [{"role": "assistant", "content": None, "refusal": None}],
                 [{"role": "user", "content": 1}],
                 [{"role": "user", "content": ["x"]}],
                 [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}],
             ],
             "messages[0].tool_calls": [[{"role": "assistant", "tool_calls": [{}]}]],
+            "messages[0].refusal": [[{"role": "assistant", "refusal": 1}]],
             "messages[0].name": [[{"role": "user", "content": "x", "name": 1}]],
         }
         for param, values in wrong.items():
