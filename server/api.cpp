@@ -635,8 +635,9 @@ Completion read_completion(const Json& body, const Engine& engine) {
   if (result.request.logprobs >= 0)
     refuse("echo", "echo with logprobs is not supported: only what is generated has logprobs");
   const Json& prompt = body["prompt"];
-  result.echo = prompt.is_string() ? prompt.get<std::string>()
-                                   : engine.tokenizer().decode(result.prompt, false);
+  result.echo = prompt.is_string() ? prompt.get<std::string>() : of_request("echo", [&] {
+    return engine.tokenizer().decode(result.prompt, false);
+  });
   return result;
 }
 

@@ -749,6 +749,8 @@ class OwnServer(unittest.TestCase):
         self.assertIn("no chat template", body["error"]["message"])
         status, _, body = server.post("/v1/completions", {"prompt": [1, 2, 3], "max_tokens": 4})
         self.assertEqual((status, body["usage"]["prompt_tokens"]), (200, 3), body)
+        status, _, body = server.post("/v1/completions", {"prompt": [1, 2, 3], "max_tokens": 4, "echo": True})
+        self.assertEqual((status, body["error"]["param"]), (400, "echo"), body)
 
     def test_an_encoder_embeds_and_writes_nothing(self):
         encoder = Path(WITHOUT_TEMPLATE).parent / "hf-bert"  # which has no tokenizer
