@@ -387,17 +387,22 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     evaluated_.push_back(result.tokens.empty() ? prompt.back() : result.tokens.back());
     result.tokens.push_back(token);
     result.generate_seconds = seconds_since(begin);
+    const bool is_end = stopped == Stopped::token;
+    const std::string_view name =
+        tokenizer_ && token < tokenizer_->vocab_size() ? tokenizer_->piece(token) : "";
+    const bool special = tokenizer_ && is_control(token);
+    std::string_view piece = is_end || (special && !guidance.waits_for(name)) ? "" : name;
+    if (after_special && tokenizer_->space_prefix() && piece.starts_with(' '))
+      piece.remove_prefix(1);
+    after_special = special;
     if (guidance.wants_logits()) {
       result.reports.push_back(guidance.report(token, logits));
+      result.reports.back().hidden = name.size() - piece.size();
       if (request.on_report) request.on_report(result.reports.back());
     }
-    if (stopped != Stopped::token) complete = guidance.commit(token);
+    if (!is_end) complete = guidance.commit(token);
     if (keep_going) wanted_more = keep_going();
-    if (stopped == Stopped::token || !tokenizer_) continue;
-    const std::string_view name =
-        token < tokenizer_->vocab_size() ? tokenizer_->piece(token) : std::string_view();
-    std::string_view piece =
-        is_control(token) && !guidance.waits_for(name) ? std::string_view() : name;
+    if (is_end || !tokenizer_) continue;
     if (guidance.begins(piece) && stopped == Stopped::running) {
       // Steps beyond this one have drawn without the grammar: they are taken again.
       while (ahead.size() > 0) ahead.next();
@@ -407,9 +412,6 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
       left = slot.limit - slot.position;
       choose_recordings();
     }
-    if (after_special && tokenizer_->space_prefix() && piece.starts_with(' '))
-      piece.remove_prefix(1);
-    after_special = is_control(token);
     if (!show(matcher.push(utf8.push(piece)))) wanted_more = false;
     if (matcher.stopped()) break;
   }

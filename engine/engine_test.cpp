@@ -505,7 +505,11 @@ TEST(Guided, a_special_token_may_begin_a_constraint_and_shows) {
   Constraint constraint = regex("<s>[x-z]");
   constraint.from = "<s>";
   EXPECT_EQ(scripted.generate(">", {.constraint = constraint}).text, "a<s>x");
-  EXPECT_EQ(scripted.generate(">", {.max_tokens = 3}).text, "ab");  // else it is no text
+  const Generation free = scripted.generate(">", {.max_tokens = 3, .logprobs = 0});
+  EXPECT_EQ(free.text, "ab");  // else it is no text
+  EXPECT_EQ(free.reports[1].drawn.bytes, "<s>");
+  EXPECT_EQ(free.reports[1].hidden, 3u);
+  EXPECT_EQ(free.reports[2].hidden, 0u);
 }
 
 TEST(Guided, a_lark_grammar_names_schemas) {

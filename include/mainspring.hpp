@@ -6,6 +6,7 @@
 //
 // Throws std::invalid_argument for the caller's mistakes, std::runtime_error for the world's.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -70,6 +71,8 @@ struct TokenLogprob {
 struct TokenReport {
   TokenLogprob drawn;
   std::vector<TokenLogprob> likeliest;  // likeliest first
+  // First bytes of the drawn that the text leaves out: all of a special token's name.
+  size_t hidden = 0;
 };
 
 struct Request {

@@ -713,7 +713,7 @@ Json text_logprobs(const std::vector<TokenReport>& reports, size_t& offset) {
     for (const TokenLogprob& t : report.likeliest) top[t.bytes] = t.logprob;
     tops.push_back(std::move(top));
     offsets.push_back(offset);
-    offset += code_points(report.drawn.bytes);
+    offset += code_points(std::string_view(report.drawn.bytes).substr(report.hidden));
   }
   return {{"tokens", std::move(tokens)},
           {"token_logprobs", std::move(logprobs)},

@@ -472,6 +472,10 @@ class Server(unittest.TestCase):
             self.assertEqual(max(top, key=top.get), token)  # greedy
             self.assertEqual(top[token], logprob)
             self.assertLess(sum(2.718281828 ** x for x in top.values()), 1.00001)
+        # A special token is none of the text.
+        special = self.server.post("/tokenize", {"content": "<|user|>", "parse_special": True})[2]["tokens"][0]
+        silent = self.complete(logprobs=0, logit_bias={str(special): 100}, max_tokens=3)["choices"][0]
+        self.assertEqual((silent["text"], silent["logprobs"]["tokens"], silent["logprobs"]["text_offset"]), ("", ["<|user|>"] * 3, [0] * 3))
         first = self.server.post("/tokenize", {"content": usual["text"]})[2]["tokens"][0]
         without = self.complete(logit_bias={str(first): -100})["choices"][0]["text"]
         self.assertNotEqual(without, usual["text"])
