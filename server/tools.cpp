@@ -364,7 +364,9 @@ bool ReplyParser::close() {
   }
   if (close.size() > text.size() && close.starts_with(text)) return false;
   if (!close.empty() && text.starts_with(close)) held_.erase(0, first + close.size());
-  state_ = State::text;
+  // Another may follow, and it without its start.
+  may_think_ = behind_thought_ = false;
+  state_ = form_->between.empty() ? State::text : State::begin;
   return true;
 }
 

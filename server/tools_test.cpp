@@ -122,6 +122,11 @@ TEST(ReplyParser, calls_as_hermes_writes_them) {
   EXPECT_EQ(parsed(form, R"(<tool_call>{"name": "g", "arguments": "{\"x\": 1}"}</tool_call>)"),
             "!g|{\"x\":1}");
   EXPECT_EQ(parsed(form, R"( {"name": "g", "arguments": {}})"), "!g|{}");
+  const std::string bare = "\n{\"name\": \"g\", \"arguments\": {}}";
+  EXPECT_EQ(parsed(form, bare + bare + "\n" + one + bare + "\n</tool_call>" + bare + "\n"),
+            "!g|{}!g|{}!f|{\"a\": \"}\\\"{\"}!g|{}!g|{}");
+  EXPECT_EQ(parsed(form, bare + "\n{\"name\": \"h\"} x"), "!g|{}|\n{\"name\": \"h\"} x");
+  EXPECT_EQ(parsed(form, bare + " x" + bare), "!g|{}| x" + bare);
   // Broken off: what has come of the arguments, or nothing of the call.
   EXPECT_EQ(parsed(form, one.substr(0, 44)), "!f|" + one.substr(39, 5));
   EXPECT_EQ(parsed(form, one + "\n<tool_c"), "!f|{\"a\": \"}\\\"{\"}");
@@ -150,6 +155,10 @@ TEST(ReplyParser, calls_as_mistral_and_llama_write_them) {
             "!f|{\"a\": {\"b\": []}}");
   EXPECT_EQ(parsed(form_of(llama), R"(No {"name": "f", "parameters": {}})"),
             R"(No {"name": "f", "parameters": {}})");
+  // A conversation may have no more than one of its calls.
+  EXPECT_EQ(
+      parsed(form_of(llama), R"({"name": "f", "parameters": {}} {"name": "f", "parameters": {}})"),
+      R"(!f|{}| {"name": "f", "parameters": {}})");
 }
 
 TEST(ReplyParser, thoughts) {
@@ -159,6 +168,8 @@ TEST(ReplyParser, thoughts) {
   EXPECT_EQ(parsed(form, "<think>\nHm.\nSo\n</think>\n\nYes", may_begin), "~Hm.\nSo|Yes");
   EXPECT_EQ(parsed(nullptr, "\nHm.</think>Yes", begun), "~Hm.|Yes");
   EXPECT_EQ(parsed(form, "Hm." + call + "</think>\n" + call, begun), "~Hm." + call + "!f|{}");
+  EXPECT_EQ(parsed(form, "<think>Hm.</think>\n" + call + " <think>", may_begin),
+            "~Hm.!f|{}| <think>");
   EXPECT_EQ(parsed(nullptr, "Hm. ", begun), "~Hm.");
   EXPECT_EQ(parsed(nullptr, "<think>\n\n</think>\n\nYes", may_begin), "Yes");
   EXPECT_EQ(parsed(nullptr, "<thinking>", may_begin), "<thinking>");
