@@ -47,11 +47,20 @@ void cut_names(std::string& text, const NamesByFirst& names) {
   text = std::move(result);
 }
 
-// In every text of a JSON value.
+// In every text of a JSON value, keys among them.
 void cut_names(ChatTemplate::Json& value, const NamesByFirst& names) {
   if (value.is_string()) cut_names(value.get_ref<std::string&>(), names);
-  if (value.is_structured())
+  if (value.is_array())
     for (auto& element : value) cut_names(element, names);
+  if (!value.is_object()) return;
+  auto object = ChatTemplate::Json::object();
+  for (auto& [name, element] : value.items()) {
+    std::string key = name;
+    cut_names(key, names);
+    cut_names(element, names);
+    object[key] = std::move(element);
+  }
+  value = std::move(object);
 }
 
 void append_floats(std::vector<float>& to, std::span<const std::byte> bytes) {

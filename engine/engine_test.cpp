@@ -194,6 +194,12 @@ TEST(Engine, a_conversation_goes_through_the_models_template) {
   const Tokens tokens = scripted.engine.encode_chat(messages);
   EXPECT_EQ(tokens, script_tokens("[ab]:"));
   EXPECT_EQ(scripted.engine.generate(tokens, {.sampling = {.temperature = 0}}).text, "yes");
+  // The names of control tokens are text: in values, and in keys.
+  Scripted shows({.chain = ">a", .chat_template = "{{ tools }}"});
+  for (const char* json : {R"([{"a": "<s>"}])", R"([{"<s>": {"</s>": 1}}])"})
+    for (const uint32_t token :
+         shows.engine.encode_chat(messages, {.tools = ChatTemplate::Json::parse(json)}))
+      EXPECT_FALSE(shows.engine.tokenizer().is_control(token)) << json;
   Scripted plain({.chain = ">a"});
   EXPECT_SAYS(message_of<Error>([&] { plain.engine.encode_chat(messages); }), "no chat template");
 }
