@@ -136,15 +136,19 @@ class Base {
     file_.read(reinterpret_cast<char*>(&h), sizeof(h));
     if (!file_ || std::memcmp(h.magic, Header{}.magic, sizeof(h.magic)) != 0)
       fail("{} is not a file of --kl-base", path);
+    const uint64_t size = std::filesystem::file_size(path);
     const uint64_t tokens = uint64_t(h.pieces) * h.piece;
-    const bool sane = h.vocab && h.piece >= 2 && h.first < h.piece - 1 && h.pieces;
-    const uint64_t bytes =
-        sane ? sizeof(h) + 4 * (tokens + uint64_t(h.pieces) * text.rows() * h.vocab) : 0;
-    if (const uint64_t size = std::filesystem::file_size(path); !sane || bytes != size)
-      fail("{}: {} bytes; its header ({} pieces of {} tokens, vocabulary {}) says {}", path, size,
-           h.pieces, h.piece, h.vocab, bytes);
+    const bool sane =
+        h.vocab && h.piece >= 2 && h.first < h.piece - 1 && h.pieces && tokens < size / 4;
+    if (!sane || size != sizeof(h) + 4 * (tokens + uint64_t(h.pieces) * text.rows() * h.vocab))
+      fail("{}: {} bytes are not what its header ({} pieces of {} tokens, vocabulary {}) says",
+           path, size, h.pieces, h.piece, h.vocab);
     text.tokens.resize(tokens);
     read(text.tokens.data(), tokens * 4);
+    for (size_t i = 0; i < tokens; ++i)
+      if (text.tokens[i] >= h.vocab)
+        fail("{}: token {} of piece {} is {}; the vocabulary has {}", path, i % h.piece,
+             i / h.piece, text.tokens[i], h.vocab);
     return text;
   }
 

@@ -420,6 +420,19 @@ TEST_F(Cli, perplexity_is_what_the_probabilities_say) {
       other(whole_file.substr(0, 8) + std::string("\x68\0\0\0", 4) + whole_file.substr(12));
   refuses(1, {"--kl", "--kl-base", cut.path()}, "its header (1 pieces of 5 tokens");
   refuses(1, {"--kl", "--kl-base", other.path()}, "vocabulary 104");
+  // The last token of a piece, which is looked up and never evaluated; and numbers whose product
+  // has no bits but those beyond 64.
+  const auto changed = [&](size_t offset, std::string_view bytes, size_t end) {
+    return TemporaryFile(whole_file.substr(0, offset) + std::string(bytes) +
+                         whole_file.substr(offset + bytes.size(), end - offset - bytes.size()));
+  };
+  const TemporaryFile token = changed(24 + 4 * 4, {"\xff\xff\xff\x7f", 4}, whole_file.size()),
+                      huge = changed(8, {"\0\0\0\x80\0\0\0\x80\xfe\xff\xff\x7f\0\0\0\x80", 16}, 24);
+  refuses(1, {"--kl", "--kl-base", token.path()},
+          fmt::format("{}: token 4 of piece 0 is 2147483647; the vocabulary has 103",
+                      token.path().string())
+              .c_str());
+  refuses(1, {"--kl", "--kl-base", huge.path()}, "24 bytes are not what its header");
 }
 
 TEST_F(Cli, embed_prints_a_vector_of_length_1_for_each_text) {
