@@ -122,6 +122,9 @@ Engine::Engine(const EngineOptions& options) : Engine(options, true) {
   if (tokenizer_ && tokenizer_->vocab_size() > config.vocab)
     fail("{}: the tokenizer has {} tokens, the embedding {} rows", options.model.string(),
          tokenizer_->vocab_size(), config.vocab);
+  if (encoder && options.options.context > config.context)
+    fail("{}: the encoder has {} positions, and cannot have a context of {} (-c)",
+         options.model.string(), config.context, options.options.context);
   if (tokenizer_) template_ = ChatTemplate::from_file(file, *tokenizer_);
   for (uint32_t token = 0; tokenizer_ && token < tokenizer_->vocab_size(); ++token)
     if (const auto name = tokenizer_->piece(token); tokenizer_->is_control(token) && !name.empty())
@@ -148,7 +151,9 @@ std::function<void(uint64_t, uint64_t)> Engine::weights_progress() const {
 }
 
 Decoder& Engine::model() const {
-  if (!model_) fail("{} is an encoder: it makes embeddings, and no text", encoder_->config().name);
+  if (!model_)
+    fail("{} is an encoder: it makes embeddings (mainspring embed), and no text",
+         encoder_->config().name);
   return *model_;
 }
 
@@ -501,7 +506,9 @@ void Engine::each_logits(std::span<const uint32_t> tokens, uint32_t first_row, u
 std::vector<float> Engine::states(std::span<const uint32_t> tokens) {
   check_tokens(tokens);
   if (tokens.empty()) fail("there are no tokens to embed");
-  if (tokens.size() > context()) fail("{} tokens; the context holds {}", tokens.size(), context());
+  if (tokens.size() > context())
+    fail("{} tokens; the context holds {}: shorten the text{}", tokens.size(), context(),
+         encoder_ ? "" : ", or raise it (-c)");
   std::vector<float> all;
   const gpu::View room = encoder_ ? encoder_->tokens() : model_->tokens();
   const uint32_t batch = encoder_ ? context() : model_->options().batch;

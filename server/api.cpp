@@ -230,11 +230,12 @@ Completion read_common(const Json& body, const Engine& engine, int64_t max_token
 void check_prompt(const std::vector<uint32_t>& prompt, const Engine& engine, const char* param) {
   if (prompt.empty()) refuse(param, "{} has no tokens: there is nothing to go on", param);
   if (prompt.size() > engine.context())
-    throw ApiError(400,
-                   fmt::format("{} has {} tokens, the context holds {}: shorten it, or serve the "
-                               "model with a larger context (-c)",
-                               param, prompt.size(), engine.context()),
-                   param, "context_length_exceeded");
+    throw ApiError(
+        400,
+        fmt::format("{} has {} tokens, the context holds {}: shorten it{}", param, prompt.size(),
+                    engine.context(),
+                    engine.is_encoder() ? "" : ", or serve the model with a larger context (-c)"),
+        param, "context_length_exceeded");
 }
 
 // Text, or the texts of its parts.

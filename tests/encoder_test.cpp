@@ -54,7 +54,9 @@ TEST(Encoder, makes_no_text_and_refuses_what_it_cannot_hold) {
   const std::vector<uint32_t> one = {1}, many(65, 1), none, outside = {128};
   says([&] { engine.generate(one, {}); }, "is an encoder: it makes embeddings");
   says([&] { engine.logits(one, {}, 1); }, "is an encoder: it makes embeddings");
-  says([&] { engine.embed(many); }, "65 tokens; the context holds 64");
+  says([&] { engine.embed(many); }, "65 tokens; the context holds 64: shorten the text");
+  says([] { Engine({.model = folder / "hf-bert", .options = {.context = 65}}); },
+       "has 64 positions, and cannot have a context of 65 (-c)");
   says([&] { engine.embed(none); }, "no tokens");
   says([&] { engine.embed(outside); }, "the vocabulary has 128");
 }

@@ -761,6 +761,9 @@ class OwnServer(unittest.TestCase):
         server = self.serve(model=str(encoder))
         answer = server.post("/v1/embeddings", {"input": [[1, 2, 3]]})[2]
         self.assertAlmostEqual(sum(x * x for x in answer["data"][0]["embedding"]), 1, 4)
+        status, _, error = server.post("/v1/embeddings", {"input": [[1] * 65]})  # more than it has positions
+        self.assertEqual((status, error["error"]["code"]), (400, "context_length_exceeded"))
+        self.assertRegex(error["error"]["message"], r"has 65 tokens, the context holds 64: shorten it$")
         for path, body in ("/v1/completions", {"prompt": [1]}), ("/v1/chat/completions", {"messages": HELLO}):
             status, _, error = server.post(path, body)
             self.assertEqual(status, 400)
