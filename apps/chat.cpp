@@ -207,8 +207,8 @@ class Chat {
     return !messages_.empty() && messages_[0]["role"] == "system" ? 1 : 0;
   }
   void ask(const std::string& message);
-  std::vector<uint32_t> encode_what_fits();
-  void answer();
+  std::vector<uint32_t> encode_what_fits(Json& messages) const;
+  void answer(Json messages);
   void complain(std::string_view what);
 
   Engine& engine_;
@@ -372,8 +372,9 @@ void Chat::load(const std::string& file) {
 
 void Chat::retry(const std::string&) {
   require(messages_.size() > first_turn(), "there is no message to answer again");
-  messages_.erase(messages_.size() - 1);
-  answer();
+  Json messages = messages_;
+  messages.erase(messages.size() - 1);
+  answer(std::move(messages));
 }
 
 void Chat::clear(const std::string&) {
@@ -387,45 +388,40 @@ void Chat::stats(const std::string&) {
 }
 
 void Chat::ask(const std::string& message) {
-  messages_.push_back({{"role", "user"}, {"content", message}});
-  answer();
+  Json messages = messages_;
+  messages.push_back({{"role", "user"}, {"content", message}});
+  answer(std::move(messages));
 }
 
 // The conversation's tokens. Where they leave too little room for an answer, the oldest turns are
 // dropped, down to half of the context: so that the next ones find what was evaluated as it was.
-std::vector<uint32_t> Chat::encode_what_fits() {
+std::vector<uint32_t> Chat::encode_what_fits(Json& messages) const {
   const size_t context = engine_.model().context();
   const int64_t most = a_.request.max_tokens;
   const size_t room = most < 0 ? context / 4 : std::min(context / 4, size_t(most));
-  std::vector<uint32_t> tokens = engine_.encode_chat(messages_);
+  std::vector<uint32_t> tokens = engine_.encode_chat(messages);
   size_t dropped = 0;
   if (tokens.size() + room > context) {
     const size_t first = first_turn();
-    while (tokens.size() > context / 2 && messages_.size() > first + 2) {
-      messages_.erase(first);
-      messages_.erase(first);
+    while (tokens.size() > context / 2 && messages.size() > first + 2) {
+      messages.erase(first);
+      messages.erase(first);
       ++dropped;
-      tokens = engine_.encode_chat(messages_);
+      tokens = engine_.encode_chat(messages);
     }
   }
-  if (dropped)
-    fmt::print(stderr, "mainspring: the context of {} tokens is full: the oldest {} dropped\n",
-               context, dropped == 1 ? "turn was" : fmt::format("{} turns were", dropped));
   if (tokens.size() >= context)
     fail("the message{} has {} tokens, the context holds {}: shorten it, or raise the context (-c)",
          first_turn() ? ", with the system's," : "", tokens.size(), context);
+  if (dropped)
+    fmt::print(stderr, "mainspring: the context of {} tokens is full: the oldest {} dropped\n",
+               context, dropped == 1 ? "turn was" : fmt::format("{} turns were", dropped));
   return tokens;
 }
 
-// Answers the last message, which is taken back where that fails.
-void Chat::answer() {
-  struct TakeBack {
-    Json& messages;
-    ~TakeBack() {
-      if (messages.back()["role"] == "user") messages.erase(messages.size() - 1);
-    }
-  } take_back{messages_};
-  const std::vector<uint32_t> tokens = encode_what_fits();
+// Answers the last message; the conversation is as it was unless an answer comes.
+void Chat::answer(Json messages) {
+  const std::vector<uint32_t> tokens = encode_what_fits(messages);
   Request request = a_.request;
   request.sampling.seed = a_.draw_seed();
   interrupted = 0;
@@ -442,10 +438,12 @@ void Chat::answer() {
   ++answers_;
   tokens_ += last_.tokens.size();
   seconds_ += last_.generate_seconds;
-  if (last_.finish == Finish::cancelled && last_.text.empty())
-    fmt::print(stderr, "mainspring: there is no answer yet, so the message is taken back\n");
-  else
-    messages_.push_back({{"role", "assistant"}, {"content", last_.text}});
+  if (last_.finish == Finish::cancelled && last_.text.empty()) {
+    fmt::print(stderr, "mainspring: no answer came, so the conversation is as it was\n");
+  } else {
+    messages.push_back({{"role", "assistant"}, {"content", last_.text}});
+    messages_ = std::move(messages);
+  }
   if (last_.finish == Finish::context_full)
     fmt::print(stderr, "mainspring: the context of {} tokens is full, so the answer ends here\n",
                engine_.model().context());
@@ -454,6 +452,7 @@ void Chat::answer() {
 
 void chat(const GlobalOptions& options, GenerationArguments& a) {
   Engine engine(engine_options(options, a.model, a.context));
+  engine.model();  // an encoder has none, and says what it is for
   if (!engine.chat_template())
     fail("the model has no chat template, so it knows no turns; mainspring run continues a text");
   Chat(engine, a).converse();

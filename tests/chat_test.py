@@ -295,11 +295,38 @@ class Chat(unittest.TestCase):
         evaluated = [int(n) for n in re.findall(r"prompt: +(\d+) tokens", error)]
         self.assertLess(sorted(evaluated)[len(evaluated) // 2], 40)
         self.assertLess(error.count("dropped"), 10)
-        # One that does not fit at all is taken back; an answer that fills the context ends there.
-        out, error = self.pipe("word " * 400 + f"\nTell me.\n/save {file}\n", "-m", MODEL, "-c", "128", "--temp", "0", "--ignore-eos", code=1)
+        # One that does not fit at all is taken back, and costs nothing; an answer that fills the context ends there.
+        long = "word " * 400
+        out, error = self.pipe(f"{long}\nTell me.\n{long}\n/save {file}\n", "-m", MODEL, "-c", "128", "--temp", "0", "--ignore-eos", code=1)
         self.assertRegex(error, r"the message has \d+ tokens, the context holds 128")
+        self.assertEqual(error.count("the context holds 128"), 2)
+        self.assertNotIn("dropped", error)
         self.assertIn("is full, so the answer ends here", error)
-        self.assertEqual([m["role"] for m in json.loads(file.read_text())["messages"]], ["user", "assistant"])
+        (question, answer) = json.loads(file.read_text())["messages"]
+        self.assertEqual((question["content"], answer["role"]), ("Tell me.", "assistant"))
+
+    def test_ctrl_c_before_an_answer_begins_changes_nothing(self):
+        terminal = self.terminal(*GREEDY)
+        before = [("user", "The fox ran. " * 150), ("assistant", "Yes.")]  # which takes a while to evaluate
+        messages = [{"role": role, "content": content} for role, content in before]
+        (self.folder / "long.json").write_text(json.dumps({"messages": messages, "parameters": {}}))
+        terminal.send(f"/load {self.folder}/long.json")
+        terminal.type("/retry\n")
+        shown = terminal.until(r"/retry\n")
+        while not re.search(PROMPT, shown):  # one that comes before the answer is asked for is lost
+            terminal.type("\x03")
+            try:
+                shown = terminal.until(PROMPT, 0.5)
+            except AssertionError:
+                pass
+        # There may be another prompt to come, of a Ctrl-C that came late.
+        terminal.send(f"/save {self.folder}/now.json", r"Saved (?s:.*?)" + PROMPT)
+        after = [(m["role"], m["content"]) for m in json.loads((self.folder / "now.json").read_text())["messages"]]
+        if "no answer came" in shown:
+            self.assertEqual(after, before)
+        else:  # a fast device: there is a new one
+            self.assertEqual((len(after), after[0]), (2, before[0]))
+            self.assertTrue(after[1][1])
 
     def test_without_a_terminal_lines_are_messages(self):
         out, error = self.pipe('Hello\n"""\nTell me\nmore\n"""\n\n/set predict 0\nOnce', "-m", MODEL, *GREEDY)
@@ -316,6 +343,7 @@ class Chat(unittest.TestCase):
             self.assertEqual(json.loads(file.read_text())["messages"][0]["content"], text)
         self.assertIn("no chat template", self.pipe("Hello\n", "-m", WITHOUT_TEMPLATE, code=1)[1])
         self.assertIn("mainspring run", self.pipe("Hello\n", "-m", WITHOUT_TEMPLATE, code=1)[1])
+        self.assertIn("mainspring embed", self.pipe("Hello\n", "-m", str(Path(WITHOUT_TEMPLATE).parent / "hf-bert"), code=1)[1])
         self.pipe("Hello\n", "-m", MODEL, "--temp", "-1", code=2)
         self.pipe("Hello\n", code=2)
 
