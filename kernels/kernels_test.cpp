@@ -30,16 +30,11 @@ std::string cache() {
 
 // The rooms that use subgroups, but those that take minutes to compile.
 bool depends_on_width(std::string_view room) {
-  constexpr std::string_view rooms[] = {"attention_decode",
-                                        "attention_streaming",
-                                        "dequant_q4k",
-                                        "fused_attention",
-                                        "fused_matmul_rmsnorm",
-                                        "rmsnorm",
-                                        "sample_argmax",
-                                        "softmax",
-                                        "softmax_log",
-                                        "topk"};
+  constexpr std::string_view rooms[] = {"attention_decode",     "attention_streaming",
+                                        "dequant_q4k",          "fused_attention",
+                                        "fused_matmul_rmsnorm", "rmsnorm",
+                                        "sample_argmax",        "softmax",
+                                        "softmax_log",          "topk"};
   return std::ranges::find(rooms, room) != std::end(rooms);
 }
 

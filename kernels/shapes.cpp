@@ -521,25 +521,28 @@ class Shapes {
                                    .parts = t.zeros({attention_part_words(1, heads, dim, 128)}),
                                    .splits = t.checks() ? 3u : 0u});
              }});
+      // Lanes hold no more than 32 elements of a key.
+      const uint32_t held = std::min(dim, 32 * caps_.min_subgroup_size);
       for (const uint32_t keys : {scaled(512), scaled(4096), scaled(65536)})
         all.push_back(
             {.kernel = "fused_attention",
-             .what = fmt::format("{}, {} keys", what, keys),
-             .bytes = 4.0 * keys * kv_heads * dim,
-             .flops = 4.0 * keys * heads * dim,
+             .what = fmt::format("{}, {} keys of {}", what, keys, held),
+             .bytes = 4.0 * keys * kv_heads * held,
+             .flops = 4.0 * keys * heads * held,
              .tolerance = f16_storage,  // of the newest key
              .make = [=](Tensors& t) {
                const uint32_t n = t.few(keys, 2000);
                return t.run(
                    WRAPPER(fused_attention),
-                   FusedAttention{.qkv = t.f32({1, (heads + 2 * kv_heads) * dim}),
-                                  .heads = heads,
-                                  .cache = cache(t, n),
-                                  .out = t.out({1, heads, dim}),
-                                  .slots = t.slot_at(n - 1),
-                                  .rope = t.f32({2, n, dim / 2}),
-                                  .parts = t.zeros({attention_part_words(1, heads, dim, 128)}),
-                                  .splits = t.checks() ? 3u : 0u});
+                   FusedAttention{
+                       .qkv = t.f32({1, (heads + 2 * kv_heads) * held}),
+                       .heads = heads,
+                       .cache = {.k = t.f16({n, kv_heads, held}), .v = t.f16({n, kv_heads, held})},
+                       .out = t.out({1, heads, held}),
+                       .slots = t.slot_at(n - 1),
+                       .rope = t.f32({2, n, held / 2}),
+                       .parts = t.zeros({attention_part_words(1, heads, held, 128)}),
+                       .splits = t.checks() ? 3u : 0u});
              }});
       // make(t, rows, depth): so many queries behind `depth` keys.
       const auto queries = [&](std::string_view kernel, uint32_t all_rows, uint32_t all_depth,

@@ -33,6 +33,14 @@ uint32_t key_lanes(const gpu::Caps& caps, uint32_t head_dim, bool f16) {
   return std::max(1u, lanes);
 }
 
+// Of workgroup memory.
+uint64_t workgroup_bytes(const FusedAttention::Overrides& over) {
+  const uint64_t groups = over.workgroup_size / over.key_lanes;
+  return 4ull * over.team * over.head_dim + (over.from_qkv ? 8ull * over.head_dim : 16) +
+         8 * over.team * groups + 4 * over.team * groups * over.head_dim +
+         (over.split ? 1024ull * over.team : 16);
+}
+
 }  // namespace
 
 bool suits_fused_attention(const gpu::Caps& caps, uint32_t head_dim, gpu::Type kv) {
@@ -52,16 +60,18 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a) {
         a.parts ? attention_splits(caps, a.slots.rows(), a.heads, kv_heads, a.cache.positions())
                 : 1;
   const uint32_t lanes = key_lanes(caps, head_dim, f16);
-  return fused_attention(
-      caps, args,
-      {.workgroup_size = std::clamp(std::bit_floor(1024 * lanes / head_dim), 16u, 128u),
-       .f16_kv = f16,
-       .from_qkv = bool(a.rope),
-       .split = args.splits > 1,
-       .head_dim = head_dim,
-       .team = ceil_div(ratio, ceil_div(ratio, 4)),
-       .key_lanes = lanes,
-       .keys = std::clamp(64 * lanes / head_dim, 1u, 4u)});
+  FusedAttention::Overrides over{.workgroup_size = 128,
+                                 .f16_kv = f16,
+                                 .from_qkv = bool(a.rope),
+                                 .split = args.splits > 1,
+                                 .head_dim = head_dim,
+                                 .team = ceil_div(ratio, ceil_div(ratio, 4)),
+                                 .key_lanes = lanes,
+                                 .keys = std::clamp(64 * lanes / head_dim, 1u, 4u)};
+  while (over.workgroup_size > std::max(16u, lanes) &&
+         workgroup_bytes(over) > caps.max_workgroup_bytes)
+    over.workgroup_size /= 2;
+  return fused_attention(caps, args, over);
 }
 
 gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
@@ -101,10 +111,7 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
                           a.parts.size() >= attention_part_words(rows, heads, head_dim, splits)),
           "fused_attention: SPLIT puts {} words into parts, which are {}",
           attention_part_words(rows, heads, head_dim, splits), a.parts);
-  const uint32_t groups = over.workgroup_size / over.key_lanes;
-  const uint64_t bytes = 4ull * over.team * head_dim + (over.from_qkv ? 8ull * head_dim : 16) +
-                         8ull * over.team * groups + 4ull * over.team * groups * head_dim +
-                         (over.split ? 1024ull * over.team : 16);
+  const uint64_t bytes = workgroup_bytes(over);
   require(over.workgroup_size <= caps.max_invocations && bytes <= caps.max_workgroup_bytes,
           "fused_attention: {} lanes and {} bytes a workgroup; {} has {} and {}",
           over.workgroup_size, bytes, caps.name, caps.max_invocations, caps.max_workgroup_bytes);

@@ -34,7 +34,7 @@ struct FusedAttention {
     bool split = false;
     uint32_t head_dim = 128;
     uint32_t team = 4;
-    uint32_t key_lanes = 16;
+    uint32_t key_lanes = 8;
     uint32_t keys = 4;
 
     void visit(auto&& v) {
@@ -44,7 +44,7 @@ struct FusedAttention {
       v("SPLIT", split, {false, true});
       v("HEAD_DIM", head_dim, {128u, 64u, 16u}, gpu::in_prelude.to(4, 256));
       v("TEAM", team, {4u, 1u, 3u}, gpu::in_prelude.to(1, 4));
-      v("KEY_LANES", key_lanes, {16u, 4u, 1u}, gpu::in_prelude.powers_to(1, 32));
+      v("KEY_LANES", key_lanes, {8u, 4u, 1u}, gpu::in_prelude.powers_to(1, 32));
       v("KEYS", keys, {4u, 1u, 2u}, gpu::in_prelude.to(1, 8));
     }
     std::string_view refusal() const {

@@ -9,7 +9,8 @@
 // (shared/parts.wgsl).
 // Grid: (kv_heads * teams, splits, rows). The newest key is with the last split's; only the first team's workgroup writes it.
 // Limits: 65,535 rows, 128 splits; subgroups of KEY_LANES lanes at least.
-// Replaces nothing of the old library by itself: it does what split_qkv and then attention_decode do in two dispatches.
+// Beyond the plan: subgroups force it, whose lanes keep a key between them. Replaces nothing by itself: it does what split_qkv and
+// then attention_decode do.
 
 #import lane
 #import slot

@@ -131,7 +131,7 @@ KERNEL_TEST(fused_attention) {
     fused_attention(lab.caps(), args);
   });
   lab.refuses("3 heads do not share 2", [&] {
-    fused_attention(lab.caps(), arguments(lab, {3, 2, 64}, slots_at(lab, {5}), 6, true, false));
+    fused_attention(lab.caps(), arguments(lab, {3, 2, 16}, slots_at(lab, {5}), 6, true, false));
   });
   lab.refuses("qkv is [1, 256] f32, want [1, 192]", [&] {
     FusedAttention args = bad;
