@@ -28,7 +28,7 @@ struct FusedAttention {
   uint32_t splits = 0;
 
   struct Overrides {
-    uint32_t workgroup_size = 128;
+    uint32_t workgroup_size = 32;
     bool f16_kv = true;
     bool from_qkv = true;
     bool split = false;
@@ -38,7 +38,7 @@ struct FusedAttention {
     uint32_t keys = 4;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {128u, 32u, 16u}, gpu::sizing.powers_to(16, 1024));
+      v("WORKGROUP_SIZE", workgroup_size, {32u, 64u, 16u}, gpu::sizing.powers_to(16, 1024));
       v("F16_KV", f16_kv, {true, false});
       v("FROM_QKV", from_qkv, {true, false});
       v("SPLIT", split, {false, true});

@@ -18,7 +18,7 @@
 #import parts
 #import rope
 
-override WORKGROUP_SIZE: u32 = 128;
+override WORKGROUP_SIZE: u32 = 32;
 override F16_KV: bool = true;     // k and v are f16, two a word
 override FROM_QKV: bool = true;   // else q is as attention takes it, and the cache holds the newest key
 override SPLIT: bool = false;     // workgroups share a query's keys
