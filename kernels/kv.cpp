@@ -62,6 +62,14 @@ void check_attention(std::string_view kernel, const gpu::View& q, const gpu::Vie
           kernel, softcap);
 }
 
+RopeTables check_rope(std::string_view kernel, const gpu::View& rope, uint32_t head_dim) {
+  const RopeTables tables{.max_seq = rope.rows() / 2, .rotary_dim = 2 * rope.cols()};
+  require(rope.shape.rank == 3 && rope.shape[0] == 2 && tables.max_seq && tables.rotary_dim &&
+              tables.rotary_dim <= head_dim,
+          "{}: rope is {}, heads have {} elements", kernel, rope, head_dim);
+  return tables;
+}
+
 void check_window(std::string_view kernel, const KvCache& cache, const StepRows& step,
                   uint32_t rows, uint32_t sliding_window) {
   const uint64_t of_slot = step.slots && !step.prefill ? 1 : rows;

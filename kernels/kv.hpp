@@ -50,6 +50,13 @@ void check_kv(std::string_view kernel, const KvCache& cache, const StepRows& ste
 void check_attention(std::string_view kernel, const gpu::View& q, const gpu::View& out,
                      const KvCache& cache, float scale, float softcap);
 
+// What tables of RoPE, [2, max_seq, rotary_dim / 2], hold. Throws std::invalid_argument, in the
+// name of `kernel`, for others, and for more dimensions than a head has.
+struct RopeTables {
+  uint32_t max_seq, rotary_dim;
+};
+RopeTables check_rope(std::string_view kernel, const gpu::View& rope, uint32_t head_dim);
+
 // Throws std::invalid_argument where a ring has lost keys of the window that the first of several
 // rows sees: all rows of a step are written before any is read.
 void check_window(std::string_view kernel, const KvCache& cache, const StepRows& step,

@@ -6,6 +6,7 @@
 
 #include "base/half.hpp"
 #include "base/quantize.hpp"
+#include "kernels/slot.hpp"
 
 namespace ms {
 
@@ -134,6 +135,14 @@ gpu::View Lab::words(gpu::Shape shape, const std::function<uint32_t(size_t)>& va
   std::vector<uint32_t> data(shape.size());
   for (size_t i = 0; i < data.size(); ++i) data[i] = value(i);
   return place(shape, gpu::Type::u32, std::as_bytes(std::span(data)), "input");
+}
+
+gpu::View Lab::slots(const std::vector<uint32_t>& positions, size_t stopped) {
+  std::vector<Slot> slots(positions.size());
+  for (size_t i = 0; i < slots.size(); ++i)
+    slots[i] = {.position = positions[i],
+                .stopped = i == stopped ? Stopped::token : Stopped::running};
+  return upload({slots.size(), sizeof(Slot) / 4}, gpu::Type::u32, std::as_bytes(std::span(slots)));
 }
 
 gpu::View Lab::output(gpu::Shape shape, gpu::Type type) {

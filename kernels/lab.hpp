@@ -45,6 +45,8 @@ class Lab {
   gpu::View random_f16(gpu::Shape shape, float low = -1, float high = 1);
   gpu::View values(gpu::Shape shape, const std::function<float(size_t)>& value);
   gpu::View words(gpu::Shape shape, const std::function<uint32_t(size_t)>& value);  // u32
+  // Slots at these positions, all running but the stopped-th.
+  gpu::View slots(const std::vector<uint32_t>& positions, size_t stopped = SIZE_MAX);
   gpu::View upload(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes);
   // A packed weight of values uniform in [-1, 1), quantised as files are, or of random blocks.
   Weight weight(WeightType type, uint32_t rows, uint32_t cols, uint32_t row_tile = 1);

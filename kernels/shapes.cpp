@@ -66,6 +66,7 @@ gpu::View Tensors::zeros(gpu::Shape shape) {
 }
 
 gpu::View Tensors::slot_at(uint32_t position) {
+  if (lab_) return lab_->slots({position});
   const Slot slot{.position = position, .stopped = Stopped::running};
   const gpu::View view = bits({1, sizeof slot / 4});
   device_.write(*view.buffer, view.offset, std::as_bytes(std::span(&slot, 1)));

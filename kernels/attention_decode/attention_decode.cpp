@@ -36,6 +36,14 @@ uint64_t attention_part_words(uint64_t rows, uint32_t heads, uint32_t head_dim, 
   return rows * heads * (uint64_t(splits) * (head_dim + 2) + 1);
 }
 
+void check_attention_parts(std::string_view kernel, const gpu::View& parts, uint64_t rows,
+                           uint32_t heads, uint32_t head_dim, uint32_t splits) {
+  require(splits <= most_splits, "{}: {} splits, at most {}", kernel, splits, most_splits);
+  const uint64_t words = attention_part_words(rows, heads, head_dim, splits);
+  require(parts.type == gpu::Type::u32 && parts.size() >= words,
+          "{}: SPLIT puts {} words into parts, which are {}", kernel, words, parts);
+}
+
 uint32_t attention_splits(const gpu::Caps& caps, uint32_t rows, uint32_t heads, uint32_t kv_heads,
                           uint32_t positions) {
   if (caps.cpu) return 1;
@@ -93,11 +101,7 @@ gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a,
 
   const uint32_t teams = teams_of(heads / kv_heads, over.multihead ? over.team : 1);
   const uint32_t splits = over.split ? std::max(1u, a.splits) : 1;
-  require(splits <= most_splits, "attention_decode: {} splits, at most {}", splits, most_splits);
-  require(!over.split || (a.parts.type == gpu::Type::u32 &&
-                          a.parts.size() >= attention_part_words(rows, heads, head_dim, splits)),
-          "attention_decode: SPLIT puts {} words into parts, which are {}",
-          attention_part_words(rows, heads, head_dim, splits), a.parts);
+  if (over.split) check_attention_parts("attention_decode", a.parts, rows, heads, head_dim, splits);
   require(!over.head_dim || over.head_dim == head_dim,
           "attention_decode: HEAD_DIM {} with heads of {}", over.head_dim, head_dim);
   return gpu::Dispatch{

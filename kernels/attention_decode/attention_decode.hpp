@@ -63,6 +63,9 @@ extern const gpu::Kernel attention_decode_kernel;
 
 // Words of `parts` for so many rows and splits.
 uint64_t attention_part_words(uint64_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits);
+// Throws std::invalid_argument, in the name of `kernel`, where parts do not hold them.
+void check_attention_parts(std::string_view kernel, const gpu::View& parts, uint64_t rows,
+                           uint32_t heads, uint32_t head_dim, uint32_t splits);
 // The most splits that are of use on a device for a cache of so many positions; 1: none.
 uint32_t attention_splits(const gpu::Caps& caps, uint32_t rows, uint32_t heads, uint32_t kv_heads,
                           uint32_t positions);

@@ -1,25 +1,11 @@
 // attention_decode_test.cpp: the cases of attention_decode.
 #include "kernels/attention_decode/attention_decode.hpp"
 
-#include <cstring>
-
 #include "kernels/lab.hpp"
-#include "kernels/slot.hpp"
 
 namespace ms {
 
 namespace {
-
-gpu::View slots_at(Lab& lab, const std::vector<uint32_t>& positions, size_t stopped) {
-  std::vector<uint32_t> words;
-  for (size_t i = 0; i < positions.size(); ++i) {
-    const Slot slot{.position = positions[i],
-                    .stopped = i == stopped ? Stopped::token : Stopped::running};
-    words.resize(words.size() + sizeof slot / 4);
-    std::memcpy(&words[words.size() - sizeof slot / 4], &slot, sizeof slot);
-  }
-  return lab.words({positions.size(), sizeof(Slot) / 4}, [&](size_t i) { return words[i]; });
-}
 
 KvCache cache_of(Lab& lab, uint32_t rows, uint32_t kv_heads, uint32_t head_dim, bool f16) {
   const gpu::Shape shape{rows, kv_heads, f16 ? (head_dim + 1) / 2 * 2 : head_dim};
@@ -73,7 +59,7 @@ KERNEL_TEST(attention_decode) {
 
   // Slots of their own lengths, one stopped, and rows of one slot, in every layout, with and
   // without a window.
-  const gpu::View slots = slots_at(lab, {0, 99, 40, 70}, 2);
+  const gpu::View slots = lab.slots({0, 99, 40, 70}, 2);
   const gpu::View block_table = lab.words({4, 7}, [](size_t i) { return uint32_t(i * 11 % 28); });
   for (KvLayout layout : {KvLayout::contiguous, KvLayout::ring, KvLayout::paged})
     for (const StepRows& step :

@@ -17,8 +17,7 @@ const gpu::Kernel fused_attention_kernel = gpu::kernel<FusedAttention>(
 
 namespace {
 
-constexpr uint32_t split_keys = 64;    // the fewest that are worth a workgroup
-constexpr uint32_t most_splits = 128;  // that the last one has room for
+constexpr uint32_t split_keys = 64;  // the fewest that are worth a workgroup
 
 uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
@@ -95,22 +94,15 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
   const uint64_t cols = uint64_t(heads + (over.from_qkv ? 2 * kv_heads : 0)) * head_dim;
   require(a.qkv.cols() == cols && a.qkv.size() <= UINT32_MAX,
           "fused_attention: qkv is {}, want [{}, {}]", a.qkv, rows, cols);
-  const uint32_t max_seq = over.from_qkv ? a.rope.rows() / 2 : 0,
-                 rotary_dim = over.from_qkv ? 2 * a.rope.cols() : 0;
-  require(!over.from_qkv || (a.rope.shape.rank == 3 && a.rope.shape.dims[0] == 2 && max_seq &&
-                             rotary_dim && rotary_dim <= head_dim),
-          "fused_attention: rope is {}, heads have {} elements", a.rope, head_dim);
+  const RopeTables tables =
+      over.from_qkv ? check_rope("fused_attention", a.rope, head_dim) : RopeTables{};
   require(over.key_lanes <= subgroup_lanes(caps),
           "fused_attention: KEY_LANES is {}, subgroups of {} have {} lanes", over.key_lanes,
           caps.name, subgroup_lanes(caps));
 
   const uint32_t teams = ceil_div(heads / kv_heads, over.team);
   const uint32_t splits = over.split ? std::max(1u, a.splits) : 1;
-  require(splits <= most_splits, "fused_attention: {} splits, at most {}", splits, most_splits);
-  require(!over.split || (a.parts.type == gpu::Type::u32 &&
-                          a.parts.size() >= attention_part_words(rows, heads, head_dim, splits)),
-          "fused_attention: SPLIT puts {} words into parts, which are {}",
-          attention_part_words(rows, heads, head_dim, splits), a.parts);
+  if (over.split) check_attention_parts("fused_attention", a.parts, rows, heads, head_dim, splits);
   const uint64_t bytes = workgroup_bytes(over);
   require(over.workgroup_size <= caps.max_invocations && bytes <= caps.max_workgroup_bytes,
           "fused_attention: {} lanes and {} bytes a workgroup; {} has {} and {}",
@@ -123,8 +115,8 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
       .params = gpu::bytes(FusedAttention::Params{
           rows, heads, kv_heads, a.scale != 0 ? a.scale : 1 / std::sqrt(float(head_dim)),
           a.attn_softcap, a.sliding_window, uint32_t(a.cache.layout), a.cache.rows(),
-          a.cache.positions(), a.cache.page_size, splits, split_keys, max_seq, rotary_dim,
-          a.interleaved}),
+          a.cache.positions(), a.cache.page_size, splits, split_keys, tables.max_seq,
+          tables.rotary_dim, a.interleaved}),
       .grid = {kv_heads * teams, splits, rows}};
 }
 

@@ -124,8 +124,6 @@ fn stage_query(row: u32, first_head: u32, heads: u32, position: u32, at: Lane) {
   }
 }
 
-fn half2(e: vec2f) -> u32 { return pack2x16float(clamp(e, vec2f(-65504), vec2f(65504))); }
-
 // The row's own key and value, as they go into the cache.
 fn stage_newest(row: u32, kv_head: u32, position: u32, at: Lane) {
   for (var i = at.lane; i < 2 * head_units(); i += WORKGROUP_SIZE) {
@@ -135,7 +133,7 @@ fn stage_newest(row: u32, kv_head: u32, position: u32, at: Lane) {
     if (F16_KV) {
       let e = elements(base, 8 * u, position, of_v);
       let f = elements(base, 8 * u + 4, position, of_v);
-      newest[i] = vec4u(half2(e.xy), half2(e.zw), half2(f.xy), half2(f.zw));
+      newest[i] = vec4u(kv_halves(e.xy), kv_halves(e.zw), kv_halves(f.xy), kv_halves(f.zw));
     } else {
       newest[i] = bitcast<vec4u>(elements(base, 4 * u, position, of_v));
     }

@@ -1,11 +1,8 @@
 // fused_attention_test.cpp: the cases of fused_attention.
 #include "kernels/fused_attention/fused_attention.hpp"
 
-#include <cstring>
-
 #include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/lab.hpp"
-#include "kernels/slot.hpp"
 
 namespace ms {
 
@@ -14,16 +11,6 @@ namespace {
 constexpr Tolerance tolerance{4e-6, 5e-5};
 // A new key in f16 may be rounded to either of two neighbours.
 constexpr Tolerance rounded{1e-3, 1e-3};
-
-gpu::View slots_at(Lab& lab, const std::vector<uint32_t>& positions, size_t stopped = ~0u) {
-  std::vector<Slot> slots(positions.size());
-  for (size_t i = 0; i < slots.size(); ++i)
-    slots[i] = {.position = positions[i],
-                .stopped = i == stopped ? Stopped::token : Stopped::running};
-  std::vector<uint32_t> words(slots.size() * sizeof(Slot) / 4);
-  std::memcpy(words.data(), slots.data(), 4 * words.size());
-  return lab.words({slots.size(), sizeof(Slot) / 4}, [&](size_t i) { return words[i]; });
-}
 
 struct Heads {
   uint32_t heads, kv_heads, dim, rotary = 0;  // 0: all of dim
@@ -71,20 +58,20 @@ KERNEL_TEST(fused_attention) {
       for (const Heads h :
            {Heads{1, 1, 128}, {10, 2, 128, 64}, {3, 1, 64}, {7, 1, 64}, {8, 2, 16, 8}})
         for (uint32_t position : {0u, 130u})
-          run(lab, arguments(lab, h, slots_at(lab, {position}), position + 1, f16, from_qkv, 3));
+          run(lab, arguments(lab, h, lab.slots({position}), position + 1, f16, from_qkv, 3));
       for (uint32_t position : {1u, 2u, 15u, 16u, 31u, 32u, 33u, 63u, 64u, 65u, 127u, 128u, 256u})
         for (uint32_t dim : {64u, 16u, 128u})
-          run(lab, arguments(lab, {4, 2, dim}, slots_at(lab, {position}), position + 1, f16,
-                             from_qkv, 1 + position % 4));
+          run(lab, arguments(lab, {4, 2, dim}, lab.slots({position}), position + 1, f16, from_qkv,
+                             1 + position % 4));
     }
   for (const Heads h : {Heads{1, 1, 8}, {3, 1, 24}, {2, 1, 96}, {2, 2, 256}})
     for (bool f16 : {true, false})
       if (h.dim <= 32 || lab.caps().min_subgroup_size >= 8)
-        choose(lab, arguments(lab, h, slots_at(lab, {70}), 71, f16, f16 == (h.heads != 2), 2));
+        choose(lab, arguments(lab, h, lab.slots({70}), 71, f16, f16 == (h.heads != 2), 2));
 
   // Slots of their own lengths, one stopped and one beyond its capacity, in every layout, with and
   // without a window.
-  const gpu::View slots = slots_at(lab, {0, 99, 40, 70, 130}, 2);
+  const gpu::View slots = lab.slots({0, 99, 40, 70, 130}, 2);
   const gpu::View block_table = lab.words({5, 7}, [](size_t i) { return uint32_t(i * 11 % 35); });
   for (KvLayout layout : {KvLayout::contiguous, KvLayout::ring, KvLayout::paged})
     for (bool f16 : {true, false})
@@ -104,11 +91,11 @@ KERNEL_TEST(fused_attention) {
           }
 
   // A block that the cache does not have; a key that takes everything.
-  FusedAttention bad = arguments(lab, {4, 1, 32}, slots_at(lab, {5}), 8, true, true);
+  FusedAttention bad = arguments(lab, {4, 1, 32}, lab.slots({5}), 8, true, true);
   bad.cache.layout = KvLayout::paged, bad.cache.capacity = 8, bad.cache.page_size = 4;
   bad.cache.block_table = lab.words({1, 2}, [](size_t) { return 9; });
   choose(lab, bad);
-  FusedAttention far = arguments(lab, {2, 1, 32}, slots_at(lab, {69}), 70, false, false);
+  FusedAttention far = arguments(lab, {2, 1, 32}, lab.slots({69}), 70, false, false);
   far.qkv = lab.values({1, 64}, [](size_t) { return 1.0f; });
   for (float sign : {-1.0f, 1.0f}) {
     far.cache.k = lab.values(
@@ -117,7 +104,7 @@ KERNEL_TEST(fused_attention) {
   }
   // Long, whole and in parts.
   for (uint32_t splits : {1u, 96u, 128u})
-    choose(lab, arguments(lab, {2, 1, 8}, slots_at(lab, {65'535}), 65'536, true, false, splits));
+    choose(lab, arguments(lab, {2, 1, 8}, lab.slots({65'535}), 65'536, true, false, splits));
 
   lab.refuses("129 splits", [&] {
     FusedAttention args = bad;
@@ -131,7 +118,7 @@ KERNEL_TEST(fused_attention) {
     fused_attention(lab.caps(), args);
   });
   lab.refuses("3 heads do not share 2", [&] {
-    fused_attention(lab.caps(), arguments(lab, {3, 2, 16}, slots_at(lab, {5}), 6, true, false));
+    fused_attention(lab.caps(), arguments(lab, {3, 2, 16}, lab.slots({5}), 6, true, false));
   });
   lab.refuses("qkv is [1, 256] f32, want [1, 192]", [&] {
     FusedAttention args = bad;

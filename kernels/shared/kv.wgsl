@@ -14,6 +14,9 @@ fn kv_run(slot: u32, first: u32) -> KvRun {
   return KvRun(slot, first, select(first, first % params.capacity, params.kv_layout == KV_RING));
 }
 
+// Two elements as a cache of f16 has them; beyond f16's range +-65504.
+fn kv_halves(e: vec2f) -> u32 { return pack2x16float(clamp(e, vec2f(-65504), vec2f(65504))); }
+
 // The cache row of the run's position i. No division: it is asked for every key.
 fn kv_row(run: KvRun, i: u32) -> u32 {
   if (params.kv_layout == KV_PAGED) {

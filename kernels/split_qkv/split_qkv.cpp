@@ -71,11 +71,7 @@ gpu::Work split_qkv(const gpu::Caps&, const SplitQkv& a, SplitQkv::Overrides ove
   }
 
   require(over.rope == bool(a.rope), "split_qkv: ROPE is {}, rope is {}", over.rope, a.rope);
-  const uint32_t max_seq = over.rope ? a.rope.rows() / 2 : 0,
-                 rotary_dim = over.rope ? 2 * a.rope.cols() : 0;
-  require(!over.rope || (a.rope.shape.rank == 3 && a.rope.shape.dims[0] == 2 && max_seq &&
-                         rotary_dim && dim && rotary_dim <= dim),
-          "split_qkv: rope is {}, heads have {} elements", a.rope, dim);
+  const RopeTables tables = over.rope ? check_rope("split_qkv", a.rope, dim) : RopeTables{};
   require(over.qk_norm == bool(a.norms) &&
               (!over.qk_norm || (dim && a.norms.size() == 2 * uint64_t(dim))),
           "split_qkv: QK_NORM is {}, norms is {}, heads have {} elements", over.qk_norm, a.norms,
@@ -98,7 +94,7 @@ gpu::Work split_qkv(const gpu::Caps&, const SplitQkv& a, SplitQkv::Overrides ove
       .params = gpu::bytes(SplitQkv::Params{
           rows, q_size, k_size, v_size, dim, bool(a.step.slots), a.step.prefill, a.step.slot,
           a.step.start_pos, uint32_t(cache.layout), cache.rows(), cache.positions(),
-          cache.page_size, max_seq, rotary_dim, a.interleaved, a.eps}),
+          cache.page_size, tables.max_seq, tables.rotary_dim, a.interleaved, a.eps}),
       .grid = gpu::fold(rows * groups)};
 }
 

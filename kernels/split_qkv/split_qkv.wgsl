@@ -82,8 +82,6 @@ fn element(base: u32, i: u32, dim: u32, position: u32, of_v: bool, norm: Norm) -
   return x * turn.cos + normed(base, turn.other, norm) * turn.sin;
 }
 
-fn pack(value: vec2f) -> u32 { return pack2x16float(clamp(value, vec2f(-65504), vec2f(65504))); }
-
 fn words_of(size: u32) -> u32 { return select(size, heads_of(size) * ((dim_of(size) + 1) / 2), F16_OUT); }
 
 // Word w of a row's K and V, in that order, whose elements start at base.
@@ -96,7 +94,7 @@ fn kv_word(base: u32, w: u32, position: u32, norm: Norm) -> u32 {
   let i = n % head_words;
   let head = base + select(params.k_size, 0, of_k) + n / head_words * dim;
   if (!F16_OUT) { return bitcast<u32>(element(head, i, dim, position, !of_k, norm)); }
-  return pack(vec2f(element(head, 2 * i, dim, position, !of_k, norm),
+  return kv_halves(vec2f(element(head, 2 * i, dim, position, !of_k, norm),
                     element(head, 2 * i + 1, dim, position, !of_k, norm)));
 }
 

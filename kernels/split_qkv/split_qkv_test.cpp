@@ -1,24 +1,11 @@
 // split_qkv_test.cpp: the cases of split_qkv.
 #include "kernels/split_qkv/split_qkv.hpp"
 
-#include <cstring>
-
 #include "kernels/lab.hpp"
-#include "kernels/slot.hpp"
 
 namespace ms {
 
 namespace {
-
-gpu::View slots_at(Lab& lab, const std::vector<uint32_t>& positions, size_t stopped) {
-  std::vector<Slot> slots(positions.size());
-  for (size_t i = 0; i < slots.size(); ++i)
-    slots[i].position = positions[i],
-    slots[i].stopped = i == stopped ? Stopped::token : Stopped::running;
-  std::vector<uint32_t> words(slots.size() * sizeof(Slot) / 4);
-  std::memcpy(words.data(), slots.data(), slots.size() * sizeof(Slot));
-  return lab.words({slots.size(), sizeof(Slot) / 4}, [&](size_t i) { return words[i]; });
-}
 
 // Memory that is not all written must hold no NaN, which equals nothing.
 gpu::View kv(Lab& lab, gpu::Shape shape, bool f16) {
@@ -64,7 +51,7 @@ KERNEL_TEST(split_qkv) {
   // Caches: three slots at positions of their own, the second stopped; a prefill of one of them; no
   // slots.
   constexpr uint32_t heads = 3, kv_heads = 2, dim = 6, cols = (heads + 2 * kv_heads) * dim;
-  const gpu::View slots = slots_at(lab, {7, 2, 11}, 1);
+  const gpu::View slots = lab.slots({7, 2, 11}, 1);
   const gpu::View block_table = lab.words({3, 3}, [](size_t i) { return uint32_t(8 - i); });
   for (bool f16 : {false, true})
     for (KvLayout layout : {KvLayout::contiguous, KvLayout::ring, KvLayout::paged})
