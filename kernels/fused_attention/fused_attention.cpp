@@ -17,7 +17,9 @@ const gpu::Kernel fused_attention_kernel = gpu::kernel<FusedAttention>(
 
 namespace {
 
-constexpr uint32_t split_keys = 64;  // the fewest that are worth a workgroup
+constexpr uint32_t split_keys = 128;    // the fewest that are worth a workgroup
+constexpr uint32_t split_groups = 128;  // workgroups that fill a large device
+constexpr uint32_t most_splits = 128;
 
 uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
@@ -53,18 +55,22 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a) {
   const uint32_t kv_heads = std::max(1u, a.cache.k.shape[1]), head_dim = a.cache.k.shape[2];
   const uint32_t ratio = std::max(1u, a.heads / kv_heads);
   const bool f16 = a.cache.k.type == gpu::Type::f16;
+  const uint32_t team = ceil_div(ratio, ceil_div(ratio, 4));
   FusedAttention args = a;
-  if (!args.splits)
+  if (!args.splits && a.parts) {
+    const uint32_t groups = a.slots.rows() * kv_heads * ceil_div(ratio, team);
     args.splits =
-        a.parts ? attention_splits(caps, a.slots.rows(), a.heads, kv_heads, a.cache.positions())
-                : 1;
+        std::clamp(split_groups / std::max(1u, groups), 1u,
+                   std::clamp(ceil_div(a.cache.positions(), split_keys), 1u, most_splits));
+  }
+  args.splits = std::max(1u, args.splits);
   const uint32_t lanes = key_lanes(caps, head_dim, f16);
-  FusedAttention::Overrides over{.workgroup_size = 128,
+  FusedAttention::Overrides over{.workgroup_size = 256,
                                  .f16_kv = f16,
                                  .from_qkv = bool(a.rope),
                                  .split = args.splits > 1,
                                  .head_dim = head_dim,
-                                 .team = ceil_div(ratio, ceil_div(ratio, 4)),
+                                 .team = team,
                                  .key_lanes = lanes,
                                  .keys = std::clamp(64 * lanes / head_dim, 1u, 4u)};
   while (over.workgroup_size > std::max(16u, lanes) &&

@@ -45,13 +45,13 @@ struct FusedAttention {
       v("HEAD_DIM", head_dim, {128u, 64u, 16u}, gpu::in_prelude.to(4, 256));
       v("TEAM", team, {4u, 1u, 3u}, gpu::in_prelude.to(1, 4));
       v("KEY_LANES", key_lanes, {8u, 4u, 1u}, gpu::in_prelude.powers_to(1, 32));
-      v("KEYS", keys, {4u, 1u, 2u}, gpu::in_prelude.to(1, 8));
+      v("KEYS", keys, {4u, 1u, 2u}, gpu::in_prelude.to(1, 4));
     }
     std::string_view refusal() const {
       if (head_dim % (key_lanes * (f16_kv ? 8 : 4)) != 0)
         return "KEY_LANES lanes have 16 bytes each of a key of HEAD_DIM elements, or several times "
                "that";
-      if (head_dim > 32 * key_lanes) return "a lane's registers hold 32 elements of a key";
+      if (head_dim > 16 * key_lanes) return "a lane's registers hold 16 elements of a key";
       if (key_lanes > workgroup_size) return "KEY_LANES are of one workgroup";
       return "";
     }

@@ -22,10 +22,10 @@ override WORKGROUP_SIZE: u32 = 32;
 override F16_KV: bool = true;     // k and v are f16, two a word
 override FROM_QKV: bool = true;   // else q is as attention takes it, and the cache holds the newest key
 override SPLIT: bool = false;     // workgroups share a query's keys
-// HEAD_DIM: a multiple of 4 KEY_LANES, with F16_KV of 8 KEY_LANES; 8 to 256
+// HEAD_DIM: a multiple of 4 KEY_LANES, with F16_KV of 8 KEY_LANES; at most 16 KEY_LANES
 // TEAM: query heads of a workgroup, at most; 1 to 4
 // KEY_LANES: lanes that hold a key; powers of two up to 32
-// KEYS: keys that they load at once; 1 to 8
+// KEYS: keys that they load at once; 1 to 4
 
 struct Params {
   rows: u32,
@@ -72,18 +72,35 @@ fn found(i: u32) -> vec2f {
   return select(two.xy, two.zw, (i & 1) != 0);
 }
 
+// A lane's part of a head: its first FOURS fours; of up to four heads; and of keys in the cache, up to four 16 bytes of each of
+// up to four. Members, not arrays: what a loop counts through goes to memory unless the compiler unrolls it, and NVIDIA's does not.
+struct Part { a: vec4f, b: vec4f, c: vec4f, d: vec4f }
+struct Parts { a: Part, b: Part, c: Part, d: Part }
+struct Units { a: vec4u, b: vec4u, c: vec4u, d: vec4u }
+struct FourUnits { a: Units, b: Units, c: Units, d: Units }
+
 // A head in the cache is read 16 bytes at a time: so many units of it, and of them a lane's.
 fn head_units() -> u32 { return select(HEAD_FOURS, HEAD_FOURS / 2, F16_KV); }
 fn lane_units() -> u32 { return select(FOURS, FOURS / 2, F16_KV); }
 
 // Which four of a head the lane that is `part` of a key has as its j-th.
 fn four_of(part: u32, j: u32) -> u32 { return select(j * KEY_LANES + part, 2 * (j / 2 * KEY_LANES + part) + (j & 1), F16_KV); }
-fn four_in(unit: vec4u, j: u32) -> vec4f {
-  if (!F16_KV) { return bitcast<vec4f>(unit); }
-  let half = select(unit.xy, unit.zw, (j & 1) != 0);
-  return vec4f(unpack2x16float(half.x), unpack2x16float(half.y));
+
+fn halves(two: vec2u) -> vec4f { return vec4f(unpack2x16float(two.x), unpack2x16float(two.y)); }
+fn part_of(u: Units) -> Part {
+  if (F16_KV) { return Part(halves(u.a.xy), halves(u.a.zw), halves(u.b.xy), halves(u.b.zw)); }
+  return Part(bitcast<vec4f>(u.a), bitcast<vec4f>(u.b), bitcast<vec4f>(u.c), bitcast<vec4f>(u.d));
 }
-fn unit_of(j: u32) -> u32 { return select(j, j / 2, F16_KV); }  // among a lane's
+
+fn part_dot(x: Part, y: Part) -> f32 {
+  var sum = dot(x.a, y.a);
+  if (FOURS > 1) { sum += dot(x.b, y.b); }
+  if (FOURS > 2) { sum += dot(x.c, y.c); }
+  if (FOURS > 3) { sum += dot(x.d, y.d); }
+  return sum;
+}
+fn weighted(x: Part, w: f32) -> Part { return Part(w * x.a, w * x.b, w * x.c, w * x.d); }
+fn add_weighted(sum: Part, x: Part, w: f32) -> Part { return Part(sum.a + w * x.a, sum.b + w * x.b, sum.c + w * x.c, sum.d + w * x.d); }
 
 // The positions that a row sees in the cache, and besides them its newest one, where it has a row to go to.
 struct Keys { first: u32, count: u32, position: u32, newest: bool }
@@ -101,16 +118,16 @@ fn keys_of(row: u32) -> Keys {
   return Keys(first, max(end, first) - first, position, FROM_QKV & has_row);
 }
 
-// Four elements of a head of qkv from its i-th on; rotated, but of v.
+// Element i of a head of qkv; rotated, but of v. Without a branch, so that loads overlap.
+fn element(base: u32, i: u32, position: u32, of_v: bool) -> f32 {
+  let e = qkv[base + i];
+  if (!FROM_QKV) { return e; }
+  let turn = turn_of(min(i, params.rotary_dim - 1), position);
+  return select(e * turn.cos + qkv[base + turn.other] * turn.sin, e, of_v | (i >= params.rotary_dim));
+}
 fn elements(base: u32, i: u32, position: u32, of_v: bool) -> vec4f {
-  var e = vec4f();
-  for (var j = 0u; j < 4; j++) {
-    e[j] = qkv[base + i + j];
-    if (!FROM_QKV | of_v | (i + j >= params.rotary_dim)) { continue; }
-    let turn = turn_of(i + j, position);
-    e[j] = e[j] * turn.cos + qkv[base + turn.other] * turn.sin;
-  }
-  return e;
+  return vec4f(element(base, i, position, of_v), element(base, i + 1, position, of_v), element(base, i + 2, position, of_v),
+               element(base, i + 3, position, of_v));
 }
 
 fn row_elements() -> u32 { return select(params.heads, params.heads + 2 * params.kv_heads, FROM_QKV) * HEAD_DIM; }
@@ -140,87 +157,174 @@ fn stage_newest(row: u32, kv_head: u32, position: u32, at: Lane) {
   }
 }
 
-// A lane's parts of KEYS keys and values.
-struct Loaded { k: array<vec4u, KEYS * FOURS>, v: array<vec4u, KEYS * FOURS> }
+// The query of the team's head h, a lane's part.
+fn own_query(h: u32, part: u32) -> Part {
+  var q = Part();
+  let first = h * HEAD_FOURS;
+  q.a = query[first + four_of(part, 0)];
+  if (FOURS > 1) { q.b = query[first + four_of(part, 1)]; }
+  if (FOURS > 2) { q.c = query[first + four_of(part, 2)]; }
+  if (FOURS > 3) { q.d = query[first + four_of(part, 3)]; }
+  return q;
+}
 
-// Keys first, first + stride, … of a run of n; the last one for those beyond.
+// A lane's parts of KEYS keys and values.
+struct Loaded { k: FourUnits, v: FourUnits }
+
+fn load_key(start: u32) -> Units {
+  var u = Units();
+  u.a = k[start];
+  if (lane_units() > 1) { u.b = k[start + KEY_LANES]; }
+  if (lane_units() > 2) { u.c = k[start + 2 * KEY_LANES]; }
+  if (lane_units() > 3) { u.d = k[start + 3 * KEY_LANES]; }
+  return u;
+}
+fn load_value(start: u32) -> Units {
+  var u = Units();
+  u.a = v[start];
+  if (lane_units() > 1) { u.b = v[start + KEY_LANES]; }
+  if (lane_units() > 2) { u.c = v[start + 2 * KEY_LANES]; }
+  if (lane_units() > 3) { u.d = v[start + 3 * KEY_LANES]; }
+  return u;
+}
+fn load_newest(start: u32) -> Units {
+  var u = Units();
+  u.a = newest[start];
+  if (lane_units() > 1) { u.b = newest[start + KEY_LANES]; }
+  if (lane_units() > 2) { u.c = newest[start + 2 * KEY_LANES]; }
+  if (lane_units() > 3) { u.d = newest[start + 3 * KEY_LANES]; }
+  return u;
+}
+
+// Where key i of a run of n begins, a lane's part; the last one's for those beyond.
+fn key_start(run: KvRun, i: u32, n: u32, kv_head: u32, part: u32) -> u32 {
+  let row = min(kv_row(run, min(i, n - 1)), params.kv_rows - 1);
+  return (row * params.kv_heads + kv_head) * head_units() + part;
+}
+
+// Keys first, first + stride, … of a run.
 fn load(run: KvRun, first: u32, stride: u32, n: u32, kv_head: u32, part: u32) -> Loaded {
   var loaded = Loaded();
-  for (var i = 0u; i < KEYS; i++) {
-    let row = min(kv_row(run, min(first + i * stride, n - 1)), params.kv_rows - 1);
-    let start = (row * params.kv_heads + kv_head) * head_units() + part;
-    for (var u = 0u; u < lane_units(); u++) {
-      loaded.k[i * FOURS + u] = k[start + u * KEY_LANES];
-      loaded.v[i * FOURS + u] = v[start + u * KEY_LANES];
-    }
-  }
+  let a = key_start(run, first, n, kv_head, part);
+  let b = key_start(run, first + stride, n, kv_head, part);
+  let c = key_start(run, first + 2 * stride, n, kv_head, part);
+  let d = key_start(run, first + 3 * stride, n, kv_head, part);
+  loaded.k.a = load_key(a);
+  if (KEYS > 1) { loaded.k.b = load_key(b); }
+  if (KEYS > 2) { loaded.k.c = load_key(c); }
+  if (KEYS > 3) { loaded.k.d = load_key(d); }
+  loaded.v.a = load_value(a);
+  if (KEYS > 1) { loaded.v.b = load_value(b); }
+  if (KEYS > 2) { loaded.v.c = load_value(c); }
+  if (KEYS > 3) { loaded.v.d = load_value(d); }
   return loaded;
 }
 
-fn load_newest(part: u32) -> Loaded {
-  var loaded = Loaded();
-  for (var u = 0u; u < lane_units(); u++) {
-    loaded.k[u] = newest[u * KEY_LANES + part];
-    loaded.v[u] = newest[head_units() + u * KEY_LANES + part];
-  }
-  return loaded;
-}
-
-// What a group of lanes knows of the keys that it has seen.
+// What a group of lanes knows of the keys that it has seen, head by head.
 struct Seen {
-  peak: array<f32, TEAM>,          // the largest score
-  total: array<f32, TEAM>,         // of exp(score - peak)
-  sum: array<vec4f, TEAM * FOURS>  // of the values, so weighted: this lane's part
+  peak: vec4f,   // the largest score
+  total: vec4f,  // of exp(score - peak)
+  sum: Parts     // of the values, so weighted
 }
 
-fn softcapped(score: f32) -> f32 {
-  if (params.attn_softcap == 0) { return score; }
-  return params.attn_softcap * tanh(clamp(score / params.attn_softcap, -10.0, 10.0));
+fn softcapped(scores: vec4f) -> vec4f {
+  if (params.attn_softcap == 0) { return scores; }
+  return params.attn_softcap * tanh(clamp(scores / params.attn_softcap, vec4f(-10), vec4f(10)));
+}
+
+// A lane's share of a key's products with the queries.
+fn products(q: Parts, units: Units) -> vec4f {
+  let key = part_of(units);
+  var s = vec4f(part_dot(q.a, key), 0, 0, 0);
+  if (TEAM > 1) { s.y = part_dot(q.b, key); }
+  if (TEAM > 2) { s.z = part_dot(q.c, key); }
+  if (TEAM > 3) { s.w = part_dot(q.d, key); }
+  return s;
+}
+
+// A head's sum, which fades, and up to four values.
+fn add_values(sum: Part, fade: f32, v: Parts, w: vec4f) -> Part {
+  var s = add_weighted(weighted(sum, fade), v.a, w.x);
+  if (KEYS > 1) { s = add_weighted(s, v.b, w.y); }
+  if (KEYS > 2) { s = add_weighted(s, v.c, w.z); }
+  if (KEYS > 3) { s = add_weighted(s, v.d, w.w); }
+  return s;
 }
 
 // Adds the first `live` of the loaded keys. Subgroup-uniform control flow only.
-fn look(before: Seen, own_query: array<vec4f, TEAM * FOURS>, loaded: Loaded, live: u32) -> Seen {
-  var seen = before;
-  for (var h = 0u; h < TEAM; h++) {
-    var score = array<f32, KEYS>();
-    var peak = seen.peak[h];
-    for (var i = 0u; i < KEYS; i++) {
-      var s = 0.0;
-      for (var j = 0u; j < FOURS; j++) { s += dot(own_query[h * FOURS + j], four_in(loaded.k[i * FOURS + unit_of(j)], j)); }
-      for (var mask = 1u; mask < KEY_LANES; mask *= 2) { s += subgroup_xor_f32(s, mask); }
-      score[i] = select(LOWEST, softcapped(s), i < live);
-      peak = max(peak, score[i]);
-    }
-    let decay = exp(seen.peak[h] - peak);
-    seen.peak[h] = peak;
-    seen.total[h] *= decay;
-    for (var j = 0u; j < FOURS; j++) { seen.sum[h * FOURS + j] *= decay; }
-    for (var i = 0u; i < KEYS; i++) {
-      let weight = select(0, exp(score[i] - peak), i < live);
-      seen.total[h] += weight;
-      for (var j = 0u; j < FOURS; j++) { seen.sum[h * FOURS + j] += weight * four_in(loaded.v[i * FOURS + unit_of(j)], j); }
-    }
+fn look(before: Seen, q: Parts, loaded: Loaded, live: u32) -> Seen {
+  // The scores of each key, its heads side by side.
+  var a = products(q, loaded.k.a);
+  var b = vec4f();
+  var c = vec4f();
+  var d = vec4f();
+  if (KEYS > 1) { b = products(q, loaded.k.b); }
+  if (KEYS > 2) { c = products(q, loaded.k.c); }
+  if (KEYS > 3) { d = products(q, loaded.k.d); }
+  for (var mask = 1u; mask < KEY_LANES; mask *= 2) {
+    a += subgroup_xor_vec4f(a, mask);
+    if (KEYS > 1) { b += subgroup_xor_vec4f(b, mask); }
+    if (KEYS > 2) { c += subgroup_xor_vec4f(c, mask); }
+    if (KEYS > 3) { d += subgroup_xor_vec4f(d, mask); }
   }
+  a = select(vec4f(LOWEST), softcapped(a), live > 0);
+  b = select(vec4f(LOWEST), softcapped(b), (KEYS > 1) & (live > 1));
+  c = select(vec4f(LOWEST), softcapped(c), (KEYS > 2) & (live > 2));
+  d = select(vec4f(LOWEST), softcapped(d), (KEYS > 3) & (live > 3));
+
+  var seen = before;
+  seen.peak = max(max(before.peak, max(a, b)), max(c, d));
+  let fade = exp(before.peak - seen.peak);
+  a = select(vec4f(), exp(a - seen.peak), live > 0);
+  b = select(vec4f(), exp(b - seen.peak), (KEYS > 1) & (live > 1));
+  c = select(vec4f(), exp(c - seen.peak), (KEYS > 2) & (live > 2));
+  d = select(vec4f(), exp(d - seen.peak), (KEYS > 3) & (live > 3));
+  seen.total = before.total * fade + a + b + c + d;
+  let v = Parts(part_of(loaded.v.a), part_of(loaded.v.b), part_of(loaded.v.c), part_of(loaded.v.d));
+  seen.sum.a = add_values(before.sum.a, fade.x, v, vec4f(a.x, b.x, c.x, d.x));
+  if (TEAM > 1) { seen.sum.b = add_values(before.sum.b, fade.y, v, vec4f(a.y, b.y, c.y, d.y)); }
+  if (TEAM > 2) { seen.sum.c = add_values(before.sum.c, fade.z, v, vec4f(a.z, b.z, c.z, d.z)); }
+  if (TEAM > 3) { seen.sum.d = add_values(before.sum.d, fade.w, v, vec4f(a.w, b.w, c.w, d.w)); }
   return seen;
+}
+
+// The sum of two lanes' parts, of which this lane's has a weight.
+fn met(x: Part, w: f32, mask: u32) -> Part {
+  var sum = weighted(x, w);
+  sum.a += subgroup_xor_vec4f(sum.a, mask);
+  if (FOURS > 1) { sum.b += subgroup_xor_vec4f(sum.b, mask); }
+  if (FOURS > 2) { sum.c += subgroup_xor_vec4f(sum.c, mask); }
+  if (FOURS > 3) { sum.d += subgroup_xor_vec4f(sum.d, mask); }
+  return sum;
 }
 
 // What the groups of a subgroup know together. Subgroup-uniform control flow only.
 fn meet(before: Seen, at: Lane) -> Seen {
   var seen = before;
   for (var mask = KEY_LANES; mask < min(subgroup_size(at), WORKGROUP_SIZE); mask *= 2) {
-    for (var h = 0u; h < TEAM; h++) {
-      let peak = max(seen.peak[h], subgroup_xor_f32(seen.peak[h], mask));
-      let weight = exp(seen.peak[h] - peak);
-      seen.peak[h] = peak;
-      let total = weight * seen.total[h];
-      seen.total[h] = total + subgroup_xor_f32(total, mask);
-      for (var j = 0u; j < FOURS; j++) {
-        let sum = weight * seen.sum[h * FOURS + j];
-        seen.sum[h * FOURS + j] = sum + subgroup_xor_vec4f(sum, mask);
-      }
-    }
+    let peak = max(seen.peak, subgroup_xor_vec4f(seen.peak, mask));
+    let w = exp(seen.peak - peak);
+    seen.peak = peak;
+    seen.total *= w;
+    seen.total += subgroup_xor_vec4f(seen.total, mask);
+    seen.sum.a = met(seen.sum.a, w.x, mask);
+    if (TEAM > 1) { seen.sum.b = met(seen.sum.b, w.y, mask); }
+    if (TEAM > 2) { seen.sum.c = met(seen.sum.c, w.z, mask); }
+    if (TEAM > 3) { seen.sum.d = met(seen.sum.d, w.w, mask); }
   }
   return seen;
+}
+
+// Puts down what a subgroup knows of the team's head h.
+fn show(h: u32, sum: Part, peak: f32, total: f32, at: Lane) {
+  let to = subgroup(at) * TEAM + h;
+  let part = sublane(at);
+  if (part == 0) { ends[to] = vec2f(peak, total); }
+  if (part >= KEY_LANES) { return; }
+  sums[to * HEAD_FOURS + four_of(part, 0)] = sum.a;
+  if (FOURS > 1) { sums[to * HEAD_FOURS + four_of(part, 1)] = sum.b; }
+  if (FOURS > 2) { sums[to * HEAD_FOURS + four_of(part, 2)] = sum.c; }
+  if (FOURS > 3) { sums[to * HEAD_FOURS + four_of(part, 3)] = sum.d; }
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -267,36 +371,36 @@ fn main(group: Group, at: Lane) {
       v[(to * params.kv_heads + kv_head) * head_units() + u] = newest[head_units() + u];
     }
   }
-  var own_query = array<vec4f, TEAM * FOURS>();
-  for (var h = 0u; h < TEAM; h++) {
-    for (var j = 0u; j < FOURS; j++) { own_query[h * FOURS + j] = query[h * HEAD_FOURS + four_of(part, j)]; }
-  }
+  var q = Parts();
+  q.a = own_query(0, part);
+  if (TEAM > 1) { q.b = own_query(1, part); }
+  if (TEAM > 2) { q.c = own_query(2, part); }
+  if (TEAM > 3) { q.d = own_query(3, part); }
 
   var seen = Seen();
-  for (var h = 0u; h < TEAM; h++) { seen.peak[h] = LOWEST; }
+  seen.peak = vec4f(LOWEST);
   // In rounds: those of the cache, and one of the newest key, which is the first group's.
   let held = groups * KEYS;
   let cached = (max(end, first) - first + held - 1) / held;
   for (var round = 0u; round < cached + select(0u, 1u, has_newest); round++) {
     let next = first + round * held + own;
     var live = (max(end, next) - next + groups - 1) / groups;
+    var present = loaded;
+    if (round + 1 < cached) { loaded = load(run, next + held, groups, end, kv_head, part); }
     if (round == cached) {
-      loaded = load_newest(part);
+      present.k.a = load_newest(part);
+      present.v.a = load_newest(head_units() + part);
       live = select(0u, 1u, own == 0);
     }
-    seen = look(seen, own_query, loaded, live);
-    if (round + 1 < cached) { loaded = load(run, next + held, groups, end, kv_head, part); }
+    seen = look(seen, q, present, live);
   }
 
   // The subgroups meet.
   seen = meet(seen, at);
-  for (var h = 0u; h < TEAM; h++) {
-    let to = subgroup(at) * TEAM + h;
-    if (sublane(at) == 0) { ends[to] = vec2f(seen.peak[h], seen.total[h]); }
-    if (sublane(at) < KEY_LANES) {
-      for (var j = 0u; j < FOURS; j++) { sums[to * HEAD_FOURS + four_of(part, j)] = seen.sum[h * FOURS + j]; }
-    }
-  }
+  show(0, seen.sum.a, seen.peak.x, seen.total.x, at);
+  if (TEAM > 1) { show(1, seen.sum.b, seen.peak.y, seen.total.y, at); }
+  if (TEAM > 2) { show(2, seen.sum.c, seen.peak.z, seen.total.z, at); }
+  if (TEAM > 3) { show(3, seen.sum.d, seen.peak.w, seen.total.w, at); }
   workgroupBarrier();
   for (var i = at.lane; i < heads * HEAD_FOURS; i += WORKGROUP_SIZE) {
     let h = i / HEAD_FOURS;

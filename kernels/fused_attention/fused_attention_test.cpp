@@ -64,9 +64,9 @@ KERNEL_TEST(fused_attention) {
           run(lab, arguments(lab, {4, 2, dim}, lab.slots({position}), position + 1, f16, from_qkv,
                              1 + position % 4));
     }
-  for (const Heads h : {Heads{1, 1, 8}, {3, 1, 24}, {2, 1, 96}, {2, 2, 256}})
+  for (const Heads h : {Heads{1, 1, 8}, {3, 1, 16}, {2, 1, 128}, {2, 2, 256}})
     for (bool f16 : {true, false})
-      if (h.dim <= 32 || lab.caps().min_subgroup_size >= 8)
+      if (h.dim <= 16 * (lab.caps().variant.subgroups ? lab.caps().min_subgroup_size : 1))
         choose(lab, arguments(lab, h, lab.slots({70}), 71, f16, f16 == (h.heads != 2), 2));
 
   // Slots of their own lengths, one stopped and one beyond its capacity, in every layout, with and
@@ -91,15 +91,15 @@ KERNEL_TEST(fused_attention) {
           }
 
   // A block that the cache does not have; a key that takes everything.
-  FusedAttention bad = arguments(lab, {4, 1, 32}, lab.slots({5}), 8, true, true);
+  FusedAttention bad = arguments(lab, {4, 1, 16}, lab.slots({5}), 8, true, true);
   bad.cache.layout = KvLayout::paged, bad.cache.capacity = 8, bad.cache.page_size = 4;
   bad.cache.block_table = lab.words({1, 2}, [](size_t) { return 9; });
   choose(lab, bad);
-  FusedAttention far = arguments(lab, {2, 1, 32}, lab.slots({69}), 70, false, false);
-  far.qkv = lab.values({1, 64}, [](size_t) { return 1.0f; });
+  FusedAttention far = arguments(lab, {2, 1, 16}, lab.slots({69}), 70, false, false);
+  far.qkv = lab.values({1, 32}, [](size_t) { return 1.0f; });
   for (float sign : {-1.0f, 1.0f}) {
     far.cache.k = lab.values(
-        {70, 1, 32}, [&](size_t i) { return i == 33 * 32 ? sign * 1e5f : 0.01f * float(i % 7); });
+        {70, 1, 16}, [&](size_t i) { return i == 33 * 16 ? sign * 1e5f : 0.01f * float(i % 7); });
     choose(lab, far);
   }
   // Long, whole and in parts.
@@ -111,7 +111,7 @@ KERNEL_TEST(fused_attention) {
     args.splits = 129;
     fused_attention(lab.caps(), args);
   });
-  lab.refuses("SPLIT puts 8708 words into parts", [&] {
+  lab.refuses("SPLIT puts 4612 words into parts", [&] {
     FusedAttention args = bad;
     args.splits = 64;
     args.parts = args.parts.slice(0, {1});
@@ -120,7 +120,7 @@ KERNEL_TEST(fused_attention) {
   lab.refuses("3 heads do not share 2", [&] {
     fused_attention(lab.caps(), arguments(lab, {3, 2, 16}, lab.slots({5}), 6, true, false));
   });
-  lab.refuses("qkv is [1, 256] f32, want [1, 192]", [&] {
+  lab.refuses("qkv is [1, 256] f32, want [1, 96]", [&] {
     FusedAttention args = bad;
     args.qkv = lab.random({1, 256});
     fused_attention(lab.caps(), args);
@@ -128,13 +128,13 @@ KERNEL_TEST(fused_attention) {
   lab.refuses("slots are absent", [&] {
     FusedAttention args = bad;
     args.slots = {};
-    fused_attention(lab.caps(), args, {.split = false, .head_dim = 32, .key_lanes = 1});
+    fused_attention(lab.caps(), args, {.split = false, .head_dim = 16, .key_lanes = 1});
   });
   lab.refuses("FROM_QKV is false", [&] {
-    fused_attention(lab.caps(), bad, {.from_qkv = false, .head_dim = 32, .key_lanes = 1});
+    fused_attention(lab.caps(), bad, {.from_qkv = false, .head_dim = 16, .key_lanes = 1});
   });
-  lab.refuses("HEAD_DIM is 16, k is",
-              [&] { fused_attention(lab.caps(), bad, {.head_dim = 16, .key_lanes = 1}); });
+  lab.refuses("HEAD_DIM is 8, k is",
+              [&] { fused_attention(lab.caps(), bad, {.head_dim = 8, .key_lanes = 1}); });
 }
 
 }  // namespace ms
