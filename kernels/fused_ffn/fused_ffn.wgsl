@@ -53,6 +53,9 @@ struct Params {
 @group(0) @binding(6) var<storage, read> experts: array<u32>;   // [M], with num_experts
 
 fn norm4(i: u32) -> vec4f { return norm[i]; }
+fn quant(i: u32) -> vec4u { return quants[i]; }
+fn scale_word(i: u32) -> u32 { return scales[i]; }
+fn x4(i: u32) -> vec4f { return x[i]; }
 fn weight_type() -> u32 { return select(WEIGHT_TYPE, F16, F16_WEIGHTS); }
 fn team_lanes() -> u32 { return select(WORKGROUP_SIZE, select(TEAM, 0, USE_SUBGROUPS & (TEAM != 1)), MULTI_OUTPUT); }
 

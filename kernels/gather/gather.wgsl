@@ -32,6 +32,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> scales: array<u32>;    // the same
 @group(0) @binding(4) var<storage, read_write> y: array<vec4f>; // [num_tokens, hidden_size]
 
+fn quant(i: u32) -> vec4u { return quants[i]; }
+fn scale_word(i: u32) -> u32 { return scales[i]; }
 fn weight_type() -> u32 { return select(WEIGHT_TYPE, F16, F16_EMBEDDINGS); }
 
 fn id_of(token: u32) -> u32 { return indices[params.index_offset + token * params.index_stride]; }

@@ -55,6 +55,8 @@ const COLUMNS = max(1u, TILE_M * LANE_N / 16);  // matrices side by side a subgr
 // scale * their sum}.
 var<workgroup> tile: array<vec4u, select(select(16 * TILE, 16 * PITCH * (TILE_M + LANE_N), MATRIX), 8 * CHUNK * TILE_M, ROW_LANES)>;
 
+fn quant(i: u32) -> vec4u { return quants[i]; }
+fn scale_word(i: u32) -> u32 { return scales[i]; }
 fn weight_type() -> u32 { return select(WEIGHT_TYPE, F16, F16_MODE || MIXED_PRECISION); }
 
 fn half_at(word: u32, i: u32) -> f32 { return half_to_f32(word >> ((i & 1) << 4)); }
@@ -108,8 +110,8 @@ fn b_place(n: u32, k: u32) -> u32 {
 fn b_at(n: u32, k: u32) -> f32 {
   if (n >= params.N || k >= params.K) { return 0; }
   let i = b_place(n, k);
-  if (weight_type() == F32) { return bitcast<f32>(quants[i >> 2][i & 3]); }
-  let word = quants[i >> 3][(i >> 1) & 3];
+  if (weight_type() == F32) { return bitcast<f32>(quant(i >> 2)[i & 3]); }
+  let word = quant(i >> 3)[(i >> 1) & 3];
   if (weight_type() == F16) { return half_at(word, i); }
   return bitcast<f32>(select(word << 16, word & 0xffff0000, (i & 1) != 0));
 }
@@ -119,8 +121,8 @@ fn b_four(n: u32, k: u32) -> vec4f {
   if (!USE_VEC4) { return vec4f(b_at(n, k), b_at(n, k + 1), b_at(n, k + 2), b_at(n, k + 3)); }
   let i = b_place(min(n, params.N - 1), min(k, params.K - 4));
   let outside = k >= params.K;
-  if (weight_type() == F32) { return select(bitcast<vec4f>(quants[i >> 2]), vec4f(), outside); }
-  let q = quants[i >> 3];
+  if (weight_type() == F32) { return select(bitcast<vec4f>(quant(i >> 2)), vec4f(), outside); }
+  let q = quant(i >> 3);
   let pair = select(q.xy, q.zw, (i & 4) != 0);
   if (weight_type() == F16) { return select(vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y)), vec4f(), outside); }
   return select(vec4f(bf16_pair(pair.x), bf16_pair(pair.y)), vec4f(), outside);
@@ -129,7 +131,7 @@ fn b_four(n: u32, k: u32) -> vec4f {
 // Eight of them, rounded to f16.
 fn b_eight(n: u32, k: u32) -> vec4u {
   if (USE_VEC4 & (weight_type() == F16)) {
-    return select(vec4u(), quants[b_place(min(n, params.N - 1), min(k, params.K - 8)) >> 3], k < params.K);
+    return select(vec4u(), quant(b_place(min(n, params.N - 1), min(k, params.K - 8)) >> 3), k < params.K);
   }
   return vec4u(rounded_halves(b_four(n, k)), rounded_halves(b_four(n, k + 4)));
 }

@@ -42,6 +42,9 @@ struct Params {
 
 const NORM_INPUT = false;
 fn norm4(i: u32) -> vec4f { return vec4f(1); }
+fn quant(i: u32) -> vec4u { return quants[i]; }
+fn scale_word(i: u32) -> u32 { return scales[i]; }
+fn x4(i: u32) -> vec4f { return x[i]; }
 fn weight_type() -> u32 { return WEIGHT_TYPE; }
 fn team_lanes() -> u32 { return select(select(WORKGROUP_SIZE, 0, USE_SUBGROUPS), TEAM, MULTICOL); }
 

@@ -1,7 +1,7 @@
 // blocks.wgsl: blocks of 32 weights of a packed tensor (kernels/weight.hpp), of any WEIGHT_TYPE.
 //
-// Needs: fn weight_type() -> u32, of overrides alone; override ROW_TILE: u32; var<storage, read> quants: array<vec4u>;
-// var<storage, read> scales: array<u32>.
+// Needs: fn weight_type() -> u32, of overrides alone; override ROW_TILE: u32; fn quant(i) -> vec4u and scale_word(i) -> u32, of the
+// tensor's quants and scales.
 
 #import half
 
@@ -53,7 +53,7 @@ fn place_in_pair(row: u32, p: u32, h: u32, row_blocks: u32) -> Place {
   return Place(2 * (row * (row_blocks >> 1) + p) + h, row * (row_blocks >> 3) + (p >> 2), 2 * (p & 3) + h);
 }
 
-fn scale_half(i: u32) -> f32 { return half_to_f32(scales[i >> 1] >> ((i & 1) << 4)); }
+fn scale_half(i: u32) -> f32 { return half_to_f32(scale_word(i >> 1) >> ((i & 1) << 4)); }
 
 fn nibbles(w: vec4u) -> array<u32, 8> {
   let low = w & vec4u(0x0f0f0f0f);
@@ -82,14 +82,14 @@ fn pairs_of(word: u32, j: u32) -> u32 { return (word >> ((j & 3) * 2)) & 0x03030
 
 // A block's {scale, offset} of Q4_K and Q5_K, from word s on: {d | dmin << 16, 12 bytes of 6-bit scales and minima}
 fn six_bit_scale(s: u32, part: u32) -> vec2f {
-  let d = scales[s];
+  let d = scale_word(s);
   let shift = (part & 3) * 8;
-  let low = scales[s + 1] >> shift;
-  let mid = scales[s + 2] >> shift;
+  let low = scale_word(s + 1) >> shift;
+  let mid = scale_word(s + 2) >> shift;
   var scale = low & 63;
   var least = mid & 63;
   if ((part & 4) != 0) {
-    let high = scales[s + 3] >> shift;
+    let high = scale_word(s + 3) >> shift;
     scale = (high & 15) | ((low >> 2) & 48);
     least = ((high >> 4) & 15) | ((mid >> 2) & 48);
   }
@@ -100,14 +100,14 @@ fn six_bit_scale(s: u32, part: u32) -> vec2f {
 fn q2_k_scale(at: Place, h: u32) -> vec2f {
   let s = at.super_block * 5;
   let j = 2 * at.part + h;
-  let both = scales[s + 1 + (j >> 2)] >> ((j & 3) * 8);
-  return vec2f(half_to_f32(scales[s]) * f32(both & 15), -half_to_f32(scales[s] >> 16) * f32((both >> 4) & 15));
+  let both = scale_word(s + 1 + (j >> 2)) >> ((j & 3) * 8);
+  return vec2f(half_to_f32(scale_word(s)) * f32(both & 15), -half_to_f32(scale_word(s) >> 16) * f32((both >> 4) & 15));
 }
 // The scale of a half of Q3_K.
 fn q3_k_scale(at: Place, h: u32) -> f32 {
   let s = at.super_block * 13;
   let j = 2 * at.part + h;
-  return half_to_f32(scales[s + 12]) * f32(extractBits(bitcast<i32>(scales[s + 8 + (j >> 2)]), (j & 3) * 8, 8));
+  return half_to_f32(scale_word(s + 12)) * f32(extractBits(bitcast<i32>(scale_word(s + 8 + (j >> 2))), (j & 3) * 8, 8));
 }
 
 // The scale of a block whose weights are levels.
@@ -116,12 +116,12 @@ fn level_scale(at: Place) -> f32 {
   switch (weight_type()) {
     case IQ4_NL: { return scale_half(b); }
     case IQ4_XS: {
-      let d = scales[2 * at.super_block];
-      let low = (scales[2 * at.super_block + 1] >> (4 * at.part)) & 15;
+      let d = scale_word(2 * at.super_block);
+      let low = (scale_word(2 * at.super_block + 1) >> (4 * at.part)) & 15;
       return half_to_f32(d) * (f32(low | (((d >> (16 + 2 * at.part)) & 3) << 4)) - 32);
     }
     default: {  // MXFP4: half of 2^(exponent - 127), subnormal below exponent 2
-      let exponent = (scales[b >> 1] >> ((b & 1) << 4)) & 0xff;
+      let exponent = (scale_word(b >> 1) >> ((b & 1) << 4)) & 0xff;
       return bitcast<f32>(select((exponent - 1) << 23, 0x00200000u << exponent, exponent < 2));
     }
   }
@@ -136,39 +136,39 @@ fn load_block(at: Place) -> Block {
   var block = Block();
   switch (weight_type()) {
     case Q8_0: {
-      let a = quants[2 * b];
-      let c = quants[2 * b + 1];
+      let a = quant(2 * b);
+      let c = quant(2 * b + 1);
       block.q = array<u32, 8>(a.x, a.y, a.z, a.w, c.x, c.y, c.z, c.w);
       block.scale = vec2f(scale_half(b));
     }
     case Q4_0: {
-      block.q = nibbles(quants[b]);
+      block.q = nibbles(quant(b));
       block.scale = vec2f(scale_half(b));
       block.offset = -8.0 * block.scale;
     }
     case Q4_1: {
-      block.q = nibbles(quants[b]);
-      let s = scales[b];
+      block.q = nibbles(quant(b));
+      let s = scale_word(b);
       block.scale = vec2f(half_to_f32(s));
       block.offset = vec2f(half_to_f32(s >> 16));
     }
     case Q5_0: {
-      block.q = nibbles(quants[b]);
+      block.q = nibbles(quant(b));
       let s = (b >> 1) * 3;
-      let bits = scales[s + 1 + (b & 1)];
+      let bits = scale_word(s + 1 + (b & 1));
       for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, bits); }
-      block.scale = vec2f(half_to_f32(scales[s] >> ((b & 1) << 4)));
+      block.scale = vec2f(half_to_f32(scale_word(s) >> ((b & 1) << 4)));
       block.offset = -16.0 * block.scale;
     }
     case Q5_1: {
-      block.q = nibbles(quants[b]);
-      for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, scales[2 * b + 1]); }
-      let s = scales[2 * b];
+      block.q = nibbles(quant(b));
+      for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, scale_word(2 * b + 1)); }
+      let s = scale_word(2 * b);
       block.scale = vec2f(half_to_f32(s));
       block.offset = vec2f(half_to_f32(s >> 16));
     }
     case Q2_K: {
-      let w = quants[b >> 1];
+      let w = quant(b >> 1);
       let words = select(w.xy, w.zw, (b & 1) != 0);
       for (var j = 0u; j < 8; j++) { block.q[j] = pairs_of(words[j >> 2], j); }
       let low = q2_k_scale(at, 0);
@@ -177,40 +177,40 @@ fn load_block(at: Place) -> Block {
       block.offset = vec2f(low.y, high.y);
     }
     case Q3_K: {
-      let w = quants[b >> 1];
+      let w = quant(b >> 1);
       let words = select(w.xy, w.zw, (b & 1) != 0);
-      let bits = scales[at.super_block * 13 + at.part];
+      let bits = scale_word(at.super_block * 13 + at.part);
       for (var j = 0u; j < 8; j++) { block.q[j] = pairs_of(words[j >> 2], j) | (fifth_bits(j, bits) >> 2); }
       block.scale = vec2f(q3_k_scale(at, 0), q3_k_scale(at, 1));
       block.offset = -4.0 * block.scale;
     }
     case Q4_K: {
-      block.q = nibbles(quants[b]);
+      block.q = nibbles(quant(b));
       let s = six_bit_scale(at.super_block * 4, at.part);
       block.scale = vec2f(s.x);
       block.offset = vec2f(s.y);
     }
     case Q5_K: {
-      block.q = nibbles(quants[b]);
-      let bits = scales[at.super_block * 12 + 4 + at.part];
+      block.q = nibbles(quant(b));
+      let bits = scale_word(at.super_block * 12 + 4 + at.part);
       for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, bits); }
       let s = six_bit_scale(at.super_block * 12, at.part);
       block.scale = vec2f(s.x);
       block.offset = vec2f(s.y);
     }
     case IQ4_NL, IQ4_XS, MXFP4: {
-      block.q = nibbles(quants[b]);
+      block.q = nibbles(quant(b));
       for (var j = 0u; j < 8; j++) { block.q[j] = levels_of(block.q[j], levels()); }
       block.scale = vec2f(level_scale(at));
     }
     default: {  // Q6_K; scales: per block {high bits of 16 weights, of 16 more, two int8 scales | d << 16}
-      block.q = nibbles(quants[b]);
-      let high = vec2u(scales[3 * b], scales[3 * b + 1]);
+      block.q = nibbles(quant(b));
+      let high = vec2u(scale_word(3 * b), scale_word(3 * b + 1));
       for (var j = 0u; j < 4; j++) {
         block.q[j] |= pairs_of(high.x, j) << 4;
         block.q[j + 4] |= pairs_of(high.y, j) << 4;
       }
-      let s = scales[3 * b + 2];
+      let s = scale_word(3 * b + 2);
       let signed = unpack4xI8(s);
       block.scale = half_to_f32(s >> 16) * vec2f(f32(signed.x), f32(signed.y));
       block.offset = -32.0 * block.scale;
@@ -224,10 +224,10 @@ fn load_floats(at: Place) -> array<vec4f, 8> {
   let b = at.block;
   var w = array<vec4f, 8>();
   if (weight_type() == F32) {
-    for (var j = 0u; j < 8; j++) { w[j] = bitcast<vec4f>(quants[8 * b + j]); }
+    for (var j = 0u; j < 8; j++) { w[j] = bitcast<vec4f>(quant(8 * b + j)); }
   } else {
     for (var j = 0u; j < 4; j++) {
-      let q = quants[4 * b + j];
+      let q = quant(4 * b + j);
       if (weight_type() == F16) {
         w[2 * j] = vec4f(unpack2x16float(q.x), unpack2x16float(q.y));
         w[2 * j + 1] = vec4f(unpack2x16float(q.z), unpack2x16float(q.w));
@@ -254,13 +254,13 @@ fn decode_block(at: Place) -> array<vec4f, 8> {
   return w;
 }
 
-fn quant_word(i: u32) -> u32 { return quants[i / 4][i % 4]; }
+fn quant_word(i: u32) -> u32 { return quant(i / 4)[i % 4]; }
 
 // Weights 4 j to 4 j + 3 of a block as floats, whatever its type. Loads few words beyond theirs.
 fn decode_four(at: Place, j: u32) -> vec4f {
   let b = at.block;
   switch (weight_type()) {
-    case F32: { return bitcast<vec4f>(quants[8 * b + j]); }
+    case F32: { return bitcast<vec4f>(quant(8 * b + j)); }
     case F16: {
       let word = 16 * b + 2 * j;
       return vec4f(unpack2x16float(quant_word(word)), unpack2x16float(quant_word(word + 1)));
@@ -281,24 +281,24 @@ fn decode_four(at: Place, j: u32) -> vec4f {
   var scale = vec2f();  // and offset
   switch (weight_type()) {
     case Q4_0: { scale = scale_half(b) * vec2f(1, -8); }
-    case Q4_1: { scale = vec2f(half_to_f32(scales[b]), half_to_f32(scales[b] >> 16)); }
+    case Q4_1: { scale = vec2f(half_to_f32(scale_word(b)), half_to_f32(scale_word(b) >> 16)); }
     case Q5_0: {
       let s = (b >> 1) * 3;
-      q |= fifth_bits(j, scales[s + 1 + (b & 1)]);
-      scale = half_to_f32(scales[s] >> ((b & 1) << 4)) * vec2f(1, -16);
+      q |= fifth_bits(j, scale_word(s + 1 + (b & 1)));
+      scale = half_to_f32(scale_word(s) >> ((b & 1) << 4)) * vec2f(1, -16);
     }
     case Q5_1: {
-      q |= fifth_bits(j, scales[2 * b + 1]);
-      scale = vec2f(half_to_f32(scales[2 * b]), half_to_f32(scales[2 * b] >> 16));
+      q |= fifth_bits(j, scale_word(2 * b + 1));
+      scale = vec2f(half_to_f32(scale_word(2 * b)), half_to_f32(scale_word(2 * b) >> 16));
     }
     case Q2_K: { scale = q2_k_scale(at, j >> 2); }
     case Q3_K: {
-      q |= fifth_bits(j, scales[at.super_block * 13 + at.part]) >> 2;
+      q |= fifth_bits(j, scale_word(at.super_block * 13 + at.part)) >> 2;
       scale = q3_k_scale(at, j >> 2) * vec2f(1, -4);
     }
     case Q4_K: { scale = six_bit_scale(at.super_block * 4, at.part); }
     case Q5_K: {
-      q |= fifth_bits(j, scales[at.super_block * 12 + 4 + at.part]);
+      q |= fifth_bits(j, scale_word(at.super_block * 12 + 4 + at.part));
       scale = six_bit_scale(at.super_block * 12, at.part);
     }
     case IQ4_NL, IQ4_XS, MXFP4: {
@@ -306,9 +306,9 @@ fn decode_four(at: Place, j: u32) -> vec4f {
       scale = vec2f(level_scale(at), 0);
     }
     default: {
-      let s = scales[3 * b + 2];
+      let s = scale_word(3 * b + 2);
       let signed = extractBits(bitcast<i32>(s), (j & 4) * 2, 8);
-      q |= pairs_of(scales[3 * b + (j >> 2)], j) << 4;
+      q |= pairs_of(scale_word(3 * b + (j >> 2)), j) << 4;
       scale = half_to_f32(s >> 16) * f32(signed) * vec2f(1, -32);
     }
   }

@@ -1,7 +1,7 @@
 // gemv.wgsl: dot products of packed weight rows with one vector that is staged, chunk by chunk, in
 // workgroup memory. The body of matmul_gemv, matmul_gemv_residual and fused_ffn.
 //
-// Needs: #import lane, reduce, blocks, int8; binding x: array<vec4f>; override WORKGROUP_SIZE, CHUNK, SPLIT, UNROLL,
+// Needs: #import lane, reduce, blocks, int8; fn x4(i) -> vec4f, elements 4 i to 4 i + 3 of the vectors; override WORKGROUP_SIZE, CHUNK, SPLIT, UNROLL,
 // NORM_INPUT (or a const), INT8_ACTIVATIONS, USE_SUBGROUPS; const ROWS; fn norm4(i) -> vec4f, the norm's weights 4 i to 4 i + 3;
 // fn team_lanes() -> u32, of overrides alone: the lanes that share a row, 0 for those of SPLIT subgroups.
 //
@@ -10,7 +10,7 @@
 // neighbouring lanes read neighbouring words of W. The vector is stored so that they do of it, too. With USE_SUBGROUPS and a lane a team, a subgroup's lanes
 // want the same block of the vector at once: each reads a part and passes it on, of x itself unless there are INT8_ACTIVATIONS.
 // Nothing is staged then: lavapipe keeps what it loads in registers until a kernel's first barrier, and in memory from there on.
-struct Vector { cols: u32, row_blocks: u32, start: u32, eps: f32 }  // start: its first element in x, a multiple of 4
+struct Vector { cols: u32, row_blocks: u32, start: u32, eps: f32 }  // start: its first element, a multiple of 4
 
 var<workgroup> staged: array<vec4f, select(1, 8 * CHUNK, !INT8_ACTIVATIONS)>;       // [8 * CHUNK] four elements, at staged_place
 var<workgroup> staged_sum: array<f32, select(1, 2 * CHUNK, !INT8_ACTIVATIONS)>;    // [2, CHUNK] of 16 elements each
@@ -21,7 +21,7 @@ var<workgroup> shared_count: u32;
 
 // Four elements from col on, with zeros for those beyond the vector's end. Without a branch, so that loads overlap.
 fn element4(v: Vector, col: u32) -> vec4f {
-  let e = x[(v.start + min(col, v.cols - 1)) / 4];
+  let e = x4((v.start + min(col, v.cols - 1)) / 4);
   return select(vec4f(), e, vec4u(col, col + 1, col + 2, col + 3) < vec4u(v.cols));
 }
 fn norm_at(v: Vector, col: u32) -> vec4f { return norm4(min(col, v.cols - 1) / 4); }
@@ -30,9 +30,23 @@ fn norm_at(v: Vector, col: u32) -> vec4f { return norm4(min(col, v.cols - 1) / 4
 fn lanes_share() -> bool { return USE_SUBGROUPS & (team_lanes() == 1); }
 fn in_place() -> bool { return lanes_share() & !INT8_ACTIVATIONS; }
 
+// Whether each lane stages half a block at most: vector_scale has loaded it then, and the norm's weights, for stage.
+fn is_held(v: Vector) -> bool { return NORM_INPUT & !in_place() & (2 * v.row_blocks <= WORKGROUP_SIZE); }
+var<private> held: array<vec4f, 4>;
+var<private> held_norm: array<vec4f, 4>;
+
 // 1 / sqrt(mean(x^2) + eps), or 1 when the vector is taken as it is.
 fn vector_scale(v: Vector, at: Lane) -> f32 {
   if (!NORM_INPUT) { return 1; }
+  if (is_held(v)) {
+    var sum = 0.0;
+    for (var j = 0u; j < 4; j++) {
+      held[j] = element4(v, 16 * at.lane + 4 * j);
+      held_norm[j] = norm_at(v, 16 * at.lane + 4 * j);
+      sum += dot(held[j], held[j]);
+    }
+    return inverseSqrt(workgroup_sum(sum, at) / f32(v.cols) + v.eps);
+  }
   // By a subgroup, or by all of them.
   var first = at.lane;
   var lanes = WORKGROUP_SIZE;
@@ -70,6 +84,10 @@ fn stage(v: Vector, scale: f32, first: u32, at: Lane) {
     let col = (2 * first + half) * 16;
     var e = array<vec4f, 4>();
     for (var j = 0u; j < 4; j++) {
+      if (is_held(v)) {
+        e[j] = held[j] * (scale * held_norm[j]);
+        continue;
+      }
       e[j] = element4(v, col + 4 * j);
       if (NORM_INPUT) { e[j] *= scale * norm_at(v, col + 4 * j); }
     }
@@ -158,7 +176,7 @@ fn block_dot(at: Place, x: Staged) -> f32 {
 // Piece `piece` of a row's blocks from `first` on, of a float type, times its elements of the vector.
 fn piece_dot(row: u32, first: u32, row_blocks: u32, piece: u32, low: vec4f, high: vec4f) -> f32 {
   let n = block_pieces();
-  let q = quants[place_of(row, first + piece / n, row_blocks).block * n + piece % n];
+  let q = quant(place_of(row, first + piece / n, row_blocks).block * n + piece % n);
   if (weight_type() == F32) { return dot(bitcast<vec4f>(q), low); }
   if (weight_type() == F16) {
     return dot(vec4f(unpack2x16float(q.x), unpack2x16float(q.y)), low) + dot(vec4f(unpack2x16float(q.z), unpack2x16float(q.w)), high);
