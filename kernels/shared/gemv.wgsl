@@ -30,8 +30,8 @@ fn norm_at(v: Vector, col: u32) -> vec4f { return norm4(min(col, v.cols - 1) / 4
 fn lanes_share() -> bool { return USE_SUBGROUPS & (team_lanes() == 1); }
 fn in_place() -> bool { return lanes_share() & !INT8_ACTIVATIONS; }
 
-// Whether each lane stages half a block at most: vector_scale has loaded it then, and the norm's weights, for stage.
-fn is_held(v: Vector) -> bool { return NORM_INPUT & !in_place() & (2 * v.row_blocks <= WORKGROUP_SIZE); }
+// Whether each lane stages half a block at most, and once: vector_scale has loaded it then, and the norm's weights, for stage.
+fn is_held(v: Vector) -> bool { return NORM_INPUT & !in_place() & (v.row_blocks <= min(CHUNK, WORKGROUP_SIZE / 2)); }
 var<private> held: array<vec4f, 4>;
 var<private> held_norm: array<vec4f, 4>;
 
