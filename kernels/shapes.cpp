@@ -522,8 +522,8 @@ class Shapes {
                                    .parts = t.zeros({attention_part_words(1, heads, dim, 128)}),
                                    .splits = t.checks() ? 3u : 0u});
              }});
-      // Lanes hold no more than 32 elements of a key.
-      const uint32_t held = std::min(dim, 32 * caps_.min_subgroup_size);
+      // Lanes hold no more than 16 elements of a key.
+      const uint32_t held = std::min(dim, 16 * caps_.min_subgroup_size);
       for (const uint32_t keys : {scaled(512), scaled(4096), scaled(65536)})
         all.push_back(
             {.kernel = "fused_attention",
