@@ -101,7 +101,8 @@ double check_paths(Engine& engine, bool int8) {
     error += difference * difference;
     norm += double(batch[i]) * batch[i];
   }
-  // A deep network of random weights multiplies what is rounded some hundred times; a wrong row is 1.
+  // A deep network of random weights multiplies what is rounded some hundred times; a wrong row
+  // is 1.
   const double nmse = error / norm, limit = int8 ? 1e-2 : 1e-4;
   if (!(nmse < limit))
     fail("nothing was timed: decode step and batch differ, NMSE {:.1e}, limit {:.0e}", nmse, limit);

@@ -102,12 +102,14 @@ void to_log_probabilities(std::span<float> row) {
 struct Compared {
   double kl = 0;          // of this run from the base, nats
   double difference = 0;  // of the probability of the text's token
+  double base_total = 0;  // of the base's probabilities
   double base_loss = 0;   // of the text's token, nats
   bool same_top = false;
 };
 
 Compared compare(std::span<const float> base, std::span<const float> row, uint32_t token) {
   Compared c;
+  for (const float b : base) c.base_total += std::exp(double(b));
   for (size_t i = 0; i < row.size(); ++i)
     if (base[i] > -1e4f) c.kl += std::exp(double(base[i])) * (double(base[i]) - row[i]);
   c.difference = std::exp(double(row[token])) - std::exp(double(base[token]));
@@ -226,6 +228,9 @@ void perplexity(const GlobalOptions& options, const Arguments& a) {
           for (size_t r = 0; r < rows; ++r) {
             loss.add(-row(all, r)[piece[first + r + 1]]);
             if (!a.kl) continue;
+            if (!(std::abs(compared[r].base_total - 1) < 1e-3))
+              fail("{}: row {} is damaged: its probabilities come to {}", a.kl_base, kl.size(),
+                   compared[r].base_total);
             kl.push_back(compared[r].kl);
             base_loss.add(compared[r].base_loss);
             squares.add(compared[r].difference * compared[r].difference);

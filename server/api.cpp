@@ -324,6 +324,9 @@ Json parameters_of(const Json& function, const std::string& param) {
       parameters ? *parameters : Json{{"type", "object"}, {"additionalProperties", false}};
   if (!schema.is_object()) refuse(param, "{} is {}, want a JSON schema", param, schema.type_name());
   if (!schema.contains("type")) schema["type"] = "object";
+  if (schema["type"] != "object")
+    refuse(param, "{}.type is {}, want \"object\": arguments have names", param,
+           schema["type"].dump());
   // Keywords that cannot be enforced count as absent, unless all must hold.
   if (!flag(function, "strict", false) && !schema.contains("x-guidance"))
     schema["x-guidance"] = {{"lenient", true}};

@@ -400,9 +400,18 @@ HttpReply Server::Impl::answer(const HttpRequest& request) {
     reply = refusal(ApiError(500, error.what()));
   }
   count(route.path, reply.status);
-  if (options_.log)
-    fmt::print(stderr, "{} {} {} {:.3f} s\n", route.method, route.path, reply.status,
+  if (!options_.log) return reply;
+  const auto log = [&route, start, status = reply.status] {
+    fmt::print(stderr, "{} {} {} {:.3f} s\n", route.method, route.path, status,
                std::chrono::duration<double>(Clock::now() - start).count());
+  };
+  if (reply.stream)
+    reply.stream = [log, stream = std::move(reply.stream)](const HttpReply::Write& write) {
+      stream(write);
+      log();
+    };
+  else
+    log();
   return reply;
 }
 

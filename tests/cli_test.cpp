@@ -433,6 +433,12 @@ TEST_F(Cli, perplexity_is_what_the_probabilities_say) {
                       token.path().string())
               .c_str());
   refuses(1, {"--kl", "--kl-base", huge.path()}, "24 bytes are not what its header");
+  // The first row's first number, after the header and the five tokens.
+  for (const std::string_view number :
+       {std::string_view("\xff\xff\xff\xff", 4), {"\0\0\x80\x7f", 4}, {"\0\0\0\0", 4}}) {
+    const TemporaryFile row = changed(24 + 5 * 4, number, whole_file.size());
+    refuses(1, {"--kl", "--kl-base", row.path()}, "row 0 is damaged: its probabilities come to ");
+  }
 }
 
 TEST_F(Cli, embed_prints_a_vector_of_length_1_for_each_text) {

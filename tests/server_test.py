@@ -255,14 +255,14 @@ class Server(unittest.TestCase):
         def function(**more):
             return {"type": "function", "function": {"name": "f", **more}}
         wrong = {
-            "tools": [1, {}, [function()] * 129, [function(parameters={"type": "nothing"})], [function(strict=True, parameters={"not": {}})]],
+            "tools": [1, {}, [function()] * 129, [function(strict=True, parameters={"not": {}})]],
             "tools[0]": [["x"]],
             "tools[0].type": [[{}], [{"type": "custom"}]],
             "tools[0].function": [[{"type": "function"}]],
             "tools[0].function.name": [[{"type": "function", "function": {}}], [function(name="")], [function(name="a b")], [function(name="x" * 65)], [function(name=1)]],
             "tools[1].function.name": [[function(), function()]],
             "tools[0].function.description": [[function(description=1)]],
-            "tools[0].function.parameters": [[function(parameters=[])]],
+            "tools[0].function.parameters": [[function(parameters=[])], [function(parameters={"type": "nothing"})], [function(parameters={"type": "array"})]],
             "strict": [[function(strict="yes")]],
         }
         for param, values in wrong.items():
@@ -733,6 +733,7 @@ class OwnServer(unittest.TestCase):
             idle.request("GET", "/health")
             idle.getresponse().read()
             running = self.begin_long(server)
+            self.assertNotIn("POST", server.log())  # a stream is logged once it ends
             waiting = self.begin(server, LONG)
             server.until("queue_length", 1)
             server.process.send_signal(number)
@@ -744,6 +745,7 @@ class OwnServer(unittest.TestCase):
             self.assertNotIn(b"[DONE]", rest)
             idle.close()
             self.assertIn("GET /health 200", server.log())
+            self.assertIn("POST /v1/completions 200", server.log())
             self.assertNotIn("Once upon", server.log())
 
     def test_a_model_without_a_template_or_a_tokenizer(self):
