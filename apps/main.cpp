@@ -83,8 +83,10 @@ int main(int argc, char** argv) {
                  argv[1]);
       return 2;
     }
-    fmt::print(stderr, "mainspring: error: {}\nmainspring --help says what there is.\n",
-               error.what());
+    std::string command = "mainspring";
+    for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
+    fmt::print(stderr, "mainspring: error: {}\n{} --help says what there is.\n", error.what(),
+               command);
     return 2;
   } catch (const std::invalid_argument& error) {
     return report(error, 2);

@@ -246,6 +246,9 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
     EXPECT_EQ(result.out, "");
     EXPECT_SAYS(result.error, "mainspring: error: ");
   }
+  // The help that has the option.
+  EXPECT_SAYS(run({"run", "-m", model(), "-n", "many", ">"}).error,
+              "\nmainspring run --help says what there is.");
 }
 
 TEST_F(Cli, files_that_cannot_be_read_exit_with_1_and_are_named) {
