@@ -109,9 +109,11 @@ struct Compared {
 
 Compared compare(std::span<const float> base, std::span<const float> row, uint32_t token) {
   Compared c;
-  for (const float b : base) c.base_total += std::exp(double(b));
-  for (size_t i = 0; i < row.size(); ++i)
-    if (base[i] > -1e4f) c.kl += std::exp(double(base[i])) * (double(base[i]) - row[i]);
+  for (size_t i = 0; i < row.size(); ++i) {
+    const double p = std::exp(double(base[i]));
+    c.base_total += p;
+    if (base[i] > -1e4f) c.kl += p * (double(base[i]) - row[i]);
+  }
   c.difference = std::exp(double(row[token])) - std::exp(double(base[token]));
   c.base_loss = -base[token];
   const auto top = [](std::span<const float> r) { return std::ranges::max_element(r) - r.begin(); };
