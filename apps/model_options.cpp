@@ -44,23 +44,23 @@ std::string model_path(const std::string& model, const std::string& hub_model) {
 
 void add_context_option(CLI::App& command, uint32_t& context) {
   add_option(command, "-c,--ctx-size", context,
-             "Positions of the context; 0: the model's own, at most 4096");
+             "Positions of the context; 0: the model's own, of a decoder at most 4096");
 }
 
 void add_model_options(CLI::App& command, ModelArguments& a) {
   const CLI::IsMember cache_types({"f32", "f16"});
   add_option(command, "--ubatch-size", a.ubatch,
-             "-ub: most tokens of a prompt that are evaluated at once")
+             "-ub: most tokens of a prompt that a decoder evaluates at once")
       ->check(CLI::Range(1u, 65535u));
   add_option(command, "-b,--batch-size", a.batch, "The same; the smaller of the two counts")
       ->check(CLI::Range(1u, 65535u));
   add_option(command, "--cache-type,--cache-type-k", a.cache_type,
-             "-ctk: type of the KV cache, f16 or f32")
+             "-ctk: type of a decoder's KV cache, f16 or f32")
       ->check(cache_types);
   add_option(command, "--cache-type-v", a.cache_type_v, "-ctv: the same, if given")
       ->check(cache_types);
   add_flag(command, "--int8-activations", a.int8_activations,
-           "Round activations to 8 bits where weights are integers");
+           "Round activations to 8 bits where a decoder's weights are integers");
   add_option(command, "-m,--model", a.model,
              "The model: a GGUF file, or a folder from Hugging Face")
       ->type_name("PATH");

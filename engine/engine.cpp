@@ -69,6 +69,18 @@ void append_floats(std::vector<float>& to, std::span<const std::byte> bytes) {
   std::memcpy(to.data() + size, bytes.data(), bytes.size());
 }
 
+// What an encoder cannot have is refused, not ignored.
+void check_encoder_options(const EngineOptions& options, const Config& config) {
+  const std::string model = options.model.string();
+  const ModelOptions& o = options.options;
+  if (o.context > config.context)
+    fail("{}: the encoder has {} positions, and cannot have a context of {} (-c)", model,
+         config.context, o.context);
+  if (o.f32_kv) fail("{} is an encoder: it has no KV cache that could be f32 (-ctk, -ctv)", model);
+  if (o.int8_activations)
+    fail("{} is an encoder: it cannot round activations to 8 bits (--int8-activations)", model);
+}
+
 // Steps on their way, oldest first. Whatever ends the generation, none is left behind.
 class StepsAhead {
  public:
@@ -122,15 +134,14 @@ Engine::Engine(const EngineOptions& options) : Engine(options, true) {
   if (tokenizer_ && tokenizer_->vocab_size() > config.vocab)
     fail("{}: the tokenizer has {} tokens, the embedding {} rows", options.model.string(),
          tokenizer_->vocab_size(), config.vocab);
-  if (encoder && options.options.context > config.context)
-    fail("{}: the encoder has {} positions, and cannot have a context of {} (-c)",
-         options.model.string(), config.context, options.options.context);
+  if (encoder) check_encoder_options(options, config);
   if (tokenizer_) template_ = ChatTemplate::from_file(file, *tokenizer_);
   for (uint32_t token = 0; tokenizer_ && token < tokenizer_->vocab_size(); ++token)
     if (const auto name = tokenizer_->piece(token); tokenizer_->is_control(token) && !name.empty())
       control_names_[name.front()].emplace_back(name);
   if (encoder)
-    encoder_ = std::make_unique<Encoder>(*device_, config, Catalog::of(file), weights_progress());
+    encoder_ = std::make_unique<Encoder>(*device_, config, Catalog::of(file),
+                                         options.options.context, weights_progress());
   else
     load(config, Catalog::of(file), options.options);
 }
@@ -508,7 +519,7 @@ std::vector<float> Engine::states(std::span<const uint32_t> tokens) {
   if (tokens.empty()) fail("there are no tokens to embed");
   if (tokens.size() > context())
     fail("{} tokens; the context holds {}: shorten the text{}", tokens.size(), context(),
-         encoder_ ? "" : ", or raise it (-c)");
+         can_be_longer() ? ", or raise it (-c)" : "");
   std::vector<float> all;
   const gpu::View room = encoder_ ? encoder_->tokens() : model_->tokens();
   const uint32_t batch = encoder_ ? context() : model_->options().batch;

@@ -47,6 +47,8 @@ class Engine {
   bool is_encoder() const { return encoder_ != nullptr; }
   const Config& config() const { return encoder_ ? encoder_->config() : model_->config(); }
   uint32_t context() const { return encoder_ ? encoder_->context() : model_->context(); }
+  // Whether another -c would hold more.
+  bool can_be_longer() const { return !encoder_ || encoder_->context() < config().context; }
   const Tokenizer& tokenizer() const;  // throws Error without one
   const ChatTemplate* chat_template() const { return template_ ? &*template_ : nullptr; }
 

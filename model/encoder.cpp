@@ -25,8 +25,10 @@ Config encoder_config(const ModelFile& file) {
 }
 
 Encoder::Encoder(gpu::Device& device, const Config& config, const Catalog& catalog,
-                 const std::function<void(uint64_t, uint64_t)>& progress)
-    : device_(device), config_(config) {
+                 uint32_t context, const std::function<void(uint64_t, uint64_t)>& progress)
+    : device_(device), config_(config), context_(context ? context : config.context) {
+  require(context_ <= config.context, "a context of {}; the encoder has {} positions", context_,
+          config.context);
   const Config& c = config_;
   WeightLoader loader(device, catalog, progress);
   const auto vector = [&](const std::string& name, std::vector<uint64_t> shape) {
@@ -57,7 +59,7 @@ Encoder::Encoder(gpu::Device& device, const Config& config, const Catalog& catal
   loader.require_all_used();
   memory_ = loader.take();
 
-  const uint32_t rows = c.context;
+  const uint32_t rows = context_;
   tokens_ = tensor({rows}, "tokens", gpu::Type::u32);
   hidden_ = tensor({rows, c.dim}, "hidden");
   hidden2_ = tensor({rows, c.dim}, "hidden 2");
@@ -101,7 +103,7 @@ gpu::Work Encoder::encode(uint32_t rows) const {
                             .y = y,
                             .eps = c.norm_eps});
   };
-  const KvCache keys{.k = k_, .v = v_, .capacity = c.context};
+  const KvCache keys{.k = k_, .v = v_, .capacity = context_};
 
   gpu::Work work =
       gather(caps, {.indices = tokens_.slice(0, {rows}), .table = embedding_, .y = added});

@@ -18,15 +18,16 @@ Config encoder_config(const ModelFile& file);
 
 class Encoder {
  public:
-  // progress(bytes done, bytes in all) of the weights.
-  Encoder(gpu::Device& device, const Config& config, const Catalog& catalog,
+  // Of texts of up to `context` tokens; 0: as many as the model has positions. progress(bytes done,
+  // bytes in all) of the weights.
+  Encoder(gpu::Device& device, const Config& config, const Catalog& catalog, uint32_t context,
           const std::function<void(uint64_t, uint64_t)>& progress = {});
 
   // `rows` tokens of tokens(), up to context(), to states(rows).
   gpu::Work encode(uint32_t rows) const;
 
   const Config& config() const { return config_; }
-  uint32_t context() const { return config_.context; }
+  uint32_t context() const { return context_; }
   gpu::View tokens() const { return tokens_; }  // [context] u32
   gpu::View states(uint32_t rows) const { return hidden_.slice(0, {rows, config_.dim}); }
 
@@ -43,6 +44,7 @@ class Encoder {
 
   gpu::Device& device_;
   Config config_;
+  uint32_t context_;
   std::vector<gpu::BufferPtr> memory_;
   Weight embedding_;             // [vocab, dim]
   gpu::View positions_, types_;  // [context, dim], [types, dim] f32

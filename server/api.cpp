@@ -232,9 +232,10 @@ void check_prompt(const std::vector<uint32_t>& prompt, const Engine& engine, con
   if (prompt.size() > engine.context())
     throw ApiError(
         400,
-        fmt::format("{} has {} tokens, the context holds {}: shorten it{}", param, prompt.size(),
-                    engine.context(),
-                    engine.is_encoder() ? "" : ", or serve the model with a larger context (-c)"),
+        fmt::format(
+            "{} has {} tokens, the context holds {}: shorten it{}", param, prompt.size(),
+            engine.context(),
+            engine.can_be_longer() ? ", or serve the model with a larger context (-c)" : ""),
         param, "context_length_exceeded");
 }
 

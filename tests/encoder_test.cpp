@@ -10,10 +10,11 @@
 namespace ms {
 namespace {
 
-Engine open(const std::filesystem::path& model, gpu::Tier tier = gpu::Tier::best) {
+Engine open(const std::filesystem::path& model, gpu::Tier tier = gpu::Tier::best,
+            uint32_t context = 0) {
   return Engine(EngineOptions{.model = model,
                               .device = {.tier = tier, .cache = MS_BINARY_DIR "/pipelines"},
-                              .options = {.batch = 16, .f32_kv = true}});
+                              .options = {.context = context, .batch = 16}});
 }
 
 const std::filesystem::path folder = MS_SOURCE_DIR "/tests/golden";
@@ -57,8 +58,25 @@ TEST(Encoder, makes_no_text_and_refuses_what_it_cannot_hold) {
   says([&] { engine.embed(many); }, "65 tokens; the context holds 64: shorten the text");
   says([] { Engine({.model = folder / "hf-bert", .options = {.context = 65}}); },
        "has 64 positions, and cannot have a context of 65 (-c)");
+  says([] { Engine({.model = folder / "hf-bert", .options = {.f32_kv = true}}); },
+       "is an encoder: it has no KV cache that could be f32 (-ctk, -ctv)");
+  says([] { Engine({.model = folder / "hf-bert", .options = {.int8_activations = true}}); },
+       "is an encoder: it cannot round activations to 8 bits (--int8-activations)");
   says([&] { engine.embed(none); }, "no tokens");
   says([&] { engine.embed(outside); }, "the vocabulary has 128");
+}
+
+TEST(Encoder, a_smaller_context_is_the_longest_text) {
+  Engine all = open(folder / "hf-bert"), few = open(folder / "hf-bert", gpu::Tier::best, 5);
+  const std::vector<uint32_t> five = {1, 2, 3, 4, 5}, six = {1, 2, 3, 4, 5, 6};
+  EXPECT_EQ(few.context(), 5u);
+  EXPECT_EQ(few.states(five), all.states(five));
+  try {
+    few.embed(six);
+    ADD_FAILURE() << "six tokens were taken";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "6 tokens; the context holds 5: shorten the text, or raise it (-c)");
+  }
 }
 
 TEST(Encoder, embeddings_of_minilm_are_those_of_sentence_transformers) {
