@@ -36,6 +36,25 @@ Grammar grammar_of(const Tokenizer& tokenizer, const Constraint& constraint) {
   return Grammar(tokenizer, kind_of(constraint), constraint.text, constraint.schemas);
 }
 
+void check_constraint(const Tokenizer& tokenizer, const Constraint& constraint) {
+  const Grammar grammar = grammar_of(tokenizer, constraint);
+  std::vector<uint32_t> mask((tokenizer.vocab_size() + 31) / 32);
+  GrammarState(grammar).mask(mask);
+  constexpr uint32_t most_tries = 4;  // of the tokens that may come first: one is enough
+  std::optional<GrammarError> error;
+  for (uint32_t token = 0, tries = 0; token < tokenizer.vocab_size() && tries < most_tries;
+       ++token) {
+    if ((mask[token / 32] >> token % 32 & 1) == 0) continue;
+    try {
+      GrammarState(grammar).commit(token);
+      return;
+    } catch (const GrammarError& of_this) {
+      if (tries++ == 0) error = of_this;
+    }
+  }
+  if (error) throw *error;
+}
+
 Guidance::Guidance(const Request& request, const Tokenizer* tokenizer, uint32_t vocab)
     : tokenizer_(tokenizer), logprobs_(request.logprobs) {
   require(logprobs_ >= -1 && logprobs_ <= most_logprobs, "logprobs is {}, want -1 (none) to {}",

@@ -12,6 +12,8 @@ namespace ms {
 
 // Throws GrammarError for a constraint that cannot be used.
 Grammar grammar_of(const Tokenizer& tokenizer, const Constraint& constraint);
+// The same, and tries the first step: throws for one that cannot be followed, too.
+void check_constraint(const Tokenizer& tokenizer, const Constraint& constraint);
 
 class Guidance {
  public:

@@ -172,9 +172,9 @@ std::optional<Constraint> form(const Json& body, const Engine& engine) {
            "response_format.type is {:?}, want text, json_object, json_schema, regex or grammar",
            type);
   }
-  // Compiled here, too, so that what is wrong with it is said at once.
+  // Tried here, too, so that what is wrong with it is said at once.
   try {
-    grammar_of(engine.tokenizer(), constraint);
+    check_constraint(engine.tokenizer(), constraint);
   } catch (const Error& error) {
     refuse(name, "{}: {}", name, error.what());
   }
@@ -214,6 +214,7 @@ Completion read_common(const Json& body, const Engine& engine, int64_t max_token
   result.request.stop = stops(body);
   result.request.logit_bias = biases(body, engine.config().vocab);
   result.request.constraint = form(body, engine);
+  result.form = "response_format";
   result.choices = uint32_t(integer(body, "n", 1, most_choices, 1));
   if (integer(body, "best_of", 1, INT64_MAX, result.choices) != result.choices)
     refuse("best_of", "best_of is not supported, but as many as n: each choice is an answer");
@@ -467,17 +468,18 @@ void constrain_calls(Completion& completion, const Tools& tools, const Engine& e
   const bool in_prompt = start && tokenizer.is_control(*start);
   Constraint constraint =
       calls_constraint(form, tools.callable, tools.several, !tools.must_call, in_prompt);
+  for (const Tool& tool : tools.callable) try {
+      check_constraint(tokenizer, {Constraint::Kind::json_schema, to_text(tool.parameters)});
+    } catch (const Error& error) {
+      refuse("tools", "the parameters of {}: {}", tool.name, error.what());
+    }
   try {
-    grammar_of(tokenizer, constraint);
+    check_constraint(tokenizer, constraint);
   } catch (const Error& error) {
-    for (const Tool& tool : tools.callable) try {
-        grammar_of(tokenizer, {Constraint::Kind::json_schema, to_text(tool.parameters)});
-      } catch (const Error& of_one) {
-        refuse("tools", "the parameters of {}: {}", tool.name, of_one.what());
-      }
     refuse("tools", "tools: {}", error.what());
   }
   completion.request.constraint = std::move(constraint);
+  completion.form = "tools";
   if (!in_prompt) return;
   completion.prompt.push_back(start.value_or(0));
   completion.reply.push(form.start);

@@ -32,6 +32,7 @@ Json parse_body(std::string_view text);
 struct Completion {
   std::vector<uint32_t> prompt;
   Request request;
+  const char* form = "";  // the parameter that the request's constraint comes from
   uint32_t choices = 1;
   std::string echo;  // what each choice's text begins with
   ReplyParser reply = {nullptr, {}, ReplyParser::Thought::never};  // of each choice, a copy

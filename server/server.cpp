@@ -79,11 +79,12 @@ constexpr const char* stopping = "the server is stopping";
   throw ApiError(499, "the client has left");  // nginx's number for it; nobody reads this
 }
 
-[[noreturn]] void throw_failed(const std::exception_ptr& error) {
+// `form`: the parameter that a grammar came from.
+[[noreturn]] void throw_failed(const std::exception_ptr& error, const char* form = "") {
   try {
     std::rethrow_exception(error);
   } catch (const GrammarError& what) {
-    throw ApiError(400, what.what());
+    throw ApiError(400, what.what(), form);
   } catch (const std::exception& what) {
     throw ApiError(500, fmt::format("the generation failed: {}", what.what()));
   }
@@ -532,7 +533,8 @@ struct Telling {
   uint32_t choices;
   std::string echo;
   ReplyParser reply;
-  bool usage;  // of a stream
+  const char* form;  // the parameter that the constraint comes from
+  bool usage;        // of a stream
 };
 
 HttpReply answer_whole(Exchange& exchange, const Telling& telling) {
@@ -563,7 +565,7 @@ HttpReply answer_whole(Exchange& exchange, const Telling& telling) {
                                             reports[event->choice], event->finish));
         break;
       case Event::What::end:
-        if (event->error) throw_failed(event->error);
+        if (event->error) throw_failed(event->error, telling.form);
         return {.body = to_text(telling.shape.answer(std::move(list), usage))};
     }
   }
@@ -621,7 +623,7 @@ void answer_in_pieces(Exchange& exchange, const Telling& telling, const HttpRepl
           reports.clear(), offset = 0, answer = {};
           break;
         case Event::What::end:
-          if (event->error) throw_failed(event->error);
+          if (event->error) throw_failed(event->error, telling.form);
           if (telling.usage) send_json(shape.usage_chunk(usage));
           send("data: [DONE]\n\n");
           return;
@@ -703,9 +705,12 @@ HttpReply Server::Impl::generate(const HttpRequest& request, Completion completi
                            .generated_tokens = uint32_t(g.tokens.size())});
           }};
   submit(*exchange, request, std::move(task));
-  const Telling telling{Shape(chat, logprobs, options_.model), completion.choices,
-                        std::move(completion.echo), std::move(completion.reply),
-                        completion.stream_usage};
+  const Telling telling{.shape = Shape(chat, logprobs, options_.model),
+                        .choices = completion.choices,
+                        .echo = std::move(completion.echo),
+                        .reply = std::move(completion.reply),
+                        .form = completion.form,
+                        .usage = completion.stream_usage};
   if (!completion.stream) return answer_whole(*exchange, telling);
   return {.type = "text/event-stream",
           .body = {},

@@ -269,6 +269,11 @@ class Server(unittest.TestCase):
             for value in values:
                 with self.subTest(param=param, value=value):
                     self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, "tools": value}), 400, param)
+        # Parameters that are too much to follow: said before a stream begins.
+        many = {"type": "object", "anyOf": [{"properties": {f"{k}_property_{n}": {"type": "string"} for n in range(60)}} for k in range(100)]}
+        for stream in False, True:
+            answer = self.server.post("/v1/chat/completions", {"messages": HELLO, "stream": stream, "tools": [function(parameters=many)]})
+            self.error(answer, 400, "tools", message="the parameters of f: the grammar ")
         # A keyword that cannot be enforced is refused only where it must hold.
         self.assertTrue(self.chat(tools=[function(parameters={"not": {}})]))
         other = {"type": "function", "function": {"name": "other"}}
@@ -458,8 +463,9 @@ class Server(unittest.TestCase):
         many = {"anyOf": [{"type": "object", "properties": {f"{k}_{n}": v for k, v in properties.items()}} for n in range(100)]}
         schemas = [{"type": "json_schema", "json_schema": {"name": "x", "schema": schema}} for schema in (many, {"$ref": "#"})]
         for form in {"type": "regex", "regex": "[^\\s\\S]"}, *schemas:
-            status, _, body = self.server.post("/v1/completions", {"prompt": "a", **SHORT, "response_format": form})
-            self.assertEqual((status, body["error"]["type"]), (400, "invalid_request_error"), body)
+            for stream in False, True:  # said before a stream begins
+                answer = self.server.post("/v1/completions", {"prompt": "a", **SHORT, "stream": stream, "response_format": form})
+                self.error(answer, 400, "response_format", message="response_format: the grammar ")
             self.assertEqual(self.server.ask("GET", "/health")[0], 200)
 
     def test_bias_and_logprobs(self):
