@@ -319,17 +319,15 @@ void add_bench(CLI::App& app, const GlobalOptions& options) {
   add_model_options(command, a->model);
   add_synthetic_option(command, a->synthetic);
   const auto list = [&](const char* names, std::vector<uint32_t>& values, const char* help) {
-    add_option(command, names, values, help)
+    add_number(command, names, values, help, 0, 1 << 20)
         ->delimiter(',')
         ->allow_extra_args(false)
-        ->check(CLI::Range(0u, 1u << 20))
         ->type_name("N,…");
   };
   list("-p,--n-prompt", a->prompts, "Tokens of the prompts; 0: none");
   list("-n,--n-gen", a->generations, "Tokens to generate; 0: none");
   list("-d,--n-depth", a->depths, "Tokens that are in the cache before");
-  add_option(command, "-r,--repetitions", a->repetitions, "Times that each test is run")
-      ->check(CLI::Range(1u, 1000u));
+  add_number(command, "-r,--repetitions", a->repetitions, "Times that each test is run", 1, 1000);
   command.add_option("-o,--output", a->format, "How to print: md or json")
       ->check(CLI::IsMember({"md", "json"}))
       ->capture_default_str();

@@ -38,22 +38,21 @@ void add_generation_options(CLI::App& command, GenerationArguments& a) {
   Sampling& s = a.request.sampling;
   add_model_options(command, a.model);
   add_context_option(command, a.context);
-  add_option(command, "-n,--predict", a.request.max_tokens,
-             "Most tokens to generate; -1: until the model stops or the context is full");
+  add_number(command, "-n,--predict", a.request.max_tokens,
+             "Most tokens to generate; -1: until the model stops or the context is full", -1);
   add_option(command, "--system", a.system, "A system turn before the prompt");
-  add_option(command, "--temp", s.temperature, "Temperature; 0: always the likeliest token");
-  add_option(command, "--top-k", s.top_k, "Draw from the k likeliest tokens; 0: from all");
-  add_option(command, "--top-p", s.top_p,
-             "Draw from the likeliest that make up this share; 1: off");
-  add_option(command, "--min-p", s.min_p,
-             "Least share of the likeliest token's probability; 0: off");
-  add_option(command, "--repeat-penalty", s.repeat_penalty, "Weakens repeated tokens; 1: off");
-  add_option(command, "--repeat-last-n", s.repeat_last_n,
+  add_number(command, "--temp", s.temperature, "Temperature; 0: always the likeliest token", 0);
+  add_number(command, "--top-k", s.top_k, "Draw from the k likeliest tokens; 0: from all");
+  add_number(command, "--top-p", s.top_p, "Draw from the likeliest that make up this share; 1: off",
+             0, 1);
+  add_number(command, "--min-p", s.min_p,
+             "Least share of the likeliest token's probability; 0: off", 0, 1);
+  add_number(command, "--repeat-penalty", s.repeat_penalty, "Weakens repeated tokens; 1: off", 0);
+  add_number(command, "--repeat-last-n", s.repeat_last_n,
              "Tokens that penalties look back; 0: off");
-  add_option(command, "--presence-penalty", s.presence_penalty, "Taken off logits of tokens seen");
-  add_option(command, "--frequency-penalty", s.frequency_penalty, "The same, times how often");
-  add_option(command, "-s,--seed", a.seed, "Seed of the draws; -1: a random one")
-      ->check(CLI::Range(int64_t(-1), int64_t(UINT32_MAX)));
+  add_number(command, "--presence-penalty", s.presence_penalty, "Taken off logits of tokens seen");
+  add_number(command, "--frequency-penalty", s.frequency_penalty, "The same, times how often");
+  add_number(command, "-s,--seed", a.seed, "Seed of the draws; -1: a random one", -1, UINT32_MAX);
   add_option(command, "--stop", a.request.stop, "A text that ends the answer; may be repeated")
       ->allow_extra_args(false);
   add_flag(command, "--ignore-eos", a.request.ignore_eos, "Go on when the model wants to stop");

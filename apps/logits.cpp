@@ -99,8 +99,8 @@ void add_logits(CLI::App& app, const GlobalOptions& options) {
   add_model_options(command, a->model);
   add_option(command, "--tokens", a->tokens, "Token ids, 1,2,3 or @FILE")->required();
   add_option(command, "--rows", a->rows, "Positions whose logits are wanted, 0,7; else all");
-  add_option(command, "--greedy", a->greedy, "Print so many likeliest tokens that follow, as JSON")
-      ->check(CLI::Range(0u, 1u << 24));
+  add_number(command, "--greedy", a->greedy, "Print so many likeliest tokens that follow, as JSON",
+             0, 1 << 24);
   command.add_option("-o,--output", a->out, "Write [rows, vocab] f32 to this .npy")
       ->type_name("FILE");
   command.callback([=, &options] { logits(options, *a); });

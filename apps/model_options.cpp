@@ -43,17 +43,16 @@ std::string model_path(const std::string& model, const std::string& hub_model) {
 }
 
 void add_context_option(CLI::App& command, uint32_t& context) {
-  add_option(command, "-c,--ctx-size", context,
+  add_number(command, "-c,--ctx-size", context,
              "Positions of the context; 0: the model's own, of a decoder at most 4096");
 }
 
 void add_model_options(CLI::App& command, ModelArguments& a) {
   const CLI::IsMember cache_types({"f32", "f16"});
-  add_option(command, "--ubatch-size", a.ubatch,
-             "-ub: most tokens of a prompt that a decoder evaluates at once")
-      ->check(CLI::Range(1u, 65535u));
-  add_option(command, "-b,--batch-size", a.batch, "The same; the smaller of the two counts")
-      ->check(CLI::Range(1u, 65535u));
+  add_number(command, "--ubatch-size", a.ubatch,
+             "-ub: most tokens of a prompt that a decoder evaluates at once", 1, 65535);
+  add_number(command, "-b,--batch-size", a.batch, "The same; the smaller of the two counts", 1,
+             65535);
   add_option(command, "--cache-type,--cache-type-k", a.cache_type,
              "-ctk: type of a decoder's KV cache, f16 or f32")
       ->check(cache_types);

@@ -1,8 +1,10 @@
 // model_options.hpp: the options of the subcommands that load a model.
 #pragma once
 #include <CLI/CLI.hpp>
+#include <limits>
 #include <memory>
 #include <string>
+#include <type_traits>
 
 #include "apps/common.hpp"
 #include "engine/engine.hpp"
@@ -14,6 +16,12 @@ namespace ms {
 template <class T>
 CLI::Option* add_option(CLI::App& command, const std::string& names, T& value,
                         const std::string& help);
+// The same of a number, or of a list of numbers, each of a range.
+template <class T, class Number = typename CLI::detail::wrapped_type<T, T>::type>
+CLI::Option* add_number(CLI::App& command, const std::string& names, T& value,
+                        const std::string& help,
+                        std::type_identity_t<Number> least = std::numeric_limits<Number>::lowest(),
+                        std::type_identity_t<Number> most = std::numeric_limits<Number>::max());
 CLI::Option* add_flag(CLI::App& command, const std::string& names, bool& value,
                       const std::string& help);
 
@@ -49,7 +57,15 @@ std::vector<std::string> reversed_arguments(int argc, char** argv);
 
 namespace detail {
 std::string environment_name(const CLI::Option& option);
+// "0 to 1", "0 or more"; empty for all of a type that has more numbers than anyone writes.
+template <class Number>
+std::string range(Number least, Number most) {
+  using Limits = std::numeric_limits<Number>;
+  constexpr bool wide = std::is_floating_point_v<Number> || sizeof(Number) == 8;
+  if (!wide || most < Limits::max()) return fmt::format("{} to {}", least, most);
+  return least > Limits::lowest() ? fmt::format("{} or more", least) : "";
 }
+}  // namespace detail
 
 template <class T>
 CLI::Option* add_option(CLI::App& command, const std::string& names, T& value,
@@ -57,6 +73,24 @@ CLI::Option* add_option(CLI::App& command, const std::string& names, T& value,
   CLI::Option* const option = command.add_option(names, value, help)->capture_default_str();
   if constexpr (!CLI::detail::is_mutable_container<T>::value) option->take_last();
   return option->envname(detail::environment_name(*option));
+}
+
+template <class T, class Number>
+CLI::Option* add_number(CLI::App& command, const std::string& names, T& value,
+                        const std::string& help, std::type_identity_t<Number> least,
+                        std::type_identity_t<Number> most) {
+  const std::string range = detail::range(least, most);
+  const auto check = [=](const std::string& text) {
+    Number number{};
+    if (CLI::detail::lexical_cast(text, number) && number >= least && number <= most)
+      return std::string();
+    return fmt::format("want a {}{}{}, not {}",
+                       std::is_integral_v<Number> ? "whole number" : "number",
+                       range.empty() ? "" : ", ", range, text);
+  };
+  using Limits = std::numeric_limits<Number>;
+  const bool all = least == Limits::lowest() && most == Limits::max();
+  return add_option(command, names, value, help)->check(CLI::Validator(check, all ? "" : range));
 }
 
 }  // namespace ms

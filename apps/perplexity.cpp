@@ -262,8 +262,8 @@ void add_perplexity(CLI::App& app, const GlobalOptions& options) {
   command.footer(notes);
   add_model_options(command, a->model);
   command.add_option("-f,--file", a->file, "The text")->type_name("FILE")->check(CLI::ExistingFile);
-  add_option(command, "-c,--ctx-size", a->context, "Tokens of a piece");
-  add_option(command, "--chunks", a->chunks, "Most pieces; 0: the whole text");
+  add_number(command, "-c,--ctx-size", a->context, "Tokens of a piece");
+  add_number(command, "--chunks", a->chunks, "Most pieces; 0: the whole text");
   add_flag(command, "--whole", a->whole, "The text as one piece, all tokens but the first counted");
   command.add_option("--kl-base", a->kl_base, "Log-probabilities: written, or with --kl read")
       ->type_name("FILE");

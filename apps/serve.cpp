@@ -118,13 +118,12 @@ void add_serve(CLI::App& app, const GlobalOptions& options) {
   add_model_options(command, a->model);
   add_context_option(command, a->context);
   add_option(command, "--host", a->server.host, "Address to listen at");
-  add_option(command, "--port", a->server.port, "Port; 0: any that is free");
+  add_number(command, "--port", a->server.port, "Port; 0: any that is free");
   CLI::Option* const key =
       add_option(command, "--api-key", a->server.api_key, "The key that clients must send");
   add_option(command, "--api-key-file", a->key_file, "A file with the key, in its first line")
       ->excludes(key);
-  add_option(command, "--queue", a->server.queue, "Requests that may wait")
-      ->check(CLI::Range(1, 512));
+  add_number(command, "--queue", a->server.queue, "Requests that may wait", 1, 512);
   add_option(command, "-a,--alias", a->server.model,
              "The model's name in the API; else its file's");
   add_flag(command, "--verbose", a->server.log, "Print a line for each request to stderr");

@@ -246,6 +246,24 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
     EXPECT_EQ(result.out, "");
     EXPECT_SAYS(result.error, "mainspring: error: ");
   }
+  const std::vector<std::pair<std::vector<std::string>, const char*>> numbers = {
+      {{"run", "-n", "many"}, "--predict: want a whole number, -1 or more, not many"},
+      {{"run", "-c", "4294967296"},
+       "--ctx-size: want a whole number, 0 to 4294967295, not 4294967296"},
+      {{"chat", "--top-k", "-1"}, "--top-k: want a whole number, 0 to 4294967295, not -1"},
+      {{"run", "--temp", "hot"}, "--temp: want a number, 0 or more, not hot"},
+      {{"run", "--temp", "nan"}, "--temp: want a number, 0 or more, not nan"},
+      {{"run", "--presence-penalty", "x"}, "--presence-penalty: want a number, not x"},
+      {{"serve", "--port", "65536"}, "--port: want a whole number, 0 to 65535, not 65536"},
+      {{"serve", "--queue", "0"}, "--queue: want a whole number, 1 to 512, not 0"},
+      {{"bench", "-p", "8,x"}, "--n-prompt: want a whole number, 0 to 1048576, not x"},
+      {{"perplexity", "--chunks", "1.5"},
+       "--chunks: want a whole number, 0 to 4294967295, not 1.5"},
+  };
+  for (const auto& [arguments, message] : numbers)
+    EXPECT_EQ(run(arguments).error,
+              fmt::format("mainspring: error: {}\nmainspring {} --help says what there is.\n",
+                          message, arguments[0]));
   // The help that has the option.
   EXPECT_SAYS(run({"run", "-m", model(), "-n", "many", ">"}).error,
               "\nmainspring run --help says what there is.");
