@@ -49,6 +49,23 @@ TEST(Program, tells_its_version_and_its_subcommands) {
     EXPECT_SAYS(help.out, part);
 }
 
+TEST(Program, a_subcommand_has_a_help_of_its_own) {
+  const std::string all = run("--help").out;
+  EXPECT_SAYS(all, "\nmainspring SUBCOMMAND --help says more about each.\n");
+  std::istringstream lines(all.substr(all.find("Subcommands:")));
+  std::string line, name;
+  std::getline(lines, line);
+  size_t count = 0;
+  for (; std::getline(lines, line) && line.starts_with("  "); ++count) {
+    std::istringstream(line) >> name;
+    const Ran help = run(name + " --help");
+    EXPECT_EQ(help.code, 0) << name;
+    EXPECT_SAYS(help.out, "Usage: mainspring " + name);
+    EXPECT_EQ(help.out.find("SUBCOMMAND"), std::string::npos) << help.out;
+  }
+  EXPECT_EQ(count, 14u);
+}
+
 TEST(Program, a_wrong_use_ends_with_2_and_an_error) {
   for (const char* arguments :
        {"", "nonsense", "doctor --nonsense", "doctor -o xml", "doctor --brief --full", "inspect",

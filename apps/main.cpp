@@ -43,7 +43,6 @@ int main(int argc, char** argv) {
   fill_closed_descriptors();
   CLI::App app("Mainspring runs language models on any GPU through WebGPU.", "mainspring");
   ms::GlobalOptions options;
-  app.footer(examples);
   app.set_version_flag("--version", fmt::format("mainspring {}", ms::version()));
   app.require_subcommand(1);
   app.fallthrough();  // global options may stand behind the subcommand, too
@@ -67,6 +66,7 @@ int main(int argc, char** argv) {
   ms::add_inspect(app, options);
   ms::add_doctor(app, options);
   ms::add_kernels(app, options);
+  app.footer(examples);  // last, for subcommands would inherit it
 
   try {
     app.parse(ms::reversed_arguments(argc, argv));
