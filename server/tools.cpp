@@ -191,6 +191,7 @@ std::vector<ReplyPart> ReplyParser::finish() {
     }
     const bool begun = state_ == State::open || (state_ == State::call && scan_.arguments == 0);
     if (!begun) break;
+    if (has_calls() && !trimmed_end(taken_).empty()) break;  // another call, broken off
     not_a_call();
   }
   return std::exchange(parts_, {});

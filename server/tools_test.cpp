@@ -129,7 +129,10 @@ TEST(ReplyParser, calls_as_hermes_writes_them) {
   EXPECT_EQ(parsed(form, bare + " x" + bare), "!g|{}| x" + bare);
   // Broken off: what has come of the arguments, or nothing of the call.
   EXPECT_EQ(parsed(form, one.substr(0, 44)), "!f|" + one.substr(39, 5));
-  EXPECT_EQ(parsed(form, one + "\n<tool_c"), "!f|{\"a\": \"}\\\"{\"}");
+  for (const char* another :
+       {"\n<tool_c", "\n<tool_call>", "\n<tool_call>\n", "\n<tool_call>\n{\"name\": \"g"})
+    EXPECT_EQ(parsed(form, one + another), "!f|{\"a\": \"}\\\"{\"}");
+  EXPECT_EQ(parsed(form, one + "\n<tool_call> x"), "!f|{\"a\": \"}\\\"{\"}|\n<tool_call> x");
 }
 
 TEST(ReplyParser, what_is_no_call_stays_content) {
@@ -151,6 +154,9 @@ TEST(ReplyParser, calls_as_mistral_and_llama_write_them) {
           form_of(mistral),
           R"(Yes. [TOOL_CALLS] [{"name": "f", "arguments": {"a": 1}}, {"name":"g","arguments":{}}])"),
       "Yes.!f|{\"a\": 1}!g|{}");
+  EXPECT_EQ(
+      parsed(form_of(mistral), R"([TOOL_CALLS] [{"name": "f", "arguments": {}}, {"name": "g)"),
+      "!f|{}");
   EXPECT_EQ(parsed(form_of(llama), R"({"name": "f", "parameters": {"a": {"b": []}}})"),
             "!f|{\"a\": {\"b\": []}}");
   EXPECT_EQ(parsed(form_of(llama), R"(No {"name": "f", "parameters": {}})"),
