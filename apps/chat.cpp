@@ -215,6 +215,7 @@ class Chat {
   GenerationArguments& a_;
   LineReader reader_;
   Json messages_ = Json::array();
+  std::string unanswered_;  // the last message, where no answer came: it is no part of messages_
   Generation last_;
   size_t answers_ = 0, tokens_ = 0;
   double seconds_ = 0;
@@ -367,10 +368,12 @@ void Chat::load(const std::string& file) {
   const Json read = read_conversation(path_of(file));
   set_parameters(a_, read["parameters"]);
   messages_ = read["messages"];
+  unanswered_.clear();
   fmt::print("Loaded {} messages.\n", messages_.size());
 }
 
 void Chat::retry(const std::string&) {
+  if (!unanswered_.empty()) return ask(std::string(unanswered_));
   require(messages_.size() > first_turn(), "there is no message to answer again");
   Json messages = messages_;
   messages.erase(messages.size() - 1);
@@ -378,6 +381,7 @@ void Chat::retry(const std::string&) {
 }
 
 void Chat::clear(const std::string&) {
+  unanswered_.clear();
   messages_.erase(messages_.begin() + std::ptrdiff_t(first_turn()), messages_.end());
 }
 
@@ -388,6 +392,7 @@ void Chat::stats(const std::string&) {
 }
 
 void Chat::ask(const std::string& message) {
+  unanswered_ = message;
   Json messages = messages_;
   messages.push_back({{"role", "user"}, {"content", message}});
   answer(std::move(messages));
@@ -443,6 +448,7 @@ void Chat::answer(Json messages) {
   } else {
     messages.push_back({{"role", "assistant"}, {"content", last_.text}});
     messages_ = std::move(messages);
+    unanswered_.clear();
   }
   if (last_.finish == Finish::context_full)
     fmt::print(stderr, "mainspring: the context of {} tokens is full, so the answer ends here\n",

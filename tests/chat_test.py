@@ -305,6 +305,17 @@ class Chat(unittest.TestCase):
         (question, answer) = json.loads(file.read_text())["messages"]
         self.assertEqual((question["content"], answer["role"]), ("Tell me.", "assistant"))
 
+    def test_retry_asks_again_what_got_no_answer(self):
+        file = self.folder / "now.json"
+        def questions(*lines):
+            error = self.pipe("\n".join([*lines, f"/save {file}"]) + "\n", "-m", MODEL, "-c", "128", "--temp", "0", "-n", "4", code=1)[1]
+            return error.count("the context holds 128"), [m["content"] for m in json.loads(file.read_text())["messages"][::2]]
+        long = "word " * 400
+        self.assertEqual(questions("One.", long, "/retry"), (2, ["One."]))
+        self.assertEqual(questions("One.", f"/system {long}", "Two.", "/system", "/retry", "/retry"), (1, ["One.", "Two."]))
+        self.assertEqual(questions("One.", long, "Two.", "/retry"), (1, ["One.", "Two."]))
+        self.assertEqual(questions(long, "/clear", "/retry"), (1, []))
+
     def test_ctrl_c_before_an_answer_begins_changes_nothing(self):
         terminal = self.terminal(*GREEDY)
         before = [("user", "The fox ran. " * 150), ("assistant", "Yes.")]  # which takes a while to evaluate
