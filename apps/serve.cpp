@@ -3,7 +3,9 @@
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <thread>
 
@@ -47,7 +49,7 @@ std::string read_key(const std::string& path) {
   std::ifstream file(path);
   std::string key;
   std::getline(file, key);
-  if (!file.eof() && !file) fail("cannot read a key from {}", path);
+  if (!file.eof() && !file) fail("cannot read a key from {}: {}", path, std::strerror(errno));
   while (!key.empty() && (key.back() == '\r' || key.back() == ' ')) key.pop_back();
   if (key.empty()) fail("{} has no API key in its first line", path);
   return key;

@@ -845,7 +845,8 @@ class OwnServer(unittest.TestCase):
 
     def test_wrong_uses(self):
         self.assertIn("--api-key", self.refused("--api-key", "", code=2))
-        self.assertIn("cannot read", self.refused("--api-key-file", "/nonexistent", code=1))
+        for path, reason in ("/nonexistent", "No such file or directory"), ("/", "Is a directory"):
+            self.assertIn(f"cannot read a key from {path}: {reason}", self.refused("--api-key-file", path, code=1))
         self.assertIn("--queue", self.refused("--queue", "0", code=2))
         self.assertIn("--port", self.refused("--port", "65536", code=2))
         with socket.create_server(("127.0.0.1", 0)) as taken:
