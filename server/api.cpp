@@ -36,13 +36,18 @@ const Json* find(const Json& object, const char* name) {
   return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
+// "0 to 2", "384"
+std::string range(auto least, auto most) {
+  return least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most);
+}
+
 double number(const Json& body, const char* name, double least, double most, double otherwise) {
   const Json* const value = find(body, name);
   if (!value) return otherwise;
   if (!value->is_number()) refuse(name, "{} is {}, want a number", name, value->type_name());
   const double result = value->get<double>();
   if (!(result >= least && result <= most))
-    refuse(name, "{} is {}, want {} to {}", name, result, least, most);
+    refuse(name, "{} is {}, want {}", name, result, range(least, most));
   return result;
 }
 
@@ -56,7 +61,7 @@ int64_t integer(const Json& body, const char* name, int64_t least, int64_t most,
   const bool huge = value->is_number_unsigned() && value->get<uint64_t>() > uint64_t(INT64_MAX);
   const int64_t result = huge ? INT64_MAX : value->get<int64_t>();
   if (result < least || result > most)
-    refuse(name, "{} is {}, want {} to {}", name, value->dump(), least, most);
+    refuse(name, "{} is {}, want {}", name, value->dump(), range(least, most));
   return result;
 }
 

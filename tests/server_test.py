@@ -508,7 +508,9 @@ class Server(unittest.TestCase):
             self.error(self.server.post("/v1/embeddings", {"input": wrong}), 400, "input")
         self.error(self.server.post("/v1/embeddings", {"input": ["a", "word " * 5000]}), 400, "input", "context_length_exceeded")
         self.error(self.server.post("/v1/embeddings", {"input": "a", "encoding_format": "x"}), 400, "encoding_format")
-        self.error(self.server.post("/v1/embeddings", {"input": "a", "dimensions": 3}), 400, "dimensions")
+        refused = self.server.post("/v1/embeddings", {"input": "a", "dimensions": 3})
+        self.error(refused, 400, "dimensions")
+        self.assertEqual(refused[2]["error"]["message"], f"dimensions is 3, want {len(vector)}")
         client = openai.OpenAI(base_url=self.server.url, api_key="any", max_retries=0)  # which asks for base64
         theirs = client.embeddings.create(model=NAME, input="A fox.").data[0].embedding
         for a, b in zip(theirs, vector, strict=True):
