@@ -25,6 +25,8 @@ constexpr const char* notes =
   GET  /                                        a page to chat in, for any browser
 An API key is wanted by every route but /health and the page's files, which hold no secret: the page
 asks for the key, and sends it.
+Without a key, a server on a loopback address takes no requests that a browser sends for another site's
+page (403): Host and Origin have to be names of this machine, as localhost. It sends no CORS headers.
 A parameter that is wrong or not supported is an error that names it. One request is worked on at a
 time; --queue may wait, and beyond that the answer is 503. A client that leaves ends its request.
 There is no TLS: on a network, set an API key and stand a proxy in front. Ctrl-C ends the server.
@@ -104,8 +106,7 @@ void serve(const GlobalOptions& options, Arguments& a) {
                                           ipv6 ? "]" : "", server.port());
   fmt::print("{} at {}/v1\na page to chat in: {}/\n", server_options.model, address, address);
   std::fflush(stdout);
-  if (server_options.api_key.empty() && server_options.host != "127.0.0.1" &&
-      server_options.host != "::1" && server_options.host != "localhost")
+  if (server_options.api_key.empty() && !server.is_local())
     fmt::print(stderr, "mainspring: anyone who reaches {} may use it: there is no API key\n",
                server_options.host);
   server.run();

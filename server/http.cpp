@@ -2,7 +2,9 @@
 // it has not, and with an end that waits for no idle client.
 #include "server/http.hpp"
 
+#include <arpa/inet.h>
 #include <httplib.h>
+#include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 
@@ -129,6 +131,8 @@ thread_local Connection* current = nullptr;  // a request is handled by its conn
 HttpRequest head_of(const httplib::Request& from) {
   return {.method = from.method == "HEAD" ? "GET" : from.method,
           .path = from.path,
+          .host = from.get_header_value("Host"),
+          .origin = from.get_header_value("Origin"),
           .authorization = from.get_header_value("Authorization"),
           .content_type = from.get_header_value("Content-Type"),
           .body = {},
@@ -196,6 +200,15 @@ class HttpServer::Impl : public httplib::Server {
     ::listen(svr_sock_, SOMAXCONN);  // httplib lets five connections wait
   }
 
+  std::string address() const {
+    sockaddr_storage bound = {};
+    socklen_t size = sizeof(bound);
+    auto* const any = reinterpret_cast<sockaddr*>(&bound);
+    char text[NI_MAXHOST] = "";
+    getsockname(svr_sock_, any, &size);
+    getnameinfo(any, size, text, sizeof(text), nullptr, 0, NI_NUMERICHOST);
+    return text;
+  }
   uint16_t port() const { return port_; }
   void run() {
     if (!listen_after_bind() && !stopping_) fail("the server's socket failed: it takes no more");
@@ -308,11 +321,20 @@ bool HttpServer::Impl::process_and_close_socket(socket_t socket) {
   return true;
 }
 
+bool is_loopback(const std::string& host) {
+  in_addr four;
+  in6_addr six;
+  if (inet_pton(AF_INET, host.c_str(), &four) == 1) return ntohl(four.s_addr) >> 24 == 127;
+  if (inet_pton(AF_INET6, host.c_str(), &six) == 1) return IN6_IS_ADDR_LOOPBACK(&six);
+  return strcasecmp(host.c_str(), "localhost") == 0;
+}
+
 HttpServer::HttpServer(const std::string& host, uint16_t port, size_t threads,
                        HttpHandlers handlers)
     : impl_(std::make_unique<Impl>(host, port, threads, std::move(handlers))) {}
 
 HttpServer::~HttpServer() { impl_->halt(); }
+std::string HttpServer::address() const { return impl_->address(); }
 uint16_t HttpServer::port() const { return impl_->port(); }
 void HttpServer::run() { impl_->run(); }
 void HttpServer::stop() { impl_->halt(); }

@@ -14,7 +14,7 @@ namespace ms {
 
 struct HttpRequest {
   std::string method, path;  // HEAD counts as GET; the path is decoded, without its query
-  std::string authorization, content_type;
+  std::string host, origin, authorization, content_type;  // headers; empty without them
   std::string body;
   // Whether the client is still there. For any thread, until the reply has ended.
   std::function<bool()> connected;
@@ -40,12 +40,16 @@ struct HttpHandlers {
   std::function<std::string(int status, std::string_view message)> error_body;
 };
 
+// Whether a name or an address is this machine's for itself: localhost, 127.0.0.0/8, ::1.
+bool is_loopback(const std::string& host);
+
 class HttpServer {
  public:
   // Listens, on any free port for 0. Throws Error where it cannot.
   HttpServer(const std::string& host, uint16_t port, size_t threads, HttpHandlers handlers);
   ~HttpServer();
 
+  std::string address() const;  // that it listens at, as a number
   uint16_t port() const;
   void run();   // until stop(), and until what was begun has ended
   void stop();  // by any thread, at any time

@@ -1,6 +1,8 @@
 // server.cpp: the routes, and how a generation goes out: whole, or piece by piece.
 #include "server/server.hpp"
 
+#include <strings.h>
+
 #include <algorithm>
 #include <cctype>
 #include <chrono>
@@ -272,8 +274,10 @@ class Server::Impl {
                    [this](int status, std::string_view message) {
                      count("none", status);
                      return ApiError(status, std::string(message)).json();
-                   }}) {}
+                   }}),
+        is_local_(is_loopback(http_.address())) {}
 
+  bool is_local() const { return is_local_; }
   uint16_t port() const { return http_.port(); }
   void run() { http_.run(); }
   void stop() {
@@ -289,6 +293,10 @@ class Server::Impl {
   static const std::vector<Route>& routes();
   static const Route* route_of(const HttpRequest& request);
   static bool needs_key(const Route* route);
+
+  // Throws ApiError for what a web page of another site sends, which a browser lets reach this
+  // machine: under that site's name, or with its Origin. With an API key it needs that.
+  void check_site(const HttpRequest& request) const;
 
   std::optional<HttpReply> refuse(const HttpRequest& request);
   HttpReply answer(const HttpRequest& request);
@@ -321,6 +329,7 @@ class Server::Impl {
   std::mutex reading_;
   Worker worker_;
   HttpServer http_;
+  const bool is_local_;
 };
 
 const std::vector<Server::Impl::Route>& Server::Impl::routes() {
@@ -354,6 +363,28 @@ bool Server::Impl::needs_key(const Route* route) {
   return !route || (route->handle != &Impl::health && route->handle != &Impl::page);
 }
 
+void Server::Impl::check_site(const HttpRequest& request) const {
+  if (!is_local_ || !options_.api_key.empty()) return;
+  const auto is_own = [&](std::string_view authority) {  // HOST:PORT, [ADDRESS]:PORT
+    const bool bracket = authority.starts_with('[');
+    const std::string host(bracket ? authority.substr(1, authority.find(']') - 1)
+                                   : authority.substr(0, authority.find(':')));
+    return is_loopback(host) || strcasecmp(host.c_str(), options_.host.c_str()) == 0;
+  };
+  constexpr const char* otherwise = "others need an API key (--api-key-file)";
+  if (!request.host.empty() && !is_own(request.host))
+    throw ApiError(403,
+                   fmt::format("Host is {:?}, want this machine's own name, as in localhost:{}; {}",
+                               request.host, port(), otherwise),
+                   {}, "forbidden_host");
+  const std::string_view origin = request.origin;
+  const size_t scheme = origin.find("://");
+  if (!origin.empty() && (scheme == origin.npos || !is_own(origin.substr(scheme + 3))))
+    throw ApiError(
+        403, fmt::format("a page of {:?} asks, and only this machine's may; {}", origin, otherwise),
+        {}, "forbidden_origin");
+}
+
 void Server::Impl::count(const char* route, int status) {
   const std::lock_guard lock(mutex_);
   ++requests_[{route, status}];
@@ -362,6 +393,7 @@ void Server::Impl::count(const char* route, int status) {
 std::optional<HttpReply> Server::Impl::refuse(const HttpRequest& request) {
   const Route* const route = route_of(request);
   try {
+    check_site(request);
     constexpr std::string_view scheme = "bearer ";  // in letters of either case
     const std::string_view given = request.authorization;
     const bool has_scheme =
@@ -723,6 +755,7 @@ Server::Server(Engine& engine, ServerOptions options)
     : impl_(std::make_unique<Impl>(engine, std::move(options))) {}
 
 Server::~Server() = default;
+bool Server::is_local() const { return impl_->is_local(); }
 uint16_t Server::port() const { return impl_->port(); }
 void Server::run() { impl_->run(); }
 void Server::stop() { impl_->stop(); }

@@ -25,6 +25,7 @@ class Server {
   Server(Engine& engine, ServerOptions options);
   ~Server();
 
+  bool is_local() const;  // no other machine can reach it
   uint16_t port() const;
   void run();   // until stop()
   void stop();  // by any thread; generations are cancelled

@@ -114,7 +114,7 @@ class Process:
         """A request whose answer is not read; closing the socket is the client's leaving."""
         data = json.dumps(body).encode()
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=300)
-        connection.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(data), data))
+        connection.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(data), data))
         return connection
 
 
@@ -539,11 +539,10 @@ class Server(unittest.TestCase):
         headers = self.error(self.server.ask("GET", "/v1/chat/completions"), 405, code="method_not_allowed")
         self.assertEqual(headers["Allow"], "POST")
         for method in "OPTIONS", "DELETE", "PUT", "PATCH":
-            headers = self.error(self.server.ask(method, "/v1/models", headers={"Origin": "http://evil.example"}), 405, code="method_not_allowed")
-            self.assertNotIn("Access-Control-Allow-Origin", headers)
+            self.error(self.server.ask(method, "/v1/models"), 405, code="method_not_allowed")
 
     def test_what_http_forbids(self):
-        post = b"POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        post = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         wrong = {
             b"nonsense\r\n\r\n": 400,
             b"GET /health HTTP/3.0\r\n\r\n": 400,
@@ -707,6 +706,37 @@ class OwnServer(unittest.TestCase):
             if b"data: " in text:
                 self.skipTest("this device is too fast for a request to wait")
 
+    def test_pages_of_other_sites(self):
+        """May not use a server for this machine alone, under a name of their own (DNS rebinding) or with their Origin."""
+        def ask(server, **headers):
+            answers = [server.ask(method, path, headers=headers) for method, path in (("GET", "/v1/models"), ("GET", "/"), ("OPTIONS", "/v1/models"))]
+            answers.append(server.post("/tokenize", {"content": "fox"}, **headers))
+            for _, got, _ in answers:
+                self.assertFalse([name for name in got if name.startswith("Access-Control-")])
+            return answers
+        fine, refused = [200, 200, 405, 200], [403] * 4
+        server = self.serve()
+        port = server.port
+        own = [f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}", "localhost", f"[::1]:{port}", "127.0.0.2"]
+        others = ["evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", "[::2]", "[", ":", "0.0.0.0"]
+        for host in own:
+            with self.subTest(host=host):
+                self.assertEqual([a[0] for a in ask(server, Host=host)], fine)
+                self.assertEqual([a[0] for a in ask(server, Origin=f"http://{host}")], fine)
+        for host in others:
+            with self.subTest(host=host):
+                for status, _, body in ask(server, Host=host):
+                    self.assertEqual((status, body["error"]["code"]), (403, "forbidden_host"), body)
+                for status, _, body in ask(server, Origin=f"http://{host}"):
+                    self.assertEqual((status, body["error"]["code"]), (403, "forbidden_origin"), body)
+        self.assertEqual([a[0] for a in ask(server, Origin="null")], refused)
+        self.assertIn(b" 200 OK", server.raw(b"GET /health HTTP/1.0\r\n\r\n"))  # no browser
+        # With a key, any page may that has it.
+        with_key = self.serve("--api-key", KEY)
+        key = {"Authorization": f"Bearer {KEY}"}
+        self.assertEqual([a[0] for a in ask(with_key, Host="evil.example", Origin="http://evil.example", **key)], fine)
+        self.assertEqual(with_key.ask("GET", "/v1/models", headers={"Host": "evil.example"})[0], 401)
+
     def test_an_api_key(self):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "key"
@@ -813,7 +843,7 @@ class OwnServer(unittest.TestCase):
 
     def test_a_thousand_connections_that_come_to_nothing(self):
         server = self.serve()
-        half = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        half = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
         for n in range(1000):
             with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
                 connection.sendall((b"", b"GET /hea", half)[n % 3])
