@@ -53,7 +53,7 @@ int main(int argc, char** argv) {
          "--tier", [&](const std::string& name) { options.tier = ms::gpu::tier_by_name(name); },
          "Features to use: best, portable, subgroups, f16 or matrix")
       ->envname("MAINSPRING_TIER");
-  app.add_flag("--fast", options.fast, "No bounds checks in shaders")->envname("MAINSPRING_FAST");
+  ms::add_flag(app, "--fast", options.fast, "No bounds checks in shaders");
   ms::add_run(app, options);
   ms::add_chat(app, options);
   ms::add_serve(app, options);

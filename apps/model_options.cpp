@@ -17,6 +17,10 @@ std::string detail::environment_name(const CLI::Option& option) {
 CLI::Option* add_flag(CLI::App& command, const std::string& names, bool& value,
                       const std::string& help) {
   CLI::Option* const option = command.add_flag(names, value, help);
+  option->check([](const std::string& text) {
+    bool is_set = false;
+    return CLI::detail::lexical_cast(text, is_set) ? "" : "want true or false, not " + text;
+  });
   return option->envname(detail::environment_name(*option));
 }
 

@@ -257,6 +257,7 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
       {{"serve", "--port", "65536"}, "--port: want a whole number, 0 to 65535, not 65536"},
       {{"serve", "--queue", "0"}, "--queue: want a whole number, 1 to 512, not 0"},
       {{"bench", "-p", "8,x"}, "--n-prompt: want a whole number, 0 to 1048576, not x"},
+      {{"run", "--verbose=maybe"}, "--verbose: want true or false, not maybe"},
       {{"perplexity", "--chunks", "1.5"},
        "--chunks: want a whole number, 0 to 4294967295, not 1.5"},
   };
