@@ -514,6 +514,8 @@ TEST(TokenizerJson, what_cannot_be_used_is_refused) {
       "decoders of type \"CTC\" are not supported");
   EXPECT_SAYS(spoilt([](Json& j) { j["added_tokens"][0]["id"] = 100; }),
               "added token \"<s>\" is 100, out of turn");
+  EXPECT_SAYS(spoilt([](Json& j) { j["post_processor"]["special_tokens"]["<s>"]["ids"] = {10}; }),
+              "the post_processor adds token 10, but there are 10");
   const auto with_split = [&](const std::string& expression) {
     return spoilt([&](Json& j) {
       j["pre_tokenizer"] = {{"type", "Split"},

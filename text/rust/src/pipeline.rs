@@ -217,6 +217,9 @@ impl Parts {
             return Err("it makes no token of the text \"a\"".into());
         }
         let (start, end) = (ids[..start].to_vec(), ids[ids.len() - end..].to_vec());
+        if let Some(id) = start.iter().chain(&end).find(|&&id| id as usize >= count) {
+            return Err(format!("the post_processor adds token {id}, but there are {count}"));
+        }
 
         let special = tokenizer.get_added_vocabulary().clone();
         let mut plain = special.clone();
