@@ -62,7 +62,9 @@ dawn::native::Instance& instance() {
 }
 
 struct Toggles {
-  std::vector<const char*> enabled = {"vulkan_enable_f16_on_nvidia", "allow_unsafe_apis"};
+  // Our kernels read no workgroup memory that they have not written: zeros in it would be a loss.
+  std::vector<const char*> enabled = {"vulkan_enable_f16_on_nvidia", "allow_unsafe_apis",
+                                      "disable_workgroup_init"};
   std::vector<const char*> disabled = {"timestamp_quantization"};
   WGPUDawnTogglesDescriptor descriptor = WGPU_DAWN_TOGGLES_DESCRIPTOR_INIT;
 

@@ -30,8 +30,10 @@ var<workgroup> largest_result: u32;
 // Returned to every lane. Call in uniform control flow only; may be called again.
 fn workgroup_largest(value: u32, at: Lane) -> u32 {
   let partial = subgroup_max_u32(value);
+  if (at.lane == 0) { atomicStore(&largest_found, 0); }
+  workgroupBarrier();
   if (sublane(at) == 0) { atomicMax(&largest_found, partial); }
   workgroupBarrier();
-  if (at.lane == 0) { largest_result = atomicExchange(&largest_found, 0); }  // 0 as at first, for the next
+  if (at.lane == 0) { largest_result = atomicLoad(&largest_found); }
   return workgroupUniformLoad(&largest_result);
 }
