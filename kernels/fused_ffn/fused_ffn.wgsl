@@ -70,7 +70,7 @@ fn main(group: Group, at: Lane) {
   if (BATCHED) { m = group.id.y; }
   let vector = Vector(params.hidden_size, params.row_blocks, m * params.x_stride, params.eps);
   let team = team_of(at);
-  let scale = vector_scale(vector, at);
+  let scale = prepare(vector, at);
   let rows = team_count(at) * ROWS;
   let all = 2 * params.intermediate_size;
   var first = 0u;  // row of the weights
@@ -81,11 +81,11 @@ fn main(group: Group, at: Lane) {
   }
   for (var base = group.id.x * rows; base < all; base += group.count.x * rows) {
     let row = base + team.index * ROWS;
-    let sums = gemv(vector, scale, first + row, first + all, base == group.id.x * rows, team, at);
+    let sums = gemv(vector, first + row, first + all, team, at);
     if (team.lane == 0) {
       for (var r = 0u; r < ROWS && row + r < all; r += 2) {
-        var gate = sums[r];
-        var up = sums[r + 1];
+        var gate = scale * sums[r];
+        var up = scale * sums[r + 1];
         if (params.clamp_max > 0) {
           gate = min(gate, params.clamp_max);
           up = clamp(up, -params.clamp_max, params.clamp_max);

@@ -301,14 +301,17 @@ fn stage_rows(m0: u32, first: u32, at: Lane) {
     let row = i % TILE_M;
     let half = i / TILE_M;  // of 16 columns
     let k = 32 * first + 16 * half;
-    var e = array<vec4f, 4>();
-    for (var j = 0u; j < 4; j++) { e[j] = a4(m0 + row, k + 4 * j); }
+    let e = Sixteen(a4(m0 + row, k), a4(m0 + row, k + 4), a4(m0 + row, k + 8), a4(m0 + row, k + 12));
     if (INT8_ACTIVATIONS) {
       let rounded = to_int8(e);
       tile[i] = rounded.q;
       tile[TILE_M * CHUNK * 2 + i] = vec4u(bitcast<vec2u>(rounded.scale), 0, 0);
     } else {
-      for (var j = 0u; j < 4; j++) { tile[(half * 4 + j) * TILE_M + row] = bitcast<vec4u>(e[j]); }
+      let to = half * 4 * TILE_M + row;
+      tile[to] = bitcast<vec4u>(e.a);
+      tile[to + TILE_M] = bitcast<vec4u>(e.b);
+      tile[to + 2 * TILE_M] = bitcast<vec4u>(e.c);
+      tile[to + 3 * TILE_M] = bitcast<vec4u>(e.d);
     }
   }
 }

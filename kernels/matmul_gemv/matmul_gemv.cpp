@@ -49,13 +49,12 @@ GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Wei
   if (int8_activations) {
     // The whole vector is staged at once, 48 bytes a block, by large workgroups and, where there
     // are rows for it, few: what they do before the first row takes as long as many rows.
-    shape.workgroup_size =
-        std::min(weight.cols > 8192 || rows > 65536 ? 1024u : 512u, caps.max_invocations);
+    shape.workgroup_size = std::min(weight.cols > 8192 ? 1024u : 512u, caps.max_invocations);
     shape.rows = rows > 16384 ? 2 : 1;
     shape.unroll = 1;
     shape.chunk = std::clamp(std::bit_ceil(weight.row_blocks()), 16u,
                              std::min(512u, std::bit_floor(caps.max_workgroup_bytes / 64)));
-    shape.groups = rows > 4096 ? 128 * 512 / std::min(512u, shape.workgroup_size) : 0;
+    shape.groups = rows > 4096 ? 256 * 512 / shape.workgroup_size : 0;
   }
 
   choice.tuning_key = fmt::format("{} {} [{}, {}]{}", kernel, to_string(weight.type), rows,

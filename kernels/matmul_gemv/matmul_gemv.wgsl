@@ -69,14 +69,14 @@ fn main(group: Group, at: Lane) {
   }
   let vector = Vector(params.K, params.row_blocks, m * params.x_stride, params.eps);
   let team = team_of(at);
-  let scale = vector_scale(vector, at);
+  let scale = params.alpha * prepare(vector, at);
   let rows = team_count(at) * ROWS;
   for (var base = group.id.x * rows; base < params.N; base += group.count.x * rows) {
     let row = base + team.index * ROWS;
-    let sums = gemv(vector, scale, first + row, first + params.N, base == group.id.x * rows, team, at);
+    let sums = gemv(vector, first + row, first + params.N, team, at);
     if (team.lane == 0) {
       for (var r = 0u; r < ROWS && row + r < params.N; r++) {
-        y[m * params.y_stride + params.y_offset + row + r] = params.alpha * sums[r];
+        y[m * params.y_stride + params.y_offset + row + r] = scale * sums[r];
       }
     }
   }

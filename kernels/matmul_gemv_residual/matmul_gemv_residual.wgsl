@@ -52,11 +52,12 @@ fn team_lanes() -> u32 { return select(select(WORKGROUP_SIZE, 0, USE_SUBGROUPS),
 fn main(group: Group, at: Lane) {
   let m = group.id.y;
   let vector = Vector(params.K, params.row_blocks, m * params.x_stride, 0);
+  prepare(vector, at);
   let team = team_of(at);
   let rows = team_count(at) * ROWS;
   for (var base = group.id.x * rows; base < params.N; base += group.count.x * rows) {
     let row = base + team.index * ROWS;
-    let sums = gemv(vector, 1, row, params.N, base == group.id.x * rows, team, at);
+    let sums = gemv(vector, row, params.N, team, at);
     if (team.lane == 0) {
       for (var r = 0u; r < ROWS && row + r < params.N; r++) {
         let i = m * params.y_stride + params.y_offset + row + r;

@@ -30,38 +30,9 @@ fn norm_at(v: Vector, col: u32) -> vec4f { return norm4(min(col, v.cols - 1) / 4
 fn lanes_share() -> bool { return USE_SUBGROUPS & (team_lanes() == 1); }
 fn in_place() -> bool { return lanes_share() & !INT8_ACTIVATIONS; }
 
-// Whether each lane stages half a block at most, and once: vector_scale has loaded it then, and the norm's weights, for stage.
-fn is_held(v: Vector) -> bool { return NORM_INPUT & !in_place() & (v.row_blocks <= min(CHUNK, WORKGROUP_SIZE / 2)); }
-var<private> held: array<vec4f, 4>;
-var<private> held_norm: array<vec4f, 4>;
-
-// 1 / sqrt(mean(x^2) + eps), or 1 when the vector is taken as it is.
-fn vector_scale(v: Vector, at: Lane) -> f32 {
-  if (!NORM_INPUT) { return 1; }
-  if (is_held(v)) {
-    var sum = 0.0;
-    for (var j = 0u; j < 4; j++) {
-      held[j] = element4(v, 16 * at.lane + 4 * j);
-      held_norm[j] = norm_at(v, 16 * at.lane + 4 * j);
-      sum += dot(held[j], held[j]);
-    }
-    return inverseSqrt(workgroup_sum(sum, at) / f32(v.cols) + v.eps);
-  }
-  // By a subgroup, or by all of them.
-  var first = at.lane;
-  var lanes = WORKGROUP_SIZE;
-  if (in_place()) {
-    first = sublane(at);
-    lanes = subgroup_size(at);
-  }
-  var sum = 0.0;
-  for (var col = 4 * first; col < v.cols; col += 4 * lanes) {
-    let e = element4(v, col);
-    sum += dot(e, e);
-  }
-  if (in_place()) { sum = subgroup_sum_f32(sum); } else { sum = workgroup_sum(sum, at); }
-  return inverseSqrt(sum / f32(v.cols) + v.eps);
-}
+fn sixteen_at(v: Vector, col: u32) -> Sixteen { return Sixteen(element4(v, col), element4(v, col + 4), element4(v, col + 8), element4(v, col + 12)); }
+fn norms_at(v: Vector, col: u32) -> Sixteen { return Sixteen(norm_at(v, col), norm_at(v, col + 4), norm_at(v, col + 8), norm_at(v, col + 12)); }
+fn times(x: Sixteen, y: Sixteen) -> Sixteen { return Sixteen(x.a * y.a, x.b * y.b, x.c * y.c, x.d * y.d); }
 
 // Whether lanes share the blocks of a row 16 bytes by 16 bytes, and how many of these a block of a float type has.
 fn in_pieces() -> bool { return (weight_type() <= BF16) & (team_lanes() != 1); }
@@ -77,30 +48,66 @@ fn staged_place(i: u32) -> u32 {
   return (i & 1) * 4 * CHUNK + (i >> 1);
 }
 
-// Stages blocks first to first + CHUNK of the vector. Barriers on both sides are the caller's.
-fn stage(v: Vector, scale: f32, first: u32, at: Lane) {
-  for (var half = at.lane; half < 2 * min(CHUNK, v.row_blocks - first); half += WORKGROUP_SIZE) {
-    let place = (half & 1) * CHUNK + staged_block(half >> 1);
-    let col = (2 * first + half) * 16;
-    var e = array<vec4f, 4>();
-    for (var j = 0u; j < 4; j++) {
-      if (is_held(v)) {
-        e[j] = held[j] * (scale * held_norm[j]);
-        continue;
-      }
-      e[j] = element4(v, col + 4 * j);
-      if (NORM_INPUT) { e[j] *= scale * norm_at(v, col + 4 * j); }
-    }
-    if (INT8_ACTIVATIONS) {
-      let rounded = to_int8(e);
-      staged_int8[place] = rounded.q;
-      staged_scale[place] = rounded.scale;
-    } else {
-      for (var j = 0u; j < 4; j++) { staged[staged_place(4 * half + j)] = e[j]; }
-      let sum = e[0] + e[1] + e[2] + e[3];
-      staged_sum[place] = sum.x + sum.y + sum.z + sum.w;
-    }
+// Half a block of the vector, as it is and times the norm's weights.
+fn load_half(v: Vector, half: u32) -> Sixteen {
+  let col = 16 * half;
+  return Sixteen(element4(v, col), element4(v, col + 4), element4(v, col + 8), element4(v, col + 12));
+}
+fn normed_half(v: Vector, half: u32, e: Sixteen) -> Sixteen {
+  if (!NORM_INPUT) { return e; }
+  let col = 16 * half;
+  return Sixteen(e.a * norm_at(v, col), e.b * norm_at(v, col + 4), e.c * norm_at(v, col + 8), e.d * norm_at(v, col + 12));
+}
+// Stages it, the half-th of the present ones.
+fn stage_half(half: u32, e: Sixteen) {
+  let place = (half & 1) * CHUNK + staged_block(half >> 1);
+  if (INT8_ACTIVATIONS) {
+    let rounded = to_int8(e);
+    staged_int8[place] = rounded.q;
+    staged_scale[place] = rounded.scale;
+  } else {
+    staged[staged_place(4 * half)] = e.a;
+    staged[staged_place(4 * half + 1)] = e.b;
+    staged[staged_place(4 * half + 2)] = e.c;
+    staged[staged_place(4 * half + 3)] = e.d;
+    let sum = e.a + e.b + e.c + e.d;
+    staged_sum[place] = sum.x + sum.y + sum.z + sum.w;
   }
+}
+
+// Stages blocks first to first + CHUNK of the vector. Barriers on both sides are the caller's.
+fn stage(v: Vector, first: u32, at: Lane) {
+  for (var half = at.lane; half < 2 * min(CHUNK, v.row_blocks - first); half += WORKGROUP_SIZE) {
+    stage_half(half, normed_half(v, 2 * first + half, load_half(v, 2 * first + half)));
+  }
+}
+
+// Before gemv: stages a vector that fits. What the rows' sums are to be multiplied with: with NORM_INPUT rows meet the vector times the
+// norm's weights alone, since 1 / sqrt(mean(x^2) + eps) may come later than these. Uniform control flow only.
+fn prepare(v: Vector, at: Lane) -> f32 {
+  let fits = v.row_blocks <= CHUNK;
+  var squares = 0.0;
+  if (in_place()) {
+    if (!NORM_INPUT) { return 1; }
+    for (var col = 4 * sublane(at); col < v.cols; col += 4 * subgroup_size(at)) {
+      let e = element4(v, col);
+      squares += dot(e, e);
+    }
+    return inverseSqrt(subgroup_sum_f32(squares) / f32(v.cols) + v.eps);
+  }
+  for (var half = at.lane; half < 2 * v.row_blocks; half += WORKGROUP_SIZE) {
+    if (!NORM_INPUT & !fits) { break; }
+    let e = load_half(v, half);
+    squares += dot(e.a, e.a) + dot(e.b, e.b) + dot(e.c, e.c) + dot(e.d, e.d);
+    if (fits) { stage_half(half, normed_half(v, half, e)); }
+  }
+  if (!NORM_INPUT) {
+    workgroupBarrier();
+    return 1;
+  }
+  leave_sum(squares, at);
+  workgroupBarrier();
+  return inverseSqrt(left_sum(at) / f32(v.cols) + v.eps);
 }
 
 // A block of what is staged, in registers: rows share its loads.
@@ -136,10 +143,10 @@ fn share_staged(block: u32, at: Lane) -> Staged {
 }
 
 // Block b of the vector as it is in x, likewise.
-fn share_block(v: Vector, scale: f32, b: u32, at: Lane) -> Staged {
+fn share_block(v: Vector, b: u32, at: Lane) -> Staged {
   let col = 32 * b + 4 * (sublane(at) & 7);
   var e = element4(v, col);
-  if (NORM_INPUT) { e *= scale * norm_at(v, col); }
+  if (NORM_INPUT) { e *= norm_at(v, col); }
   var x = Staged();
   x.e = first_lanes_vec4f(e);
   let low = x.e[0] + x.e[1] + x.e[2] + x.e[3];
@@ -238,21 +245,20 @@ fn sum_team(values: array<f32, ROWS>, team: Team, at: Lane) -> array<f32, ROWS> 
 }
 
 // The rows first_row to first_row + ROWS of the weights times the vector, in the team's first lane at least. Uniform
-// control flow only. Rows at or beyond `rows` repeat the last one, for the caller to drop. Staged is what the call before left
-// of the same vector: `fresh` says that there was none.
-fn gemv(v: Vector, scale: f32, first_row: u32, rows: u32, fresh: bool, team: Team, at: Lane) -> array<f32, ROWS> {
+// control flow only. Rows at or beyond `rows` repeat the last one, for the caller to drop.
+fn gemv(v: Vector, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f32, ROWS> {
   var sums = array<f32, ROWS>();
   if (in_place()) {
     for (var b = 0u; b < v.row_blocks; b++) {
-      let x = share_block(v, scale, b, at);
+      let x = share_block(v, b, at);
       for (var r = 0u; r < ROWS; r++) { sums[r] += block_dot(place_of(min(first_row + r, rows - 1), b, v.row_blocks), x); }
     }
     return sums;
   }
   for (var first = 0u; first < v.row_blocks; first += CHUNK) {
-    if (fresh | (v.row_blocks > CHUNK)) {
+    if (v.row_blocks > CHUNK) {
       workgroupBarrier();
-      stage(v, scale, first, at);
+      stage(v, first, at);
       workgroupBarrier();
     }
     let count = min(CHUNK, v.row_blocks - first);
