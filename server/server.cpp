@@ -181,7 +181,8 @@ class Shape {
     result["usage"] = usage.json();
     return result;
   }
-  Json choice(uint32_t index, const Answer& answer, const Reports& reports, Finish finish) const {
+  Json choice(uint32_t index, const Answer& answer, const Reports& reports, Finish finish,
+              bool calls) const {
     Json result = {{"index", index}};
     if (chat_)
       result["message"] = answer.message();
@@ -189,7 +190,7 @@ class Shape {
       result["text"] = answer.content;
     size_t offset = 0;
     result["logprobs"] = logprobs(reports, offset);
-    result["finish_reason"] = finish_reason(finish, !answer.calls.empty());
+    result["finish_reason"] = finish_reason(finish, calls);
     return result;
   }
   bool begins_with_role() const { return chat_; }
@@ -591,10 +592,12 @@ HttpReply answer_whole(Exchange& exchange, const Telling& telling) {
       case Event::What::choice:
         if (event->finish == Finish::cancelled) throw_cancelled(exchange);
         usage.add(*event);
-        add(std::exchange(parser, telling.reply).finish());
+        add(parser.finish());
         answer.content.insert(0, telling.echo);
         list.push_back(telling.shape.choice(event->choice, std::exchange(answer, {}),
-                                            reports[event->choice], event->finish));
+                                            reports[event->choice], event->finish,
+                                            parser.has_whole_calls()));
+        parser = telling.reply;
         break;
       case Event::What::end:
         if (event->error) throw_failed(event->error, telling.form);
@@ -649,10 +652,10 @@ void answer_in_pieces(Exchange& exchange, const Telling& telling, const HttpRepl
         case Event::What::choice:
           if (event->finish == Finish::cancelled) throw_cancelled(exchange);
           usage.add(*event);
-          send_parts(event->choice, std::exchange(parser, telling.reply).finish());
-          ok = ok && send_json(shape.end_chunk(event->choice, event->finish, !answer.calls.empty(),
-                                               reports, offset));
-          reports.clear(), offset = 0, answer = {};
+          send_parts(event->choice, parser.finish());
+          ok = ok && send_json(shape.end_chunk(event->choice, event->finish,
+                                               parser.has_whole_calls(), reports, offset));
+          reports.clear(), offset = 0, answer = {}, parser = telling.reply;
           break;
         case Event::What::end:
           if (event->error) throw_failed(event->error, telling.form);

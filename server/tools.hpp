@@ -58,11 +58,17 @@ class ReplyParser {
 
   std::vector<ReplyPart> push(std::string_view text);
   std::vector<ReplyPart> finish();
-  bool has_calls() const { return calls_ > 0; }
+  // Whether functions are called, the last of them with all of its arguments.
+  bool has_whole_calls() const {
+    const bool in_arguments =
+        state_ == State::call && scan_.arguments > 0 && scan_.arguments_end == 0;
+    return has_calls() && !in_arguments;
+  }
 
  private:
   enum class State { begin, thought, text, open, call, close };
 
+  bool has_calls() const { return calls_ > 0; }
   bool step(bool last);
   bool begin(bool last);
   bool think(bool last);

@@ -148,6 +148,23 @@ TEST(ReplyParser, what_is_no_call_stays_content) {
   EXPECT_EQ(parsed(nullptr, "<tool_call>{} \n"), "<tool_call>{} \n");
 }
 
+TEST(ReplyParser, calls_are_whole_once_the_last_has_its_arguments) {
+  const auto whole = [](std::string_view text) {
+    ReplyParser parser(form_of(mistral), {"f", "g"}, ReplyParser::Thought::never);
+    parser.push(text);
+    parser.finish();
+    return parser.has_whole_calls();
+  };
+  const std::string text =
+      R"([TOOL_CALLS] [{"name": "f", "arguments": {"a": {}}}, {"name": "g", "arguments": {}}])";
+  const size_t first = text.find("{\"a"), first_end = text.find("}, {") - 1;
+  const size_t second = text.rfind("{}");
+  for (size_t size = 0; size <= text.size(); ++size) {
+    const bool in_arguments = (size > first && size <= first_end) || size == second + 1;
+    EXPECT_EQ(whole(text.substr(0, size)), size > first && !in_arguments) << size;
+  }
+}
+
 TEST(ReplyParser, calls_as_mistral_and_llama_write_them) {
   EXPECT_EQ(
       parsed(

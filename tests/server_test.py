@@ -232,10 +232,18 @@ class Server(unittest.TestCase):
             self.assertEqual((first["index"], first["type"], first["function"]), (0, "function", {"name": expected["name"], "arguments": ""}))
             self.assertTrue(all(set(c) == {"index", "function"} and c["index"] == 0 for c in rest))
             self.assertEqual("".join(c["function"]["arguments"] for c in rest), expected["arguments"])
-        # One that breaks off has what there is.
-        (cut,) = self.chat(tools=TOOLS, tool_choice={"type": "function", "function": {"name": "find_animal"}}, max_tokens=40)["choices"]
+        # One that breaks off has what there is, and is no reason to call.
+        chosen = {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "find_animal"}}}
+        (cut,) = self.chat(**chosen, max_tokens=40)["choices"]
         if cut["finish_reason"] == "length":
             self.assertTrue(cut["message"].get("tool_calls") or cut["message"]["content"])
+        stopped = {**chosen, "max_tokens": 100, "stop": ["legs"]}
+        (cut,) = self.chat(**stopped)["choices"]
+        (call,) = cut["message"]["tool_calls"]
+        self.assertEqual(cut["finish_reason"], "stop")
+        self.assertRegex(call["function"]["arguments"], r'^\{\s*"kind"[^}]*"$')
+        *chunks, _ = events(self.server.post("/v1/chat/completions", {"messages": HELLO, **CUT, **stopped, "stream": True})[2])
+        self.assertEqual(json.loads(chunks[-1])["choices"][0]["finish_reason"], "stop")
 
     def test_tools_in_a_conversation(self):
         auto = self.chat(tools=TOOLS)["choices"][0]
