@@ -27,8 +27,10 @@ An API key is wanted by every route but /health and the page's files, which hold
 asks for the key, and sends it.
 Without a key, a server on a loopback address takes no requests that a browser sends for another site's
 page (403): Host and Origin have to be names of this machine, as localhost. It sends no CORS headers.
-A parameter that is wrong or not supported is an error that names it. One request is worked on at a
-time; --queue may wait, and beyond that the answer is 503. A client that leaves ends its request.
+A parameter that is wrong is an error that names it, and so is one of OpenAI's that is not supported
+and would change the answer, and llama-server's n_predict, grammar and json_schema, which have another
+name here. Other names are ignored. One request is worked on at a time; --queue may wait, and beyond
+that the answer is 503. A client that leaves ends its request.
 There is no TLS: on a network, set an API key and stand a proxy in front. Ctrl-C ends the server.
 
 Examples:

@@ -1,4 +1,5 @@
-// api.cpp: every parameter is checked: one that is not understood is refused, not guessed.
+// api.cpp: every parameter that is known is checked, and refused where it would change the answer
+// and cannot; names that are not known are ignored, as OpenAI's clients and others send new ones.
 #include "server/api.hpp"
 
 #include <algorithm>
@@ -96,9 +97,10 @@ std::vector<std::string> stops(const Json& body) {
   return result;
 }
 
-// Parameters of OpenAI's that would change the answer and are not there: refused, unless they have
-// the value that changes nothing. Those that only advise (user, metadata, store, service_tier,
-// safety_identifier, prediction, prompt_cache_…) are ignored, as names are that nobody knows.
+// Parameters of OpenAI's, or that users of llama-server may expect, that would change the answer
+// and are not there: refused, unless they have the value that changes nothing. Those that only
+// advise (user, metadata, store, service_tier, safety_identifier, prediction, prompt_cache_…) are
+// ignored.
 constexpr struct {
   const char *name, *harmless, *instead;
 } refused[] = {
@@ -109,6 +111,10 @@ constexpr struct {
     {"moderation", "null", "nothing is judged"},
     {"web_search_options", "null", "nothing is searched"},
     {"verbosity", R"("medium")", "say it in a message"},
+    {"n_predict", "null", "max_tokens does it"},
+    {"grammar", "null", R"(response_format {"type": "grammar", "grammar": …} does it, in Lark)"},
+    {"json_schema", "null",
+     R"(response_format {"type": "json_schema", "json_schema": {"schema": …}} does it)"},
 };
 // What one of the two routes has alone.
 constexpr const char* of_chat[] = {"messages", "tools", "tool_choice", "chat_template_kwargs"};
@@ -153,7 +159,8 @@ std::map<uint32_t, float> biases(const Json& body, uint32_t vocabulary) {
   return result;
 }
 
-// OpenAI's forms, and two more: {"type": "regex", "regex": …}, {"type": "grammar", "grammar": …}.
+// OpenAI's forms, and three more: {"type": "json_object", "schema": …}, {"type": "regex", "regex":
+// …}, {"type": "grammar", "grammar": …}.
 std::optional<Constraint> form(const Json& body, const Engine& engine) {
   constexpr const char* name = "response_format";
   const Json* const value = find(body, name);
@@ -172,7 +179,10 @@ std::optional<Constraint> form(const Json& body, const Engine& engine) {
     constraint = {regex, text(*value, "regex", name)};
   } else if (type == "grammar") {
     constraint = {lark, text(*value, "grammar", name)};
-  } else if (type != "json_object") {
+  } else if (type == "json_object") {
+    if (const Json* const schema = find(*value, "schema"))
+      constraint = {json_schema, to_text(*schema)};
+  } else {
     refuse(name,
            "response_format.type is {:?}, want text, json_object, json_schema, regex or grammar",
            type);

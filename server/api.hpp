@@ -45,7 +45,7 @@ struct Embeddings {
   bool base64 = false;                       // the floats' bytes, in base64, instead of numbers
 };
 
-// The bodies of /v1/chat/completions and /v1/completions. Parameters of other names are ignored.
+// The bodies of /v1/chat/completions and /v1/completions. Names that are not known are ignored.
 // Throws ApiError, also for a prompt that the context cannot hold, and a form (response_format) or
 // tools that are no good. `form`: ToolForm::of the model's template.
 Completion read_chat(const Json& body, const Engine& engine, const ToolForm* form);

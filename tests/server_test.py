@@ -402,13 +402,16 @@ class Server(unittest.TestCase):
             "top_logprobs": [2],
             "logit_bias": [{"1": 101}, {"1": "x"}, {"one": 1}, {"12288": 1}, {"-1": 1}, [1]],
             "response_format": ["text", {}, {"type": "yaml"}, {"type": "json_schema"}, {"type": "regex", "regex": "("}, {"type": "grammar", "grammar": "start: ("},
-                                {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}],
+                                {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}, {"type": "json_object", "schema": 1}],
             "functions": [[{}]],
             "function_call": ["auto"],
             "modalities": [["text", "audio"]],
             "audio": [{}],
             "web_search_options": [{}],
             "verbosity": ["low"],
+            "n_predict": [8],
+            "grammar": ['root ::= "a"'],
+            "json_schema": [{}],
             "reasoning_effort": [1],
             "chat_template_kwargs": [1, [], {"messages": []}, {"bos_token": "x"}],
             "parallel_tool_calls": ["x"],
@@ -460,6 +463,8 @@ class Server(unittest.TestCase):
             person = json.loads(answer["choices"][0]["message"]["content"])
             self.assertEqual(list(person), ["name", "age"])
             self.assertTrue(isinstance(person["age"], int) and 0 <= person["age"] <= 99 and len(person["name"]) <= 12)
+        answer = self.complete(response_format={"type": "json_object", "schema": schema}, max_tokens=100)
+        self.assertEqual(list(json.loads(answer["choices"][0]["text"])), ["name", "age"])
         answer = self.complete(response_format={"type": "regex", "regex": "[0-9]{4}-[ab]"}, max_tokens=20)
         self.assertRegex(answer["choices"][0]["text"], "^[0-9]{4}-[ab]$")
         answer = self.complete(response_format={"type": "grammar", "grammar": 'start: "yes" | "no"'}, max_tokens=20)
