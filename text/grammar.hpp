@@ -30,6 +30,7 @@ class Grammar {
     json_object,  // any object; of no text
     // Properties in the schema's order. White space: a blank, or a line feed and its indentation,
     // or none; what a schema's "x-guidance" has instead of that is up to llguidance.
+    // Of oneOf more than one may hold; a format that is not known says nothing.
     json_schema,
     regex,  // the whole text matches, in the syntax of Rust's regex
     lark,   // in llguidance's dialect, from the rule `start`

@@ -304,6 +304,14 @@ TEST(Grammar, schemas_accept_their_instances_alone) {
        {"\"a\"", "\"abcd\"", "ab", "\"a\nb\""}},
       {R"({"type": "string", "pattern": "^[a-c]+$"})", {"\"abc\""}, {"\"abd\"", "\"\""}},
       {R"({"type": "string", "format": "date"})", {"\"2024-02-29\""}, {"\"2024-2-29\""}},
+      {R"({"type": "string", "format": "int32", "maxLength": 2})", {"\"ab\""}, {"\"abc\""}},
+      {R"({"properties": {"format": {"const": {"format": "x"}}, "const": {"format": "password"}},
+           "required": ["format", "const"]})",
+       {R"({"format": {"format": "x"}, "const": "p"})"},
+       {R"({"format": {}, "const": "p"})"}},
+      {R"({"oneOf": [{"type": "integer"}, {"type": "number", "minimum": 5}, {"type": "null"}]})",
+       {"3", "7", "null"},  // 7 by two of them, which is more than one
+       {"true"}},
       {R"({"enum": ["red", 7, null]})", {"\"red\"", "7", "null"}, {"\"re\"", "8"}},
       {R"({"const": {"a": [1]}})", {"{\"a\":[1]}", "{\"a\": [1]}"}, {"{\"a\":[2]}", "{}"}},
       {R"({"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2})",
@@ -350,7 +358,11 @@ TEST(Grammar, what_is_wrong_with_a_grammar_is_said) {
   EXPECT_SAYS(schema_failure(R"({"type": "strnig"})"), "strnig");
   EXPECT_SAYS(schema_failure(R"({"type": "array", "uniqueItems": true})"), "uniqueItems");
   EXPECT_SAYS(schema_failure(R"({"not": {"type": "string"}})"), "not");
-  EXPECT_SAYS(schema_failure(R"({"type": "string", "format": "no-such"})"), "no-such");
+  EXPECT_SAYS(schema_failure(R"({"type": "string", "format": 1})"), "format");
+  const std::string one_of =
+      failure(Kind::lark, R"(start: %json {"oneOf": [{"type": "integer"}, {"type": "number"}]})");
+  EXPECT_SAYS(one_of, "oneOf constraints are not supported.");
+  EXPECT_EQ(one_of.find("coerce"), std::string::npos);
   EXPECT_SAYS(schema_failure(R"({"$ref": "#/$defs/none"})"), "none");
   EXPECT_SAYS(schema_failure(R"({"$ref": "https://example.com/s.json"})"), "example.com");
   EXPECT_SAYS(schema_failure(R"({"type": "integer", "minimum": 3, "maximum": 2})"), "minimum");

@@ -42,6 +42,10 @@ const PARSING: ParserLimits = ParserLimits {
 /// miscounts. Numbers that must hold at once are multiplied, so that all those of a schema count together.
 const MOST_MULTIPLE: u64 = 100_000;
 
+/// Values of "format" that llguidance enforces. By the standard, others say nothing of what is valid.
+const FORMATS: [&str; 10] =
+    ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+
 const LONGEST_LINE: usize = 200; // characters of a message
 const MOST_LINES: usize = 20;
 
@@ -258,22 +262,46 @@ fn limited<T: Send + 'static>(limits: Limits, job: impl FnOnce() -> T + Send + '
     })
 }
 
-/// A JSON schema with the white space that is ours.
+/// A JSON schema with the white space that is ours, without formats that say nothing, and with oneOf as anyOf.
 fn schema(text: &str) -> Result<Value, String> {
     let mut schema: Value = serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
     let mut numbers = Vec::new();
     find_multiples(&schema, &mut numbers);
     limit_multiples(&numbers)?;
+    drop_unknown_formats(&mut schema);
     match &mut schema {
         Value::Bool(_) => Ok(json!({ "allOf": [schema], "x-guidance": { "whitespace_pattern": SPACE } })),
         Value::Object(members) => {
             let options = members.entry("x-guidance").or_insert_with(|| json!({}));
-            if let Some(options) = options.as_object_mut().filter(|it| it.keys().all(|key| key == "lenient")) {
+            if let Some(options) = options.as_object_mut().filter(|it| it.keys().all(|key| key == "lenient"))
+            {
                 options.insert("whitespace_pattern".into(), SPACE.into());
+                options.insert("coerce_one_of".into(), true.into());
             }
             Ok(schema)
         }
         _ => Err("it is neither an object nor true or false".into()),
+    }
+}
+
+fn drop_unknown_formats(schema: &mut Value) {
+    match schema {
+        Value::Array(elements) => elements.iter_mut().for_each(drop_unknown_formats),
+        Value::Object(members) => {
+            let known = |value: &Value| value.as_str().is_none_or(|format| FORMATS.contains(&format));
+            members.retain(|name, value| name != "format" || known(value));
+            for (name, value) in members {
+                match (name.as_str(), value) {
+                    ("const" | "enum" | "default" | "examples", _) => {} // instances, which may have any members
+                    (
+                        "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas",
+                        Value::Object(schemas), // by names that are no keywords
+                    ) => schemas.values_mut().for_each(drop_unknown_formats),
+                    (_, value) => drop_unknown_formats(value),
+                }
+            }
+        }
+        _ => {}
     }
 }
 
@@ -327,13 +355,14 @@ fn limit_multiples(numbers: &[(f64, u32)]) -> Result<(), String> {
     Ok(())
 }
 
-/// The message without what llguidance adds of its state.
+/// The message without what llguidance adds of its state, and of an option that is no user's to set.
 fn plain(error: &impl Display) -> String {
     let message = format!("{error:#}");
     if message.starts_with("NoExtensionBias") {
         return NOTHING.into();
     }
-    let end = ["\n<non-verbose/>", "\n<backtrace>"].iter().filter_map(|mark| message.find(mark)).min();
+    let ends = ["\n<non-verbose/>", "\n<backtrace>", " Enable 'coerce_one_of'"];
+    let end = ends.iter().filter_map(|mark| message.find(mark)).min();
     let message = message[..end.unwrap_or(message.len())].trim_end();
     // It may quote the grammar at length, a line of which is enough.
     let short = |line: &str| match line.char_indices().nth(LONGEST_LINE) {
