@@ -595,22 +595,33 @@ Completion read_chat(const Json& body, const Engine& engine, const ToolForm* for
   return result;
 }
 
-// A prompt that is to be continued, as tokens.
-std::vector<uint32_t> prompt_of(const Json& body, const Engine& engine, bool framed) {
-  const Json* const prompt = find(body, "prompt");
+// What is to be continued: a string, or a list of what should be tokens; either of them may be in a
+// list of its own.
+const Json& prompt_in(const Json& body) {
+  const Json* prompt = find(body, "prompt");
   if (!prompt) refuse("prompt", "prompt is missing");
-  if (prompt->is_string()) {
-    const std::string& given = prompt->get_ref<const std::string&>();
-    return of_request("prompt", [&] {
-      return engine.tokenizer().encode(given, {.add_special = framed, .parse_special = false});
-    });
+  const auto lists_prompts = [](const Json& json) {
+    return json.is_array() && !json.empty() && (json[0].is_string() || json[0].is_array());
+  };
+  if (lists_prompts(*prompt)) {
+    if (prompt->size() > 1)
+      refuse("prompt", "prompt is a list of {} prompts, want one of them a request",
+             prompt->size());
+    prompt = &prompt->front();
   }
-  if (!prompt->is_array())
+  if (!prompt->is_string() && (!prompt->is_array() || lists_prompts(*prompt)))
     refuse("prompt", "prompt is {}, want a string or a list of tokens", prompt->type_name());
-  if (!prompt->empty() && !prompt->front().is_number())
-    refuse("prompt", "prompt is a list of {}s, want a string or a list of tokens",
-           prompt->front().type_name());
-  return tokens_of(*prompt, "prompt", engine.config().vocab);
+  return *prompt;
+}
+
+// As tokens.
+std::vector<uint32_t> prompt_of(const Json& body, const Engine& engine, bool framed) {
+  const Json& prompt = prompt_in(body);
+  if (!prompt.is_string()) return tokens_of(prompt, "prompt", engine.config().vocab);
+  return of_request("prompt", [&] {
+    return engine.tokenizer().encode(prompt.get_ref<const std::string&>(),
+                                     {.add_special = framed, .parse_special = false});
+  });
 }
 
 // What stands between a prompt and a suffix is asked for by special tokens, of whose names models
@@ -650,13 +661,13 @@ Completion read_completion(const Json& body, const Engine& engine) {
   result.request.logprobs = int32_t(integer(body, "logprobs", 0, most_logprobs, -1));
   result.prompt =
       find(body, "suffix") ? prompt_with_suffix(body, engine) : prompt_of(body, engine, true);
-  if (result.prompt.empty() && body["prompt"].is_string() && engine.tokenizer().bos())
+  const Json& prompt = prompt_in(body);
+  if (result.prompt.empty() && prompt.is_string() && engine.tokenizer().bos())
     result.prompt = {*engine.tokenizer().bos()};
   check_prompt(result.prompt, engine, "prompt");
   if (!flag(body, "echo", false)) return result;
   if (result.request.logprobs >= 0)
     refuse("echo", "echo with logprobs is not supported: only what is generated has logprobs");
-  const Json& prompt = body["prompt"];
   result.echo = prompt.is_string() ? prompt.get<std::string>() : of_request("echo", [&] {
     return engine.tokenizer().decode(result.prompt, false);
   });

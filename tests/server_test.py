@@ -302,7 +302,8 @@ class Server(unittest.TestCase):
         self.assertEqual(self.complete(echo=True)["choices"][0]["text"], prompt + plain)
         self.assertEqual(self.complete(echo=True, max_tokens=0)["choices"][0]["text"], prompt)
         _, _, tokens = self.server.post("/tokenize", {"content": prompt})
-        self.assertEqual(self.complete(echo=True, prompt=tokens["tokens"], max_tokens=0)["choices"][0]["text"], prompt)
+        for same in tokens["tokens"], [tokens["tokens"]], [prompt]:
+            self.assertEqual(self.complete(echo=True, prompt=same, max_tokens=0)["choices"][0]["text"], prompt)
         *chunks, _ = events(self.server.post("/v1/completions", {"prompt": prompt, **SHORT, "echo": True, "stream": True})[2])
         self.assertEqual("".join(json.loads(c)["choices"][0]["text"] for c in chunks), prompt + plain)
 
@@ -320,7 +321,8 @@ class Server(unittest.TestCase):
         self.assertEqual((answer["object"], answer["choices"][0]["finish_reason"]), ("text_completion", "length"))
         _, _, tokens = self.server.post("/tokenize", {"content": "Once upon a time", "add_special": True})
         self.assertEqual(answer["usage"]["prompt_tokens"], len(tokens["tokens"]))
-        self.assertEqual(self.complete(prompt=tokens["tokens"])["choices"], answer["choices"])
+        for same in tokens["tokens"], [tokens["tokens"]], ["Once upon a time"]:
+            self.assertEqual(self.complete(prompt=same)["choices"], answer["choices"])
         self.assertEqual(self.complete(max_tokens=None)["usage"]["completion_tokens"], 16)
         # A stop string ends the text and is no part of it.
         text = answer["choices"][0]["text"]
@@ -428,7 +430,8 @@ class Server(unittest.TestCase):
             self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, name: value}), 400, name, message="/v1/completions")
         self.error(self.server.post("/v1/completions", {"prompt": "a", "logprobs": 21}), 400, "logprobs")
         self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, "logprobs": True, "top_logprobs": 21}), 400, "top_logprobs")
-        for prompt in None, 1, {}, [], ["a", "b"], [1, "b"], [-1], [12288], [0.5]:
+        self.error(self.server.post("/v1/completions", {"prompt": ["a", "b"]}), 400, "prompt", message="a list of 2 prompts")
+        for prompt in None, 1, {}, [], [[]], [None], [["a"]], [[1], [2]], [1, "b"], [-1], [12288], [0.5]:
             self.error(self.server.post("/v1/completions", {"prompt": prompt}), 400, "prompt")
 
     def test_messages_that_are_wrong(self):
