@@ -10,7 +10,8 @@ namespace {
 constexpr const char* notes =
     R"(Prints for each text a line: the vector of length 1 as a JSON array. Texts are near in meaning where
 the dot product of their vectors is near 1. The model is an encoder (BERT), or a decoder whose file says
-how its states are pooled, or the last one is taken.
+how its states are pooled, or the last one is taken. A text of more tokens than the max_seq_length in
+the folder's sentence_bert_config.json, where there is one, is cut there, as sentence-transformers does.
 
 Examples:
   mainspring embed -m all-MiniLM-L6-v2 "A happy person" "Someone who is glad")";

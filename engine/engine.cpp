@@ -175,7 +175,10 @@ const Tokenizer& Engine::tokenizer() const {
 }
 
 std::vector<uint32_t> Engine::encode(std::string_view text) const {
-  return tokenizer().encode(text, {.add_special = true, .parse_special = false});
+  Tokenizer::EncodeOptions options{.add_special = true, .parse_special = false};
+  if (const uint32_t longest = config().longest_text; longest > 0 && longest <= context())
+    options.most = longest;
+  return tokenizer().encode(text, options);
 }
 
 std::vector<uint32_t> Engine::encode_chat(const ChatTemplate::Json& messages,

@@ -55,6 +55,7 @@ class Engine {
   // The tokens of a prompt: as it is, or as one user turn (after an optional system turn) by the
   // chat template, which alone may write special tokens: their names in messages are text. A
   // conversation begins with BOS once where texts do, whether its template writes it or not.
+  // An encoder's text is cut where its folder says so (max_seq_length) and the context holds that.
   std::vector<uint32_t> encode(std::string_view text) const;
   std::vector<uint32_t> encode_chat(const ChatTemplate::Json& messages,
                                     const ChatTemplate::Options& options = {}) const;

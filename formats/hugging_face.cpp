@@ -294,6 +294,13 @@ void bert(const Translation& to) {
     chosen = mode->second;
   }
   if (chosen) to.set("pooling_type", *chosen);
+  // Where it cuts texts. GGUF has no word for it.
+  constexpr std::string_view longest = "max_seq_length";
+  const auto sentence = JsonObject::read_if_there(to.out.path() / "sentence_bert_config.json");
+  if (const auto tokens = sentence.find_uint(longest)) {
+    if (*tokens < 3) sentence.refuse(longest, fmt::format("is {}, want 3 or more", *tokens));
+    to.set(longest, std::min(*tokens, config.get_uint("max_position_embeddings")));
+  }
 }
 
 constexpr std::string_view kLayers = "model.layers.", kBertLayers = "encoder.layer.";

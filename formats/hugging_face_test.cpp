@@ -321,6 +321,17 @@ TEST(HuggingFace, bert_has_its_pooling_in_a_folder_of_its_own) {
   EXPECT_EQ(file.tensors().size(), 9u);
   folder.folder.write("1_Pooling/config.json", R"({"pooling_mode_max_tokens": true})");
   EXPECT_SAYS(folder.refusal(), "\"pooling_mode_max_tokens\" is not known here");
+  folder.folder.write("1_Pooling/config.json", "{}");
+  const auto longest = [&](const char* tokens) {
+    folder.folder.write("sentence_bert_config.json",
+                        fmt::format("{{\"max_seq_length\": {}}}", tokens));
+    return folder.open().find_uint("bert.max_seq_length");
+  };
+  EXPECT_EQ(longest("null"), std::nullopt);
+  EXPECT_EQ(longest("16"), 16u);
+  EXPECT_EQ(longest("512"), 64u);  // there are no more positions
+  folder.folder.write("sentence_bert_config.json", R"({"max_seq_length": 2})");
+  EXPECT_SAYS(folder.refusal(), "\"max_seq_length\" is 2, want 3 or more");
 }
 
 TEST(HuggingFace, a_folder_that_is_no_model_is_refused) {

@@ -90,6 +90,10 @@ TEST(Repository, safetensors_are_a_folder_with_its_configuration_last) {
                        "chat_template.jinja", "model-00001-of-00002.safetensors",
                        "model-00002-of-00002.safetensors", "model.safetensors.index.json",
                        "tokenizer.json", "config.json"}));
+  const auto sentences = models_named({"1_Pooling/config.json", "config.json", "model.safetensors",
+                                       "modules.json", "sentence_bert_config.json"});
+  ASSERT_EQ(sentences.size(), 1u);
+  EXPECT_EQ(sentences[0].files.size(), 4u);
   EXPECT_FALSE(models_named({"model.safetensors"})[0].complete);
   EXPECT_TRUE(models_named({"config.json", "pytorch_model.bin"}).empty());
 }

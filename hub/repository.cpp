@@ -16,12 +16,20 @@ constexpr size_t longest_path = 512, longest_part = 240;  // a file system's 255
 
 constexpr std::string_view config_name = "config.json";
 // What a folder of safetensors needs beside them, where a repository has it.
-constexpr std::string_view beside_safetensors[] = {config_name,          "generation_config.json",
-                                                   "tokenizer.json",     "tokenizer_config.json",
-                                                   "tokenizer.model",    "special_tokens_map.json",
-                                                   "added_tokens.json",  "chat_template.jinja",
-                                                   "chat_template.json", "vocab.json",
-                                                   "vocab.txt",          "merges.txt"};
+constexpr std::string_view beside_safetensors[] = {config_name,
+                                                   "generation_config.json",
+                                                   "tokenizer.json",
+                                                   "tokenizer_config.json",
+                                                   "tokenizer.model",
+                                                   "special_tokens_map.json",
+                                                   "added_tokens.json",
+                                                   "chat_template.jinja",
+                                                   "chat_template.json",
+                                                   "vocab.json",
+                                                   "vocab.txt",
+                                                   "merges.txt",
+                                                   "1_Pooling/config.json",
+                                                   "sentence_bert_config.json"};
 
 bool ascii_letter_or_digit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');

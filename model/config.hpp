@@ -48,6 +48,7 @@ struct Config {
   float attention_scale = 0;  // 0: 1 / sqrt(head_dim)
   float logit_scale = 1;
   Pooling pooling = Pooling::last;
+  uint32_t longest_text = 0;  // tokens of a text to embed, the rest of which is cut off; 0: none is
 
   uint32_t q_size() const { return heads * head_dim; }
   uint32_t kv_size() const { return kv_heads * head_dim; }

@@ -20,6 +20,8 @@ Config encoder_config(const ModelFile& file) {
   c.norm_eps = norm_epsilon(file, "attention.layer_norm_epsilon");
   c.qkv_bias = true;
   c.pooling = pooling_of(file, Pooling::mean);
+  if (file.find_uint(key(file, "max_seq_length")))
+    c.longest_text = count(file, "max_seq_length", c.context);
   c.vocab = vocabulary(file);
   return c;
 }

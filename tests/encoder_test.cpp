@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "engine/engine.hpp"
+#include "formats/safetensors_builder.hpp"
 #include "text/test_data.hpp"
 
 namespace ms {
@@ -84,13 +85,32 @@ TEST(Encoder, embeddings_of_minilm_are_those_of_sentence_transformers) {
   if (!exists(model)) GTEST_SKIP() << model << " is not there (tools/get-model fetches it)";
   Engine engine = open(model);
   for (const auto& c : read_json(folder / "minilm.json")) {
-    const std::vector<uint32_t> tokens = engine.encode(c["text"].get<std::string>());
+    const std::vector<uint32_t> tokens =
+        engine.tokenizer().encode(c["text"].get<std::string>(), {.add_special = true});
     EXPECT_EQ(tokens, c["tokens"].get<std::vector<uint32_t>>());
     const std::vector<float> embedding = engine.embed(tokens),
                              exact = c["embedding"].get<std::vector<float>>();
     ASSERT_EQ(embedding.size(), exact.size());
     for (size_t i = 0; i < exact.size(); ++i) ASSERT_NEAR(embedding[i], exact[i], 1e-5);
   }
+}
+
+// As sentence-transformers does it: [CLS], the first tokens, [SEP].
+TEST(Encoder, a_text_is_cut_where_its_folder_says) {
+  const ModelFolder copy;
+  for (const char* file : {"config.json", "model.safetensors"})
+    copy.write(file, read_file(folder / "hf-bert" / file));
+  copy.write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\nc\n");
+  copy.write("sentence_bert_config.json", R"({"max_seq_length": 6, "do_lower_case": false})");
+  using Tokens = std::vector<uint32_t>;
+  Engine engine = open(copy.path());
+  EXPECT_EQ(engine.encode("a b c a"), (Tokens{2, 4, 5, 6, 4, 3}));
+  EXPECT_EQ(engine.encode("a b c a b c"), (Tokens{2, 4, 5, 6, 4, 3}));
+  EXPECT_EQ(engine.embed(engine.encode("a b c a b c")), engine.embed(engine.encode("a b c a")));
+  engine.embed(Tokens(64, 4));  // tokens are taken as they are
+  // A context that does not hold as many is too small for the whole text.
+  EXPECT_EQ(open(copy.path(), gpu::Tier::best, 5).encode("a b c a b c").size(), 8u);
+  EXPECT_EQ(open(copy.path(), gpu::Tier::best, 7).encode("a b c a b c").size(), 6u);
 }
 
 // The last state makes the logits; 40 tokens are three batches.

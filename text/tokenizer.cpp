@@ -250,8 +250,11 @@ std::vector<uint32_t> Tokenizer::encode(std::string_view text, EncodeOptions opt
   std::vector<uint32_t> out;
   if (options.add_special) out = start_;
   const size_t text_at = out.size();
-  out.resize(text_at + ids.size / sizeof(uint32_t));
-  if (ids.size > 0) std::memcpy(out.data() + text_at, ids.data, ids.size);
+  const size_t around = options.add_special ? start_.size() + end_.size() : 0;
+  const size_t room = options.most - std::min(options.most, around);
+  const size_t count = std::min(ids.size / sizeof(uint32_t), room);
+  out.resize(text_at + count);
+  if (count > 0) std::memcpy(out.data() + text_at, ids.data, count * sizeof(uint32_t));
   if (options.add_special) out.insert(out.end(), end_.begin(), end_.end());
   return out;
 }

@@ -27,6 +27,8 @@ class Tokenizer {
     bool add_special = true;
     // "<|im_end|>" in the text is that token. Never for text from a user.
     bool parse_special = false;
+    // The text's last tokens are left out where, with what is around it, there were more.
+    size_t most = SIZE_MAX;
   };
 
   // The vocabulary in the metadata (tokenizer.ggml.*, or else tokenizer.huggingface.json); an Error

@@ -1,4 +1,5 @@
-"""Embeddings of all-MiniLM-L6-v2, as sentence-transformers computes them: mean of the last states, of length 1; in float64.
+"""Embeddings of all-MiniLM-L6-v2, as sentence-transformers computes them: mean of the last states, of length 1; in float64. No
+text is cut: of one of more than 256 tokens it would take the first.
 
 usage: make_minilm.py FOLDER     FOLDER: the model (tools/get-model minilm-l6-v2). Writes minilm.json beside itself: texts, their
                                  tokens and their embeddings. Needs: pip install torch transformers
