@@ -737,13 +737,22 @@ Json chat_logprobs(const std::vector<TokenReport>& reports) {
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
+// A token's text; where that is no UTF-8, its bytes, as OpenAI writes them: tokens keep apart,
+// which U+FFFD would make one.
+std::string name_of_token(const std::string& bytes) {
+  if (Utf8Stream().push(bytes) == bytes) return bytes;
+  std::string name = "bytes:";
+  for (const char byte : bytes) name += fmt::format("\\x{:02x}", uint8_t(byte));
+  return name;
+}
+
 Json text_logprobs(const std::vector<TokenReport>& reports, size_t& offset) {
   Json tokens = Json::array(), logprobs = tokens, tops = tokens, offsets = tokens;
   for (const TokenReport& report : reports) {
-    tokens.push_back(report.drawn.bytes);
+    tokens.push_back(name_of_token(report.drawn.bytes));
     logprobs.push_back(report.drawn.logprob);
     Json top = Json::object();
-    for (const TokenLogprob& t : report.likeliest) top[t.bytes] = t.logprob;
+    for (const TokenLogprob& t : report.likeliest) top[name_of_token(t.bytes)] = t.logprob;
     tops.push_back(std::move(top));
     offsets.push_back(offset);
     offset += code_points(std::string_view(report.drawn.bytes).substr(report.hidden));

@@ -498,6 +498,10 @@ class Server(unittest.TestCase):
         special = self.server.post("/tokenize", {"content": "<|user|>", "parse_special": True})[2]["tokens"][0]
         silent = self.complete(logprobs=0, logit_bias={str(special): 100}, max_tokens=3)["choices"][0]
         self.assertEqual((silent["text"], silent["logprobs"]["tokens"], silent["logprobs"]["text_offset"]), ("", ["<|user|>"] * 3, [0] * 3))
+        # A part of a character is named by its bytes.
+        part = self.server.post("/tokenize", {"content": "\U0001f98a"})[2]["tokens"][0]
+        half = self.complete(logprobs=0, logit_bias={str(part): 100}, max_tokens=1)["choices"][0]
+        self.assertRegex(half["logprobs"]["tokens"][0], r"^bytes:\\xf0(\\x[0-9a-f]{2})*$")
         first = self.server.post("/tokenize", {"content": usual["text"]})[2]["tokens"][0]
         without = self.complete(logit_bias={str(first): -100})["choices"][0]["text"]
         self.assertNotEqual(without, usual["text"])
