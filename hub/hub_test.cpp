@@ -34,9 +34,9 @@ TEST(ModelName, is_a_repository_and_what_is_wanted_of_it) {
 }
 
 TEST(Repository, a_model_is_chosen_by_quantisation_or_file) {
-  const auto models =
-      models_named({"README.md", "m-BF16.gguf", "m-IQ4_NL.gguf", "m-Q4_K_M.gguf",
-                    "m-UD-Q4_K_XL.gguf", "m-q8_0.gguf", "mmproj-F16.gguf", "m.imatrix.gguf"});
+  const auto models = models_named({"README.md", "m-BF16.gguf", "m-IQ4_NL.gguf", "m-Q4_K_M.gguf",
+                                    "m-UD-Q4_K_XL.gguf", "m-q8_0.gguf", "mmproj-F16.gguf",
+                                    "m-mmproj-Q8_0.gguf", "m.imatrix.gguf"});
   EXPECT_EQ(models.size(), 5u);
   EXPECT_EQ(chosen(models, ""), "m-Q4_K_M.gguf");
   EXPECT_EQ(chosen(models, "q4_k_m"), "m-Q4_K_M.gguf");
@@ -103,6 +103,8 @@ TEST(Repository, a_listing_gives_sizes_and_checksums) {
   const auto files = parse_listing(fmt::format(R"([{{"type": "directory", "path": "x.gguf"}},
         {{"type": "file", "path": "m.gguf", "size": 130, "oid": "{1}", "lfs": {{"oid": "{0}", "size": 9}}}},
         {{"type": "file", "path": "config.json", "size": 2, "oid": "{1}"}},
+        {{"type": "file", "path": "._m.gguf", "size": 2}},
+        {{"type": "file", "path": ".cache/m.gguf", "size": 2}},
         {{"type": "file", "path": "../README.md", "size": 2}}])",
                                                sha, git),
                                    "u/r");
@@ -119,7 +121,7 @@ TEST(Repository, what_is_no_listing_and_paths_that_lead_out_are_refused) {
         R"([{"path": "m.gguf", "size": -1}])", R"([{"path": "m.gguf", "size": 1, "lfs": {}}])"})
     EXPECT_SAYS(message_of<Error>([&] { parse_listing(text, "u/r"); }), "u/r");
   for (const char* path : {"../m.gguf", "/m.gguf", "a/../m.gguf", "a//m.gguf", "./m.gguf",
-                           "a\\\\m.gguf", "c:m.gguf", "a\\nm.gguf", ".m.gguf", "a\\u0000.gguf"})
+                           "a\\\\m.gguf", "c:m.gguf", "a\\nm.gguf", "a\\u0000.gguf", "../.m.gguf"})
     EXPECT_SAYS(message_of<Error>([&] {
                   parse_listing(fmt::format(R"([{{"path": "{}", "size": 1}}])", path), "u/r");
                 }),

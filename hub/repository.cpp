@@ -52,7 +52,7 @@ bool may_belong_to_a_model(std::string_view path) {
          std::ranges::find(beside_safetensors, path) != std::end(beside_safetensors);
 }
 
-// Whether a path keeps to the folder that it is put into, on any system, and its parts show.
+// Whether a path keeps to the folder that it is put into, on any system.
 bool is_safe(std::string_view path) {
   if (path.size() > longest_path) return false;
   for (const char c : path)
@@ -60,10 +60,15 @@ bool is_safe(std::string_view path) {
   for (size_t begin = 0; begin <= path.size();) {
     const size_t end = std::min(path.find('/', begin), path.size());
     const std::string_view part = path.substr(begin, end - begin);
-    if (part.empty() || part.front() == '.' || part.size() > longest_part) return false;
+    if (part.empty() || part == "." || part == ".." || part.size() > longest_part) return false;
     begin = end + 1;
   }
   return true;
+}
+
+// What systems leave behind (._m.gguf) or keep to themselves, and nobody is shown.
+bool is_hidden(std::string_view path) {
+  return path.starts_with('.') || path.find("/.") != std::string_view::npos;
 }
 
 std::string digits(const nlohmann::json& object, const char* key, size_t count) {
@@ -197,6 +202,7 @@ std::vector<RepositoryFile> parse_listing(std::string_view json, const std::stri
     if (!is_safe(file.path))
       fail("{} lists a file whose name leads out of a folder or is no name: {:?}", repository,
            file.path);
+    if (is_hidden(file.path)) continue;
     const auto large = entry.find("lfs");
     const bool is_large = large != entry.end() && large->is_object();
     const auto size = (is_large ? *large : entry).find("size");
@@ -218,7 +224,7 @@ std::vector<RepositoryModel> models_among(std::vector<RepositoryFile> files) {
   for (const RepositoryFile& file : files) {
     // Parts of other kinds of models, and statistics of quantisers, are no models.
     const std::string name = upper(file.path.substr(file.path.rfind('/') + 1));
-    if (is_gguf(file.path) && !name.starts_with("MMPROJ") &&
+    if (is_gguf(file.path) && name.find("MMPROJ") == std::string::npos &&
         name.find("IMATRIX") == std::string::npos)
       groups[split_of(file.path).stem].push_back(file);
   }

@@ -255,13 +255,18 @@ class Hub(unittest.TestCase):
         self.assertEqual({f for f in self.files() if not f.endswith(".part")}, set())
 
     def test_a_listing_cannot_write_elsewhere(self):
-        for path in "../../../evil.gguf", "/tmp/evil.gguf", "a/../../evil.gguf", "a\\evil.gguf", "a\n.gguf", ".evil.gguf":
+        for path in "../../../evil.gguf", "/tmp/evil.gguf", "a/../../evil.gguf", "a\\evil.gguf", "a\n.gguf":
             self.add("u/r", {"m.gguf": b"abc", path: b"evil"})
             self.assertIn("leads out of a folder", self.mainspring("pull", "u/r", code=1))
             self.assertEqual(self.files(), set())
         for listing in b"", b"{}", b"<html>", b'[{"path": "m.gguf"}]':
             self.add("u/r", {}, listing=listing)
             self.assertIn("is HF_ENDPOINT a hub?", self.mainspring("pull", "u/r", code=1))
+
+    def test_hidden_files_are_skipped(self):
+        self.add("u/r", {"._a-Q8_0.gguf": b"x", ".cache/a.gguf": b"x", "a-mmproj-Q8_0.gguf": b"x", "a-Q8_0.gguf": b"abc"})
+        self.mainspring("pull", "u/r")
+        self.assertEqual(self.files(), {"u/r/a-Q8_0.gguf"})
 
     def test_a_listing_may_have_many_pages(self):
         files = {f"m-{n}.gguf": b"%d" % n for n in range(10, 30)}
