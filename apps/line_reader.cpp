@@ -32,6 +32,7 @@ LineReader::LineReader() {
   el_set(editor_, EL_CLIENTDATA, this);
   el_set(editor_, EL_PROMPT, show_prompt);
   el_set(editor_, EL_EDITOR, "emacs");
+  el_set(editor_, EL_BIND, "^I", "ed-insert", nullptr);  // a tab, of pasted text for one
   el_set(editor_, EL_HIST, history, history_);
   el_set(editor_, EL_SIGNAL, 1);  // a signal finds the terminal as it was
   el_set(editor_, EL_GETCFN, get_character);

@@ -217,9 +217,10 @@ class Chat(unittest.TestCase):
             os.kill(terminal.pid, number)
         terminal.send("\x10")  # the line before
         terminal.send("  /bye is a message here")
+        terminal.send("a\tb")
         terminal.type('"""one\n')
         terminal.until(r"\.\.\. \Z")
-        terminal.type("/two\n")
+        terminal.type("\t/two\t2\n")
         terminal.until(r"\.\.\. \Z")
         terminal.send('three"""')
         terminal.send('"""/bye"""')
@@ -229,7 +230,7 @@ class Chat(unittest.TestCase):
         terminal.until(PROMPT)
         terminal.send("")
         users = [content for role, content in self.messages(terminal) if role == "user"]
-        self.assertEqual(users, ["Grüße, \u65e5\u672c!"] * 2 + ["  /bye is a message here", "one\n/two\nthree", "/bye"])
+        self.assertEqual(users, ["Grüße, \u65e5\u672c!"] * 2 + ["  /bye is a message here", "a\tb", "one\n\t/two\t2\nthree", "/bye"])
 
     def test_a_saved_conversation_goes_on_after_a_restart(self):
         terminal = self.terminal("--temp", "0", "--ignore-eos", "-n", "24", "--system", "You tell tales.")
