@@ -319,6 +319,9 @@ fs::path Hub::pull(const ModelName& name) {
     fail("{} at {} is not complete: {}", name.text(), http_.endpoint(),
          model->entry.empty() ? "it has no config.json"
                               : "parts of " + model->entry + " are missing");
+  for (const RepositoryFile& file : model->files)
+    if (file.size == 0 && (!model->entry.empty() || file.path.ends_with(".safetensors")))
+      fail("{} at {} is empty: {}", name.text(), http_.endpoint(), file.path);
 
   const fs::path folder = folder_of(name.repository);
   const FolderLock lock(folder, options_);

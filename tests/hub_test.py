@@ -214,7 +214,11 @@ class Hub(unittest.TestCase):
         self.assertIn("neither GGUF nor safetensors", self.mainspring("pull", "u/bin", code=1))
         self.add("u/part", {"m-00002-of-00002.gguf": b"abc"})
         self.assertIn("not complete", self.mainspring("pull", "u/part", code=1))
+        for files in {"m.gguf": b""}, {"model.safetensors": b"", "config.json": b"{}"}:
+            self.add("u/empty", files)
+            self.assertIn(f"is empty: {next(iter(files))}", self.mainspring("pull", "u/empty", code=1))
         self.assertEqual(self.files(), set())
+        self.assertFalse((self.models / "u/empty").exists())
 
     def test_a_busy_hub_is_asked_again_but_not_for_ever(self):
         wait = {"Retry-After": "0"}
