@@ -441,6 +441,10 @@ void translate_tensors(const Family& family, const JsonObject& config, ModelFile
                       .type = type_of(located, folder),
                       .shape = located.tensor.shape,
                       .data = located.tensor.data};
+    const std::optional<uint64_t> vocabulary = config.find_uint("vocab_size");
+    if (vocabulary && name == "token_embd.weight" && tensor.rows() != *vocabulary)
+      config.refuse("vocab_size", fmt::format("is {}, but the tensor {} has {} rows", *vocabulary,
+                                              in_quotes(here), tensor.rows()));
     if (family.norms_from_zero && name->ends_with("norm.weight")) {
       std::vector<float> values(tensor.elements());
       decode(tensor.type, tensor.data, values);

@@ -334,6 +334,15 @@ TEST(HuggingFace, bert_has_its_pooling_in_a_folder_of_its_own) {
   EXPECT_SAYS(folder.refusal(), "\"max_seq_length\" is 2, want 3 or more");
 }
 
+TEST(HuggingFace, the_vocabulary_has_as_many_tokens_as_the_embedding_has_rows) {
+  Folder folder;
+  folder.config["vocab_size"] = 5;
+  EXPECT_SAYS(folder.refusal(),
+              "\"vocab_size\" is 5, but the tensor \"model.embed_tokens.weight\" has 4 rows");
+  folder.config.erase("vocab_size");
+  folder.open();
+}
+
 TEST(HuggingFace, a_folder_that_is_no_model_is_refused) {
   const ModelFolder folder;
   EXPECT_SAYS(message_of<Error>([&] { open_model(folder.path()); }), "has no config.json");
