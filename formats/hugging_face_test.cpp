@@ -346,6 +346,8 @@ TEST(HuggingFace, the_vocabulary_has_as_many_tokens_as_the_embedding_has_rows) {
 TEST(HuggingFace, a_folder_that_is_no_model_is_refused) {
   const ModelFolder folder;
   EXPECT_SAYS(message_of<Error>([&] { open_model(folder.path()); }), "has no config.json");
+  std::filesystem::create_symlink("loop", folder / "loop");
+  EXPECT_SAYS(message_of<Error>([&] { open_model(folder / "loop"); }), "symbolic links");
   folder.write("model.safetensors", SafetensorsBuilder().bytes());
   EXPECT_SAYS(message_of<Error>([&] { open_model(folder / "model.safetensors"); }),
               "give the folder that holds it");
