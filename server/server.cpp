@@ -409,7 +409,9 @@ std::optional<HttpReply> Server::Impl::refuse(const HttpRequest& request) {
       throw ApiError(405, fmt::format("{} takes {} alone", route->path, route->method), {},
                      "method_not_allowed");
     // Other types a web page may send to any address without asking.
-    if (request.method == "POST" && !request.content_type.starts_with("application/json"))
+    const std::string type =
+        request.content_type.substr(0, request.content_type.find_first_of("; "));
+    if (request.method == "POST" && strcasecmp(type.c_str(), "application/json") != 0)
       throw ApiError(415, "want a body of Content-Type: application/json");
     return std::nullopt;
   } catch (const ApiError& error) {

@@ -547,7 +547,9 @@ class Server(unittest.TestCase):
         for body in wrong:
             with self.subTest(body=body[:40]):
                 self.error(self.server.ask("POST", "/v1/completions", body, {"Content-Type": "application/json"}), 400)
-        for type in "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x":
+        for type in "Application/JSON", "application/json; charset=utf-8", "application/json;charset=utf-8":
+            self.assertEqual(self.server.ask("POST", "/tokenize", b'{"content": "a"}', {"Content-Type": type})[0], 200)
+        for type in "text/plain", "application/jsonp", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x":
             self.error(self.server.ask("POST", "/v1/completions", b"{}", {"Content-Type": type}), 415)
         self.error(self.server.ask("POST", "/tokenize", b" " * (4 << 20) + b" ", {"Content-Type": "application/json"}), 413)
         self.assertEqual(self.server.ask("GET", "/health")[0], 200)
