@@ -7,6 +7,7 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <set>
 
@@ -37,8 +38,9 @@ const Json* find(const Json& object, const char* name) {
   return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
-// "0 to 2", "384"
+// "0 to 2", "384", "1 or more"
 std::string range(auto least, auto most) {
+  if (most == std::numeric_limits<decltype(most)>::max()) return fmt::format("{} or more", least);
   return least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most);
 }
 
@@ -64,6 +66,13 @@ int64_t integer(const Json& body, const char* name, int64_t least, int64_t most,
   if (result < least || result > most)
     refuse(name, "{} is {}, want {}", name, value->dump(), range(least, most));
   return result;
+}
+
+// A number of tokens; -1: no limit, as llama-server has it.
+int64_t limit(const Json& body, const char* name, int64_t least, int64_t otherwise) {
+  const Json* const value = find(body, name);
+  if (value && value->is_number_integer() && *value == -1) return -1;
+  return integer(body, name, least, INT64_MAX, otherwise);
 }
 
 bool flag(const Json& body, const char* name, bool otherwise) {
@@ -221,9 +230,9 @@ Completion read_common(const Json& body, const Engine& engine, int64_t max_token
   const int64_t seed = integer(body, "seed", INT64_MIN, INT64_MAX, -1);
   s.seed =
       find(body, "seed") ? uint32_t(seed) ^ uint32_t(uint64_t(seed) >> 32) : std::random_device()();
-  result.request.max_tokens = integer(body, "max_tokens", least_tokens, INT64_MAX, max_tokens);
+  result.request.max_tokens = limit(body, "max_tokens", least_tokens, max_tokens);
   result.request.max_tokens =
-      integer(body, "max_completion_tokens", least_tokens, INT64_MAX, result.request.max_tokens);
+      limit(body, "max_completion_tokens", least_tokens, result.request.max_tokens);
   // Beyond any context: sums with it must not overflow.
   result.request.max_tokens = std::min<int64_t>(result.request.max_tokens, UINT32_MAX);
   result.request.stop = stops(body);

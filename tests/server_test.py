@@ -324,6 +324,9 @@ class Server(unittest.TestCase):
         for same in tokens["tokens"], [tokens["tokens"]], ["Once upon a time"]:
             self.assertEqual(self.complete(prompt=same)["choices"], answer["choices"])
         self.assertEqual(self.complete(max_tokens=None)["usage"]["completion_tokens"], 16)
+        endless = self.complete(max_tokens=-1, response_format={"type": "regex", "regex": "(a1){20}"})
+        self.assertEqual((endless["choices"][0]["text"], endless["choices"][0]["finish_reason"]), ("a1" * 20, "stop"))
+        self.assertGreater(endless["usage"]["completion_tokens"], 16)
         # A stop string ends the text and is no part of it.
         text = answer["choices"][0]["text"]
         word = text.split()[2]
@@ -392,7 +395,7 @@ class Server(unittest.TestCase):
             "frequency_penalty": [3],
             "repeat_penalty": [0, -1],
             "seed": ["x", 0.5],
-            "max_tokens": [0, -1, 1.5, "many", 2**64],
+            "max_tokens": [0, -2, 1.5, "many", 2**64],
             "max_completion_tokens": [0],
             "n": [0, 9, "x"],
             "best_of": [2],
@@ -422,6 +425,8 @@ class Server(unittest.TestCase):
             for value in values:
                 with self.subTest(name=name, value=value):
                     self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, **SHORT, name: value}), 400, name, message=name)
+        _, _, zero = self.server.post("/v1/chat/completions", {"messages": HELLO, "max_tokens": 0})
+        self.assertEqual(zero["error"]["message"], "max_tokens is 0, want 1 or more")
         self.error(self.server.post("/v1/completions", {"prompt": "a", "suffix": "x"}), 400, "suffix", message="fim_prefix")
         self.error(self.server.post("/v1/completions", {"prompt": "a", "echo": True, "logprobs": 1}), 400, "echo")
         # What one route takes, the other does not ignore.
