@@ -175,7 +175,10 @@ std::optional<Constraint> form(const Json& body, const Engine& engine) {
   const Json* const value = find(body, name);
   if (!value) return {};
   if (!value->is_object()) refuse(name, "{} is {}, want an object", name, value->type_name());
-  const std::string type = text(*value, "type", name);
+  const auto member = [&](const char* key) {
+    return text(*value, key, fmt::format("{}.{}", name, key));
+  };
+  const std::string type = member("type");
   Constraint constraint;
   using enum Constraint::Kind;
   if (type == "text") return {};
@@ -185,9 +188,9 @@ std::optional<Constraint> form(const Json& body, const Engine& engine) {
     if (!schema) refuse(name, "{} has no json_schema.schema", name);
     constraint = {json_schema, to_text(*schema)};
   } else if (type == "regex") {
-    constraint = {regex, text(*value, "regex", name)};
+    constraint = {regex, member("regex")};
   } else if (type == "grammar") {
-    constraint = {lark, text(*value, "grammar", name)};
+    constraint = {lark, member("grammar")};
   } else if (type == "json_object") {
     if (const Json* const schema = find(*value, "schema"))
       constraint = {json_schema, to_text(*schema)};

@@ -406,8 +406,11 @@ class Server(unittest.TestCase):
             "logprobs": [1, "x"],
             "top_logprobs": [2],
             "logit_bias": [{"1": 101}, {"1": "x"}, {"one": 1}, {"12288": 1}, {"-1": 1}, [1]],
-            "response_format": ["text", {}, {"type": "yaml"}, {"type": "json_schema"}, {"type": "regex", "regex": "("}, {"type": "grammar", "grammar": "start: ("},
+            "response_format": ["text", {"type": "yaml"}, {"type": "json_schema"}, {"type": "regex", "regex": "("}, {"type": "grammar", "grammar": "start: ("},
                                 {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}, {"type": "json_object", "schema": 1}],
+            "response_format.type": [{}, {"type": 1}],
+            "response_format.regex": [{"type": "regex"}],
+            "response_format.grammar": [{"type": "grammar", "grammar": []}],
             "functions": [[{}]],
             "function_call": ["auto"],
             "modalities": [["text", "audio"]],
@@ -424,7 +427,7 @@ class Server(unittest.TestCase):
         for name, values in wrong.items():
             for value in values:
                 with self.subTest(name=name, value=value):
-                    self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, **SHORT, name: value}), 400, name, message=name)
+                    self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, **SHORT, name.split(".")[0]: value}), 400, name, message=name)
         _, _, zero = self.server.post("/v1/chat/completions", {"messages": HELLO, "max_tokens": 0})
         self.assertEqual(zero["error"]["message"], "max_tokens is 0, want 1 or more")
         self.error(self.server.post("/v1/completions", {"prompt": "a", "suffix": "x"}), 400, "suffix", message="fim_prefix")
