@@ -352,7 +352,8 @@ Json parameters_of(const Json& function, const std::string& param) {
   Json schema =
       parameters ? *parameters : Json{{"type", "object"}, {"additionalProperties", false}};
   if (!schema.is_object()) refuse(param, "{} is {}, want a JSON schema", param, schema.type_name());
-  if (!schema.contains("type")) schema["type"] = "object";
+  if (!schema.contains("type") || schema["type"] == Json::array({"object"}))
+    schema["type"] = "object";
   if (schema["type"] != "object")
     refuse(param, "{}.type is {}, want \"object\": arguments have names", param,
            schema["type"].dump());

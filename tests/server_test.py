@@ -282,6 +282,8 @@ class Server(unittest.TestCase):
         for stream in False, True:
             answer = self.server.post("/v1/chat/completions", {"messages": HELLO, "stream": stream, "tools": [function(parameters=many)]})
             self.error(answer, 400, "tools", message="the parameters of f: the grammar ")
+        # A list of one type is that type.
+        self.assertTrue(self.chat(tools=[function(parameters={"type": ["object"]})]))
         # A keyword that cannot be enforced is refused only where it must hold.
         self.assertTrue(self.chat(tools=[function(parameters={"not": {}})]))
         other = {"type": "function", "function": {"name": "other"}}
