@@ -672,8 +672,9 @@ Completion read_completion(const Json& body, const Engine& engine) {
   Completion result = read_common(body, engine, 16, 0);
   refuse_of_other(body, of_chat, "/v1/chat/completions");
   result.request.logprobs = int32_t(integer(body, "logprobs", 0, most_logprobs, -1));
+  const Json* const suffix = find(body, "suffix");
   result.prompt =
-      find(body, "suffix") ? prompt_with_suffix(body, engine) : prompt_of(body, engine, true);
+      suffix && *suffix != "" ? prompt_with_suffix(body, engine) : prompt_of(body, engine, true);
   const Json& prompt = prompt_in(body);
   if (result.prompt.empty() && prompt.is_string() && engine.tokenizer().bos())
     result.prompt = {*engine.tokenizer().bos()};

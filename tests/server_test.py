@@ -323,6 +323,7 @@ class Server(unittest.TestCase):
         self.assertEqual((answer["object"], answer["choices"][0]["finish_reason"]), ("text_completion", "length"))
         _, _, tokens = self.server.post("/tokenize", {"content": "Once upon a time", "add_special": True})
         self.assertEqual(answer["usage"]["prompt_tokens"], len(tokens["tokens"]))
+        self.assertEqual(self.complete(suffix="")["choices"], answer["choices"])
         for same in tokens["tokens"], [tokens["tokens"]], ["Once upon a time"]:
             self.assertEqual(self.complete(prompt=same)["choices"], answer["choices"])
         self.assertEqual(self.complete(max_tokens=None)["usage"]["completion_tokens"], 16)
