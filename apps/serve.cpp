@@ -106,7 +106,9 @@ void serve(const GlobalOptions& options, Arguments& a) {
   const bool ipv6 = server_options.host.find(':') != std::string::npos;
   const std::string address = fmt::format("http://{}{}{}:{}", ipv6 ? "[" : "", server_options.host,
                                           ipv6 ? "]" : "", server.port());
-  fmt::print("{} at {}/v1\na page to chat in: {}/\n", server_options.model, address, address);
+  fmt::print("{} at {}/v1\n", server_options.model, address);
+  if (engine.chat_template() && !engine.is_encoder())
+    fmt::print("a page to chat in: {}/\n", address);
   std::fflush(stdout);
   if (server_options.api_key.empty() && !server.is_local())
     fmt::print(stderr, "mainspring: anyone who reaches {} may use it: there is no API key\n",

@@ -796,6 +796,7 @@ Json detokenize(const Json& body, const Engine& engine) {
 }
 
 Json apply_template(const Json& body, const Engine& engine, const ToolForm* form) {
+  need_text(engine);
   need_template(engine);
   Conversation conversation = conversation_of(body, tools_of(body), form);
   conversation.options.add_generation_prompt = flag(body, "add_generation_prompt", true);

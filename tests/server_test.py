@@ -828,6 +828,7 @@ class OwnServer(unittest.TestCase):
         self.assertEqual((status, body["usage"]["prompt_tokens"]), (200, 3), body)
         status, _, body = server.post("/v1/completions", {"prompt": [1, 2, 3], "max_tokens": 4, "echo": True})
         self.assertEqual((status, body["error"]["param"]), (400, "echo"), body)
+        self.offers_no_page(server)
 
     def test_an_encoder_embeds_and_writes_nothing(self):
         encoder = Path(WITHOUT_TEMPLATE).parent / "hf-bert"  # which has no tokenizer
@@ -837,10 +838,16 @@ class OwnServer(unittest.TestCase):
         status, _, error = server.post("/v1/embeddings", {"input": [[1] * 65]})  # more than it has positions
         self.assertEqual((status, error["error"]["code"]), (400, "context_length_exceeded"))
         self.assertRegex(error["error"]["message"], r"has 65 tokens, the context holds 64: shorten it$")
-        for path, body in ("/v1/completions", {"prompt": [1]}), ("/v1/chat/completions", {"messages": HELLO}):
+        for path, body in ("/v1/completions", {"prompt": [1]}), ("/v1/chat/completions", {"messages": HELLO}), ("/apply-template", {"messages": HELLO}):
             status, _, error = server.post(path, body)
             self.assertEqual(status, 400)
-            self.assertIn("is an encoder", error["error"]["message"])
+            self.assertRegex(error["error"]["message"], "is an encoder.*/v1/embeddings takes it")
+        self.offers_no_page(server)
+
+    def offers_no_page(self, server):
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(timeout=60)
+        self.assertEqual(server.process.stdout.read(), "")
 
     def fetched(self, name):
         model = MODELS / name
