@@ -95,6 +95,10 @@ class Watch {
 void serve(const GlobalOptions& options, Arguments& a) {
   ServerOptions& server_options = a.server;
   require(!a.key_given || !server_options.api_key.empty(), "--api-key is empty");
+  std::string& host = server_options.host;
+  if (host.starts_with('[') && host.ends_with(']'))
+    host = host.substr(1, host.size() - 2);  // a URL's
+  require(!host.empty(), "--host is empty");
   if (server_options.api_key.empty() && !a.key_file.empty())
     server_options.api_key = read_key(a.key_file);
   const std::filesystem::path model = model_path(a.model.model, a.model.hub_model);
@@ -103,16 +107,15 @@ void serve(const GlobalOptions& options, Arguments& a) {
   Engine engine(engine_options(options, model, a.model, a.context));
   Server server(engine, server_options);
   const Watch watch(server);
-  const bool ipv6 = server_options.host.find(':') != std::string::npos;
-  const std::string address = fmt::format("http://{}{}{}:{}", ipv6 ? "[" : "", server_options.host,
-                                          ipv6 ? "]" : "", server.port());
+  const bool ipv6 = host.find(':') != std::string::npos;
+  const std::string address =
+      fmt::format("http://{}{}{}:{}", ipv6 ? "[" : "", host, ipv6 ? "]" : "", server.port());
   fmt::print("{} at {}/v1\n", server_options.model, address);
   if (engine.chat_template() && !engine.is_encoder())
     fmt::print("a page to chat in: {}/\n", address);
   std::fflush(stdout);
   if (server_options.api_key.empty() && !server.is_local())
-    fmt::print(stderr, "mainspring: anyone who reaches {} may use it: there is no API key\n",
-               server_options.host);
+    fmt::print(stderr, "mainspring: anyone who reaches {} may use it: there is no API key\n", host);
   server.run();
 }
 

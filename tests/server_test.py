@@ -47,7 +47,7 @@ class Process:
         self.errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment(**variables))
         line = self.process.stdout.readline()
-        match = re.fullmatch(r"(\S+) at (http://127\.0\.0\.1:(\d+)/v1)\n", line)
+        match = re.fullmatch(r"(\S+) at (http://(?:127\.0\.0\.1|\[::1\]):(\d+)/v1)\n", line)
         if not match:
             self.process.kill()
             raise AssertionError(f"{line!r}: {self.log()}")
@@ -920,7 +920,21 @@ class OwnServer(unittest.TestCase):
         deaf.close()
         self.assertEqual(server.post("/v1/completions", {"prompt": "A fox", **SHORT})[0], 200)
 
+    def test_an_address_in_brackets(self):
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError as error:
+            self.skipTest(f"no IPv6: {error}")
+        for host in "::1", "[::1]":
+            server = self.serve("--host", host)
+            self.assertEqual(server.url, f"http://[::1]:{server.port}/v1")
+            with socket.create_connection(("::1", server.port), timeout=120) as connection:
+                connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+                self.assertIn(b" 200 OK", connection.recv(65536))
+
     def test_wrong_uses(self):
+        for host in "", "[]":
+            self.assertIn("--host is empty", self.refused("--host", host, code=2))
         self.assertIn("--api-key", self.refused("--api-key", "", code=2))
         for path, reason in ("/nonexistent", "No such file or directory"), ("/", "Is a directory"):
             self.assertIn(f"cannot read a key from {path}: {reason}", self.refused("--api-key-file", path, code=1))
