@@ -128,6 +128,11 @@ std::string trimmed(std::string_view text) {
   return std::string(text.substr(0, text.find_last_not_of(blanks) + 1));
 }
 
+// "1 message", "2 messages"
+std::string count_of(const Json& messages) {
+  return fmt::format("{} message{}", messages.size(), messages.size() == 1 ? "" : "s");
+}
+
 fs::path path_of(const std::string& text) {
   require(!text.empty(), "which file?");
   const char* const home = std::getenv("HOME");
@@ -311,7 +316,10 @@ void Chat::command(const std::string& line) {
   std::string names;
   for (const Command& c : commands()) {
     names += fmt::format(" {}", c.name);
-    if (name == c.name) return (this->*c.run)(trimmed(line.substr(name.size())));
+    if (name != c.name) continue;
+    const std::string argument = trimmed(line.substr(name.size()));
+    require(argument.empty() || *c.argument, "{} takes nothing behind it", name);
+    return (this->*c.run)(argument);
   }
   complain(fmt::format(
       "there is no command {}; there are{}. With a blank before it, it is a message", name, names));
@@ -361,7 +369,7 @@ void Chat::show(const std::string&) {
 void Chat::save(const std::string& file) {
   const fs::path path = path_of(file);
   write_conversation(path, {{"messages", messages_}, {"parameters", parameters_of(a_)}});
-  fmt::print("Saved {} messages to {}.\n", messages_.size(), path.string());
+  fmt::print("Saved {} to {}.\n", count_of(messages_), path.string());
 }
 
 void Chat::load(const std::string& file) {
@@ -369,7 +377,7 @@ void Chat::load(const std::string& file) {
   set_parameters(a_, read["parameters"]);
   messages_ = read["messages"];
   unanswered_.clear();
-  fmt::print("Loaded {} messages.\n", messages_.size());
+  fmt::print("Loaded {}.\n", count_of(messages_));
 }
 
 void Chat::retry(const std::string&) {

@@ -142,6 +142,8 @@ class Chat(unittest.TestCase):
         self.assertIn("there is no command /nothing", terminal.send("/nothing else"))
         self.assertIn("no message to answer again", terminal.send("/retry"))
         self.assertIn("no answer yet", terminal.send("/stats"))
+        for command in "/help", "/show", "/retry", "/clear", "/stats", "/bye":
+            self.assertIn(f"{command} takes nothing behind it", terminal.send(f"{command} x"))
         self.assertIn("which file?", terminal.send("/save"))
         self.assertIn("which file?", terminal.send("/load"))
         self.assertIn("want /set PARAM VALUE", terminal.send("/set temp"))
@@ -164,6 +166,7 @@ class Chat(unittest.TestCase):
         for row in r"context +1024 tokens, \d+ of them used", r"temp +0.25\n", r"top-k +7\n", r'stop +\["fox"\]', r"predict +3\n", r"system +Be brief.", r"top-p +0.95\n":
             self.assertRegex(shown, row)
         self.assertEqual(self.messages(terminal), [("system", "Be brief.")])
+        self.assertIn("Saved 1 message to ", terminal.send(f"/save {self.folder}/one.json"))
         terminal.send("/clear")
         self.assertEqual(self.messages(terminal), [("system", "Be brief.")])
         terminal.send("/system")
