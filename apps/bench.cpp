@@ -7,6 +7,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
+#include <deque>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -23,19 +25,21 @@ using Clock = std::chrono::steady_clock;
 
 constexpr const char* notes =
     R"(pp: tokens of a prompt into the cache. tg: tokens generated greedily, one after the other, as `run`
-generates them. Each is run once before it is timed. GB/s: weights, keys and values that a token
-reads; their share is of the fastest that a kernel here read or copied large buffers.
+generates them, or with --parallel of so many sequences at once, t/s of all together. Each is run once
+before it is timed. GB/s: weights, keys and values that a step reads; their share is of the fastest
+that a kernel here read or copied large buffers.
 
 Examples:
   mainspring bench -m model.gguf
   mainspring bench --synthetic llama-8b:q4_0 -p 512 -n 128 -d 0,4096 -o json
+  mainspring bench --synthetic llama-8b:q4_0 -p 0 -d 512 --parallel 1,8,64
   mainspring bench -m model.gguf --dispatches
   mainspring bench --kernels rmsnorm softmax)";
 
 struct Arguments {
   ModelArguments model;
   std::string synthetic, format = "md";
-  std::vector<uint32_t> prompts = {512}, generations = {128}, depths = {0};
+  std::vector<uint32_t> prompts = {512}, generations = {128}, depths = {0}, parallel = {1};
   uint32_t repetitions = 5;
   bool dispatches = false;
   std::vector<std::string> kernels;
@@ -43,9 +47,11 @@ struct Arguments {
 
 struct Test {
   uint32_t prompt = 0, generate = 0, depth = 0;  // tokens; either prompt or generate is 0
+  uint32_t parallel = 1;                         // sequences that generate
 
   std::string name() const {
-    const std::string what = prompt ? fmt::format("pp{}", prompt) : fmt::format("tg{}", generate);
+    std::string what = prompt ? fmt::format("pp{}", prompt) : fmt::format("tg{}", generate);
+    if (parallel > 1) what += fmt::format(" x {}", parallel);
     return depth ? fmt::format("{} @ d{}", what, depth) : what;
   }
 };
@@ -63,8 +69,43 @@ Summary summary(const std::vector<double>& samples) {
   return s;
 }
 
+// Seconds in which so many sequences, each after `depth` tokens of its own, generate theirs at
+// once. The tokens before are evaluated with `fill`; else the cache has them.
+double run_parallel(Engine& engine, const Test& test, bool fill) {
+  gpu::Device& device = engine.device();
+  const gpu::Recording& step = engine.step(true, test.parallel);
+  const gpu::View slots = engine.model().slots().slice(0, {test.parallel, sizeof(Slot) / 4});
+  const std::vector<uint32_t> before = some_tokens(engine, test.depth + test.parallel);
+  for (uint32_t slot = 0; slot < test.parallel; ++slot) {
+    if (fill) engine.prefill(std::span(before).subspan(slot, test.depth), 0, {}, slot);
+    engine.write_slot({.token = before[slot + test.depth],
+                       .position = test.depth,
+                       .limit = engine.model().context(),
+                       .stopped = Stopped::running},
+                      slot);
+  }
+  device.finish();
+  const auto start = Clock::now();
+  std::deque<gpu::Ticket> ahead;
+  std::vector<std::byte> state;
+  for (uint32_t i = 0; i < test.generate || !ahead.empty();) {
+    for (; i < test.generate && ahead.size() < 4; ++i) ahead.push_back(device.submit(step, slots));
+    state = device.wait(ahead.front());
+    ahead.pop_front();
+  }
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  for (uint32_t slot = 0; slot < test.parallel; ++slot) {
+    Slot at;
+    std::memcpy(&at, state.data() + slot * sizeof(Slot), sizeof(Slot));
+    if (at.position != test.depth + test.generate)
+      fail("sequence {} is at position {}, not {}", slot, at.position, test.depth + test.generate);
+  }
+  return seconds;
+}
+
 // Seconds of one run.
-double run_once(Engine& engine, const Test& test) {
+double run_once(Engine& engine, const Test& test, bool first) {
+  if (test.parallel > 1) return run_parallel(engine, test, first);
   const std::vector<uint32_t> before = some_tokens(engine, test.depth + 1);
   if (test.generate) return engine.generate(before, greedy(test.generate)).generate_seconds;
   const std::vector<uint32_t> tokens = some_tokens(engine, test.prompt);
@@ -76,13 +117,15 @@ double run_once(Engine& engine, const Test& test) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Weights that a token reads, and the keys and values of the positions before it on average.
-uint64_t bytes_per_token(Engine& engine, const Test& test) {
+// Weights that a step reads, and the keys and values of the positions before it on average.
+uint64_t bytes_per_step(Engine& engine, const Test& test) {
   const Decoder& model = engine.model();
   const Config& c = model.config();
   const uint64_t position = 2ull * c.layers * c.kv_size() * (model.options().f32_kv ? 4 : 2);
-  return model.bytes_per_token() + position * (test.depth + test.generate / 2);
+  return model.bytes_per_token() + test.parallel * position * (test.depth + test.generate / 2);
 }
+
+uint32_t most_parallel(const Arguments& a) { return *std::ranges::max_element(a.parallel); }
 
 void print_markdown(std::vector<std::vector<std::string>> rows) {
   const std::vector<std::string> rule(rows.front().size(), "---");
@@ -102,7 +145,7 @@ struct Bench {
     std::vector<double> ns, rates;
     for (double s : seconds) {
       ns.push_back(std::round(s * 1e9));
-      rates.push_back((test.prompt + test.generate) / s);
+      rates.push_back((test.prompt + test.generate * test.parallel) / s);
     }
     const Summary time = summary(ns), rate = summary(rates);
     Json json{{"build_commit", MS_COMMIT},
@@ -120,6 +163,7 @@ struct Bench {
               {"n_prompt", test.prompt},
               {"n_gen", test.generate},
               {"n_depth", test.depth},
+              {"n_parallel", test.parallel},
               {"test_time", fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr)))},
               {"avg_ns", std::round(time.mean)},
               {"stddev_ns", std::round(time.deviation)},
@@ -135,11 +179,12 @@ struct Bench {
               {"bandwidth_gb_per_s", bandwidth.gb_per_s},
               {"bandwidth_measured_by", bandwidth.how}};
     if (test.generate) {
-      const double gb_per_s = double(bytes_per_token(engine, test)) * rate.mean / 1e9;
-      json["bytes_per_token"] = bytes_per_token(engine, test);
+      const double bytes = double(bytes_per_step(engine, test)) / test.parallel;
+      const double gb_per_s = bytes * rate.mean / 1e9;
+      json["bytes_per_token"] = std::round(bytes);
       json["gb_per_s"] = gb_per_s;
       json["share_of_bandwidth"] = gb_per_s / bandwidth.gb_per_s;
-      json["dispatches_per_token"] = engine.step(true).dispatches().size();
+      json["dispatches_per_step"] = engine.step(true, test.parallel).dispatches().size();
     }
     return json;
   }
@@ -161,10 +206,11 @@ struct Bench {
     const gpu::Caps& caps = engine.device().caps();
     fmt::print("\n{}, {}, {}, {} bounds checks; commit {}\n", caps.name, caps.driver,
                to_string(caps.variant), caps.robust ? "with" : "without", MS_COMMIT);
-    fmt::print("{} KV cache, {} activations, {} dispatches a token\n", arguments.model.cache_type,
+    fmt::print("{} KV cache, {} activations, {} dispatches a step\n", arguments.model.cache_type,
                arguments.model.int8_activations ? "int8" : "f32",
                engine.step(true).dispatches().size());
-    fmt::print("checked: decode step and batch agree, NMSE {:.1e}\n", nmse);
+    fmt::print("checked: decode step{} and batch agree, NMSE {:.1e}\n",
+               most_parallel(arguments) > 1 ? ", sequences side by side" : "", nmse);
     fmt::print("bandwidth: {:.1f} GB/s, {}\n", bandwidth.gb_per_s, bandwidth.how);
   }
 };
@@ -180,14 +226,15 @@ struct Group {
 
 // What a dispatch reads and writes, with `filled` positions in the cache: of its bindings all, but
 // of the cache and of the embedding what it touches.
-uint64_t moved_bytes(const gpu::Dispatch& d, uint32_t filled, uint32_t context) {
+uint64_t moved_bytes(const gpu::Dispatch& d, uint32_t filled, uint32_t context, uint32_t parallel,
+                     uint32_t slots) {
   if (d.kernel == &gather_kernel) return 2 * d.bindings.back().bytes();
   if (d.kernel == &split_qkv_kernel) return 2 * d.bindings.front().bytes();
   uint64_t bytes = 0;
   for (const gpu::View& view : d.bindings) {
     if (!view) continue;
     const bool cache = view.buffer->label == "keys" || view.buffer->label == "values";
-    bytes += cache ? view.bytes() * filled / context : view.bytes();
+    bytes += cache ? view.bytes() / slots * parallel * filled / context : view.bytes();
   }
   return bytes;
 }
@@ -209,7 +256,9 @@ void print_dispatches(Engine& engine, const Test& test, const gpu::Recording& re
   const uint32_t context = engine.model().context(),
                  filled = test.depth + std::max(test.prompt, 1u);
   const auto start = [&] {
-    engine.write_slot({.position = test.depth, .limit = context, .stopped = Stopped::running});
+    for (uint32_t slot = 0; slot < test.parallel; ++slot)
+      engine.write_slot({.position = test.depth, .limit = context, .stopped = Stopped::running},
+                        slot);
   };
   device.warm_up(recording);  // which fills the context
   start();
@@ -224,7 +273,7 @@ void print_dispatches(Engine& engine, const Test& test, const gpu::Recording& re
     if (group == groups.end()) group = groups.insert(groups.end(), {d.kernel->name, tensor});
     for (Group* g : {&*group, &all}) {
       g->work.dispatches.push_back(d);
-      g->bytes += moved_bytes(d, filled, context);
+      g->bytes += moved_bytes(d, filled, context, test.parallel, engine.model().options().slots);
     }
   }
   for (Group& g : groups) {
@@ -253,7 +302,8 @@ void bench(const GlobalOptions& options, const Arguments& a) {
     for (const uint32_t n : a.prompts)
       if (n) tests.push_back({.prompt = n, .depth = depth});
     for (const uint32_t n : a.generations)
-      if (n) tests.push_back({.generate = n, .depth = depth});
+      for (const uint32_t parallel : a.parallel)
+        if (n) tests.push_back({.generate = n, .depth = depth, .parallel = parallel});
   }
   require(!tests.empty(), "nothing to time: -p and -n are 0");
   uint32_t context = 64;  // room for the check, and for the steps that --dispatches takes
@@ -261,8 +311,12 @@ void bench(const GlobalOptions& options, const Arguments& a) {
     context = std::max(context, 64 + test.depth + test.prompt + test.generate);
 
   ModelInfo model;
-  const auto engine = load_bench_model(options, a.model, a.synthetic, context, model);
-  const double nmse = check_paths(*engine, a.model.int8_activations);
+  const auto engine =
+      load_bench_model(options, a.model, a.synthetic, context, most_parallel(a), model);
+  double nmse = check_paths(*engine, a.model.int8_activations);
+  for (const uint32_t parallel : a.parallel)
+    if (parallel > 1)
+      nmse = std::max(nmse, check_parallel(*engine, parallel, a.model.int8_activations));
   const Bench bench{a, *engine, model, nmse, measure_bandwidth(engine->device())};
 
   if (a.dispatches) {
@@ -270,7 +324,7 @@ void bench(const GlobalOptions& options, const Arguments& a) {
     for (Test test : tests) {
       test.prompt = std::min(test.prompt, engine->model().options().batch);
       if (test.generate) {
-        print_dispatches(*engine, test, engine->step(true));
+        print_dispatches(*engine, test, engine->step(true, test.parallel));
       } else {
         print_dispatches(*engine, test,
                          engine->device().record(
@@ -286,10 +340,10 @@ void bench(const GlobalOptions& options, const Arguments& a) {
   for (const Test& test : tests) {
     Progress progress(test.name());
     std::vector<double> seconds;
-    run_once(*engine, test);
+    run_once(*engine, test, true);
     for (uint32_t i = 0; i < a.repetitions; ++i) {
       progress(i, a.repetitions);
-      seconds.push_back(run_once(*engine, test));
+      seconds.push_back(run_once(*engine, test, false));
     }
     results.push_back(bench.to_json(test, seconds));
     rows.push_back(bench.to_row(results.back(), test));
@@ -327,6 +381,10 @@ void add_bench(CLI::App& app, const GlobalOptions& options) {
   list("-p,--n-prompt", a->prompts, "Tokens of the prompts; 0: none");
   list("-n,--n-gen", a->generations, "Tokens to generate; 0: none");
   list("-d,--n-depth", a->depths, "Tokens that are in the cache before");
+  add_number(command, "--parallel", a->parallel, "Sequences that generate at once", 1, 1024)
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("N,…");
   add_number(command, "-r,--repetitions", a->repetitions, "Times that each test is run", 1, 1000);
   command.add_option("-o,--output", a->format, "How to print: md or json")
       ->check(CLI::IsMember({"md", "json"}))

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -38,10 +39,11 @@ void add_synthetic_option(CLI::App& command, std::string& synthetic) {
 std::unique_ptr<Engine> load_bench_model(const GlobalOptions& global,
                                          const ModelArguments& arguments,
                                          const std::string& synthetic, uint32_t context,
-                                         ModelInfo& model) {
+                                         uint32_t slots, ModelInfo& model) {
   const std::string path =
       synthetic.empty() ? model_path(arguments.model, arguments.hub_model) : std::string();
-  const EngineOptions options = engine_options(global, path, arguments, context);
+  EngineOptions options = engine_options(global, path, arguments, context);
+  options.options.slots = slots;
   if (synthetic.empty()) {
     auto engine = std::make_unique<Engine>(options);
     model = describe(Catalog::of(open_model(options.model)), engine->model().config().name);
@@ -89,28 +91,64 @@ Request greedy(uint32_t tokens) {
   return request;
 }
 
-double check_paths(Engine& engine, bool int8) {
-  const std::vector<uint32_t> tokens = some_tokens(engine, 24);
-  std::vector<uint32_t> rows(tokens.size());
-  std::iota(rows.begin(), rows.end(), 0u);
-  const std::vector<float> step = engine.logits(tokens, rows, 1);
-  const std::vector<float> batch = engine.logits(tokens, rows, uint32_t(tokens.size()));
+namespace {
+
+// The NMSE of what a step made. Throws Error beyond what rounding explains: a deep network of
+// random weights multiplies what is rounded some hundred times; a wrong row is 1.
+double compare(std::span<const float> step, std::span<const float> batch, bool int8) {
   double error = 0, norm = 0;
   for (size_t i = 0; i < step.size(); ++i) {
     const double difference = double(step[i]) - batch[i];
     error += difference * difference;
     norm += double(batch[i]) * batch[i];
   }
-  // A deep network of random weights multiplies what is rounded some hundred times; a wrong row
-  // is 1.
   const double nmse = error / norm, limit = int8 ? 1e-2 : 1e-4;
   if (!(nmse < limit))
     fail("nothing was timed: decode step and batch differ, NMSE {:.1e}, limit {:.0e}", nmse, limit);
+  return nmse;
+}
+
+}  // namespace
+
+double check_paths(Engine& engine, bool int8) {
+  const std::vector<uint32_t> tokens = some_tokens(engine, 24);
+  std::vector<uint32_t> rows(tokens.size());
+  std::iota(rows.begin(), rows.end(), 0u);
+  const std::vector<float> step = engine.logits(tokens, rows, 1);
+  const std::vector<float> batch = engine.logits(tokens, rows, uint32_t(tokens.size()));
+  const double nmse = compare(step, batch, int8);
   const std::span last = std::span(step).last(engine.model().config().vocab);
   const uint32_t token = engine.generate(tokens, greedy(1)).tokens.front();
   if (last[token] < *std::ranges::max_element(last))
     fail("nothing was timed: the greedy step drew token {}, which is not the likeliest", token);
   return nmse;
+}
+
+double check_parallel(Engine& engine, uint32_t sequences, bool int8) {
+  constexpr uint32_t length = 9;
+  const uint32_t vocab = engine.model().config().vocab;
+  const std::vector<uint32_t> all = some_tokens(engine, length + sequences);
+  const auto tokens = [&](uint32_t slot) { return std::span(all).subspan(slot, length); };
+  std::vector<float> batch;
+  for (uint32_t slot = 0; slot < sequences; ++slot) {
+    const uint32_t last[] = {length - 1};
+    const std::vector<float> logits = engine.logits(tokens(slot), last, length);
+    batch.insert(batch.end(), logits.begin(), logits.end());
+  }
+  for (uint32_t slot = 0; slot < sequences; ++slot) {
+    engine.prefill(tokens(slot).first(length - 1), 0, {}, slot);
+    engine.write_slot({.token = tokens(slot).back(),
+                       .position = length - 1,
+                       .limit = engine.model().context(),
+                       .stopped = Stopped::running},
+                      slot);
+  }
+  engine.device().submit(engine.step(true, sequences));
+  const gpu::View logits = engine.model().logits();
+  const auto bytes = engine.device().read(*logits.buffer, logits.offset, 4ull * sequences * vocab);
+  std::vector<float> step(bytes.size() / sizeof(float));
+  std::memcpy(step.data(), bytes.data(), bytes.size());
+  return compare(step, batch, int8);
 }
 
 }  // namespace ms

@@ -22,7 +22,7 @@ void add_synthetic_option(CLI::App& command, std::string& synthetic);
 std::unique_ptr<Engine> load_bench_model(const GlobalOptions& options,
                                          const ModelArguments& arguments,
                                          const std::string& synthetic, uint32_t context,
-                                         ModelInfo& model);
+                                         uint32_t slots, ModelInfo& model);
 
 // Microseconds of a recording, one run behind the other: the least of several measurements.
 double microseconds(gpu::Device& device, const gpu::Recording& recording);
@@ -34,5 +34,7 @@ Request greedy(uint32_t tokens);
 // The NMSE between the decode step's logits and a whole batch's. Throws Error where they disagree,
 // are not finite, or the greedy step draws another token than the likeliest.
 double check_paths(Engine& engine, bool int8);
+// The same between so many sequences in one step, and each one's whole batch.
+double check_parallel(Engine& engine, uint32_t sequences, bool int8);
 
 }  // namespace ms

@@ -117,9 +117,9 @@ void list_used(const GlobalOptions& options, const std::vector<std::string>& fil
     const std::pair<const char*, gpu::Work> parts[] = {
         {"load", model.tables()},
         {"prefill", model.prefill(2, 0, Decoder::Want::logits)},
-        {"step", model.decode()},
-        {"greedy", model.sample(true)},
-        {"sampled", model.sample(false)}};
+        {"step", model.decode(1)},
+        {"greedy", model.sample(1, true)},
+        {"sampled", model.sample(1, false)}};
     for (const gpu::Kernel* kernel : all_kernels()) {
       std::string counts;
       for (const auto& [name, work] : parts)

@@ -49,7 +49,7 @@ class Tuner {
   // The keys of a step, in its order.
   std::vector<std::string> keys() const {
     std::vector<std::string> keys;
-    for (const gpu::Dispatch& d : engine_.model().decode().dispatches)
+    for (const gpu::Dispatch& d : engine_.model().decode(1).dispatches)
       if (!d.tuning_key.empty() && std::ranges::find(keys, d.tuning_key) == keys.end())
         keys.push_back(d.tuning_key);
     return keys;
@@ -107,7 +107,7 @@ class Tuner {
   // The step's dispatches under this key, as the table now says.
   gpu::Work work_of(const std::string& key) {
     device_.tune(std::make_shared<const gpu::Tuning>(tuning_));
-    gpu::Work work = engine_.model().decode();
+    gpu::Work work = engine_.model().decode(1);
     std::erase_if(work.dispatches, [&](const gpu::Dispatch& d) { return d.tuning_key != key; });
     return work;
   }
@@ -126,7 +126,7 @@ class Tuner {
 
 void tune(const GlobalOptions& options, const Arguments& a) {
   ModelInfo model;
-  const auto engine = load_bench_model(options, a.model, a.synthetic, 64, model);
+  const auto engine = load_bench_model(options, a.model, a.synthetic, 64, 1, model);
   Tuner tuner(*engine);
   const auto keys = tuner.keys();
   if (keys.empty())

@@ -217,18 +217,16 @@ gpu::Recording Engine::record(gpu::Work work) {
   });
 }
 
-const gpu::Recording& Engine::step(bool greedy) {
-  auto& recording = steps_[greedy];
-  if (!recording) {
-    gpu::Work work = model_->decode();
-    work += model_->sample(greedy);
-    recording = record(std::move(work));
-  }
-  return *recording;
+const gpu::Recording& Engine::step(bool greedy, uint32_t slots) {
+  const auto found = steps_.find({greedy, slots});
+  if (found != steps_.end()) return found->second;
+  gpu::Work work = model_->decode(slots);
+  work += model_->sample(slots, greedy);
+  return steps_.emplace(std::pair(greedy, slots), record(std::move(work))).first->second;
 }
 
 const gpu::Recording& Engine::decode_recording() {
-  if (!decode_) decode_ = record(model_->decode());
+  if (!decode_) decode_ = record(model_->decode(1));
   return *decode_;
 }
 
@@ -244,42 +242,44 @@ const gpu::Recording& Engine::guided_sampler(bool masked, uint32_t biases) {
     bias_ = device_->buffer(8ull * biases, "bias");
     bias = gpu::view(bias_, {1, biases, 2}, gpu::Type::u32);
   }
-  sampler_ = record(model_->sample(false, mask, bias));
+  sampler_ = record(model_->sample(1, false, mask, bias));
   sampler_form_ = form;
   return *sampler_;
 }
 
-const gpu::Recording& Engine::prefill_recording(uint32_t rows, Decoder::Want want) {
-  const auto found = prefills_.find({rows, want});
+const gpu::Recording& Engine::prefill_recording(uint32_t rows, Decoder::Want want, uint32_t slot) {
+  const auto found = prefills_.find({rows, want, slot});
   if (found != prefills_.end()) return found->second;
   if (prefills_.size() >= kept_prefills)
     prefills_.erase(prefills_.begin());  // the shortest: whole batches stay
   return prefills_
-      .emplace(std::pair(rows, want),
-               record(encoder_ ? encoder_->encode(rows) : model_->prefill(rows, 0, want)))
+      .emplace(std::tuple(rows, want, slot),
+               record(encoder_ ? encoder_->encode(rows) : model_->prefill(rows, slot, want)))
       .first->second;
 }
 
-void Engine::write_slot(const Slot& slot) {
-  evaluated_.clear();
-  set_slot(slot);
+void Engine::write_slot(const Slot& slot, uint32_t index) {
+  require(index < model_->options().slots, "slot {}: there are {}", index, model_->options().slots);
+  if (index == 0) evaluated_.clear();
+  set_slot(slot, index);
 }
 
-void Engine::set_slot(const Slot& slot) {
-  device_->write(*model_->slots().buffer, 0, std::as_bytes(std::span(&slot, 1)));
+void Engine::set_slot(const Slot& slot, uint32_t index) {
+  device_->write(*model_->slots().buffer, index * sizeof(Slot), std::as_bytes(std::span(&slot, 1)));
 }
 
 bool Engine::prefill(std::span<const uint32_t> tokens, uint32_t start,
-                     const std::function<bool()>& keep_going) {
+                     const std::function<bool()>& keep_going, uint32_t slot) {
+  require(slot < model_->options().slots, "slot {}: there are {}", slot, model_->options().slots);
   // What is overwritten counts no more, what overwrites it when it is on its way; behind positions
   // of which nothing is known, neither.
-  const bool known = start <= evaluated_.size();
-  evaluated_.resize(known ? start : 0);
+  const bool known = slot == 0 && start <= evaluated_.size();
+  if (slot == 0) evaluated_.resize(known ? start : 0);
   while (!tokens.empty()) {
     const uint32_t rows = uint32_t(std::min<size_t>(tokens.size(), model_->options().batch));
     device_->write(*model_->tokens().buffer, 0, std::as_bytes(tokens.first(rows)));
-    set_slot({.position = start, .stopped = Stopped::running});
-    device_->submit(prefill_recording(rows, Decoder::Want::nothing));
+    set_slot({.position = start, .stopped = Stopped::running}, slot);
+    device_->submit(prefill_recording(rows, Decoder::Want::nothing, slot));
     if (known) evaluated_.insert(evaluated_.end(), tokens.begin(), tokens.begin() + rows);
     tokens = tokens.subspan(rows);
     start += rows;

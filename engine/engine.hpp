@@ -85,25 +85,25 @@ class Engine {
   // The states themselves: of the last layer, for a decoder after its last norm.
   std::vector<float> states(std::span<const uint32_t> tokens);
 
-  // Evaluates tokens from position `start` of slot 0 on, into the KV cache. Does not wait, but with
+  // Evaluates tokens from position `start` of a slot on, into the KV cache. Does not wait, but with
   // keep_going: for each batch, then asks. False if that was told to end.
   bool prefill(std::span<const uint32_t> tokens, uint32_t start,
-               const std::function<bool()>& keep_going = {});
-  // The recorded step: decode, sample, advance.
-  const gpu::Recording& step(bool greedy);
-  // For steps of the caller's own, after which the KV cache's contents count as unknown.
-  void write_slot(const Slot& slot);
+               const std::function<bool()>& keep_going = {}, uint32_t slot = 0);
+  // The recorded step of the first `slots` slots: decode, sample, advance.
+  const gpu::Recording& step(bool greedy, uint32_t slots = 1);
+  // For steps of the caller's own, after which what slot 0 of the KV cache holds counts as unknown.
+  void write_slot(const Slot& slot, uint32_t index = 0);
 
  private:
   Engine(const EngineOptions& options, bool);  // opens the device
   void load(const Config& config, const Catalog& catalog, const ModelOptions& options);
   std::function<void(uint64_t, uint64_t)> weights_progress() const;
-  const gpu::Recording& prefill_recording(uint32_t rows, Decoder::Want want);
+  const gpu::Recording& prefill_recording(uint32_t rows, Decoder::Want want, uint32_t slot = 0);
   const gpu::Recording& decode_recording();
   // The sampler and what advances the slot, under a mask and a bias of so many tokens.
   const gpu::Recording& guided_sampler(bool masked, uint32_t biases);
   gpu::Recording record(gpu::Work work);
-  void set_slot(const Slot& slot);
+  void set_slot(const Slot& slot, uint32_t index = 0);
   void check_tokens(std::span<const uint32_t> tokens) const;
 
   std::function<void(std::string_view, uint64_t, uint64_t)> progress_;
@@ -114,10 +114,11 @@ class Engine {
   std::unique_ptr<Decoder> model_;
   std::vector<uint32_t> evaluated_;   // tokens whose keys and values slot 0 holds, from position 0
   std::unique_ptr<Encoder> encoder_;  // instead of model_
-  std::map<std::pair<uint32_t, Decoder::Want>, gpu::Recording>
-      prefills_;  // by rows and what is wanted; an encoder's, too
-  std::optional<gpu::Recording> steps_[2], decode_;  // steps_[greedy]
-  gpu::BufferPtr mask_, bias_;                       // of guided steps
+  std::map<std::tuple<uint32_t, Decoder::Want, uint32_t>, gpu::Recording>
+      prefills_;  // by rows, what is wanted, and slot; an encoder's, too
+  std::map<std::pair<bool, uint32_t>, gpu::Recording> steps_;  // by whether greedy, and slots
+  std::optional<gpu::Recording> decode_;
+  gpu::BufferPtr mask_, bias_;  // of guided steps
   std::optional<gpu::Recording> sampler_;
   std::pair<bool, uint32_t> sampler_form_ = {};  // whether masked, and tokens biased
 };

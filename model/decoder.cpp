@@ -10,15 +10,21 @@ namespace {
 
 constexpr uint32_t default_context = 4096;
 
+// The first `rows` rows of a tensor of more.
+gpu::View head(const gpu::View& view, uint32_t rows) { return view.slice(0, {rows, view.cols()}); }
+
 }  // namespace
 
-gpu::Work Decoder::decode() const {
-  Pass pass(device_.caps(), config_, activations_, options_.slots,
+gpu::Work Decoder::decode(uint32_t slots) const {
+  require(slots >= 1 && slots <= options_.slots, "decode: {} slots, there are {}", slots,
+          options_.slots);
+  const gpu::View first = head(slots_, slots);
+  Pass pass(device_.caps(), config_, activations_, slots,
             {.int8_activations = options_.int8_activations,
-             .step = {.slots = slots_},
-             .tokens = slots_,
+             .step = {.slots = first},
+             .tokens = first,
              .token_stride = sizeof(Slot) / 4,
-             .logits = logits_});
+             .logits = head(logits_, slots)});
   config_.architecture->graph(weights_, config_, pass);
   return pass.take();
 }
@@ -38,18 +44,23 @@ gpu::Work Decoder::prefill(uint32_t rows, uint32_t slot, Want want) const {
   return pass.take();
 }
 
-gpu::Work Decoder::sample(bool greedy, const gpu::View& mask, const gpu::View& bias) const {
+gpu::Work Decoder::sample(uint32_t slots, bool greedy, const gpu::View& mask,
+                          const gpu::View& bias) const {
+  require(slots >= 1 && slots <= options_.slots, "sample: {} slots, there are {}", slots,
+          options_.slots);
   require(!greedy || (!mask && !bias), "sample: greedy takes neither mask nor bias");
   const gpu::Caps& caps = device_.caps();
-  gpu::Work work =
-      greedy ? sample_argmax(caps, {.slots = slots_, .logits = logits_, .sampled = sampled_})
-             : sample_topk(caps, {.slots = slots_,
-                                  .logits = logits_,
-                                  .sampled = sampled_,
-                                  .history = history_,
-                                  .bias = bias,
-                                  .mask = mask});
-  work += check_stop(caps, {.sampled = sampled_, .slots = slots_, .history = history_});
+  const gpu::View first = head(slots_, slots), logits = head(logits_, slots),
+                  history = head(history_, slots), sampled = sampled_.slice(0, {slots});
+  gpu::Work work = greedy
+                       ? sample_argmax(caps, {.slots = first, .logits = logits, .sampled = sampled})
+                       : sample_topk(caps, {.slots = first,
+                                            .logits = logits,
+                                            .sampled = sampled,
+                                            .history = history,
+                                            .bias = bias,
+                                            .mask = mask});
+  work += check_stop(caps, {.sampled = sampled, .slots = first, .history = history});
   return work;
 }
 
@@ -107,11 +118,14 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
   a.qkv = tensor({batch, c.q_size() + 2 * c.kv_size()}, "qkv");
   a.q = tensor({batch, c.q_size()}, "q");
   a.attended = tensor({batch, c.q_size()}, "attended");
-  if (const uint32_t splits =
-          attention_splits(device_.caps(), n, c.heads, c.kv_heads, options_.context);
-      splits > 1)
-    a.attention_parts = tensor({attention_part_words(n, c.heads, c.head_dim, splits)},
-                               "attention parts", gpu::Type::u32);
+  uint64_t part_words = 0;  // most of the steps of fewer slots
+  for (uint32_t slots = 1; slots <= n; ++slots)
+    if (const uint32_t splits =
+            attention_splits(device_.caps(), slots, c.heads, c.kv_heads, options_.context);
+        splits > 1)
+      part_words =
+          std::max<uint64_t>(part_words, attention_part_words(slots, c.heads, c.head_dim, splits));
+  if (part_words) a.attention_parts = tensor({part_words}, "attention parts", gpu::Type::u32);
   const uint64_t rows = uint64_t(batch) * token_rows;
   a.gate_up = tensor({rows, 2 * c.ffn}, "gate and up");
   a.ffn = tensor({rows, c.ffn}, "ffn");

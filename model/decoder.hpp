@@ -29,17 +29,20 @@ class Decoder {
           const ModelOptions& options,
           const std::function<void(uint64_t, uint64_t)>& progress = {});
 
-  // A step: the token of each running slot, at its position, through the model. Leaves logits().
-  gpu::Work decode() const;
+  // A step: the token of each running one of the first `slots` slots, at its position, through the
+  // model. Leaves their logits().
+  gpu::Work decode(uint32_t slots) const;
   // `rows` tokens of tokens(), of slot `slot`, from its position on: fills the KV cache, and what
   // is wanted besides: logits_of_rows() or states_of_rows().
   enum class Want : uint8_t { nothing, logits, states };
   gpu::Work prefill(uint32_t rows, uint32_t slot, Want want) const;
   // What was run once, at load: the tables that RoPE reads.
   const gpu::Work& tables() const { return tables_; }
-  // What a step does once logits() are there: draws a token for each slot and advances it. Greedy
-  // takes the likeliest whatever the slots say. A mask or a bias is as sample_topk has it.
-  gpu::Work sample(bool greedy, const gpu::View& mask = {}, const gpu::View& bias = {}) const;
+  // What a step does once logits() are there: draws a token for each of those slots and advances
+  // it. Greedy takes the likeliest whatever the slots say. A mask or a bias is as sample_topk has
+  // it.
+  gpu::Work sample(uint32_t slots, bool greedy, const gpu::View& mask = {},
+                   const gpu::View& bias = {}) const;
 
   const Config& config() const { return config_; }
   const ModelOptions& options() const { return options_; }

@@ -31,34 +31,36 @@ Pass::Pass(const gpu::Caps& caps, const Config& config, const Activations& memor
       gate_up_(head(memory.gate_up, rows)),
       ffn_(head(memory.ffn, rows)) {}
 
+uint32_t Pass::few_rows(const gpu::Caps& caps) { return caps.cpu ? 4 : 8; }
+
 void Pass::linear(const gpu::View& x, const gpu::View& norm, const Linear& weight,
                   const gpu::View& y, float alpha, const gpu::View& experts) {
-  const bool few = step() || experts;
-  if (!few)
+  const bool gemv = few() || experts;
+  if (!gemv)
     work_ += rmsnorm(caps_, {.x = x, .weight = norm, .y = normed_, .eps = config_.norm_eps});
   for (const auto& [part, first_row] : weight.parts)
-    work_ += few ? matmul_gemv(caps_, {.x = x,
-                                       .weight = part,
-                                       .norm = norm,
-                                       .y = y,
-                                       .y_offset = first_row,
-                                       .alpha = alpha,
-                                       .eps = config_.norm_eps,
-                                       .int8_activations = options_.int8_activations,
-                                       .experts = experts,
-                                       .num_experts = experts ? config_.experts : 1})
-                 : matmul(caps_, {.a = normed_,
-                                  .b = part,
-                                  .c = y,
-                                  .c_offset = first_row,
-                                  .alpha = alpha,
-                                  .int8_activations = options_.int8_activations});
+    work_ += gemv ? matmul_gemv(caps_, {.x = x,
+                                        .weight = part,
+                                        .norm = norm,
+                                        .y = y,
+                                        .y_offset = first_row,
+                                        .alpha = alpha,
+                                        .eps = config_.norm_eps,
+                                        .int8_activations = options_.int8_activations,
+                                        .experts = experts,
+                                        .num_experts = experts ? config_.experts : 1})
+                  : matmul(caps_, {.a = normed_,
+                                   .b = part,
+                                   .c = y,
+                                   .c_offset = first_row,
+                                   .alpha = alpha,
+                                   .int8_activations = options_.int8_activations});
   if (weight.bias) work_ += bias_add(caps_, {.bias = weight.bias, .data = y});
 }
 
 void Pass::gate(const gpu::View& x, const gpu::View& norm, const GatedFfn& ffn,
                 const gpu::View& gate_up, const gpu::View& y, const gpu::View& experts) {
-  if ((step() || experts) && ffn.interleaved) {
+  if ((few() || experts) && ffn.interleaved) {
     work_ += fused_ffn(caps_, {.x = x,
                                .weight = ffn.gate_up.parts.front().weight,
                                .norm = norm,
@@ -80,31 +82,32 @@ void Pass::gate(const gpu::View& x, const gpu::View& norm, const GatedFfn& ffn,
 void Pass::add(const gpu::View& x, const Weight& weight, const gpu::View& post_norm) {
   const float alpha = config_.residual_scale;
   const bool int8 = options_.int8_activations;
-  if (step() && !post_norm) {
+  const gpu::View& y = post_norm ? normed_ : h2_;
+  const gpu::View added_to = post_norm ? gpu::View{} : h_;
+  if (!few())
+    work_ += matmul(caps_, {.a = x,
+                            .b = weight,
+                            .c = y,
+                            .residual = added_to,
+                            .alpha = alpha,
+                            .int8_activations = int8});
+  else if (post_norm)
+    work_ += matmul_gemv(
+        caps_, {.x = x, .weight = weight, .y = y, .alpha = alpha, .int8_activations = int8});
+  else
     work_ += matmul_gemv_residual(caps_, {.x = x,
                                           .weight = weight,
-                                          .residual = h_,
-                                          .y = h2_,
+                                          .residual = added_to,
+                                          .y = y,
                                           .alpha = alpha,
                                           .int8_activations = int8});
-  } else {
-    work_ +=
-        step()
-            ? matmul_gemv(caps_, {.x = x,
-                                  .weight = weight,
-                                  .y = normed_,
-                                  .alpha = alpha,
-                                  .int8_activations = int8})
-            : matmul(caps_,
-                     {.a = x, .b = weight, .c = normed_, .alpha = alpha, .int8_activations = int8});
-    work_ += post_norm ? rmsnorm(caps_, {.x = normed_,
-                                         .weight = post_norm,
-                                         .residual = h_,
-                                         .y = h2_,
-                                         .has_residual = Residual::after,
-                                         .eps = config_.norm_eps})
-                       : residual(caps_, {.a = h_, .b = normed_, .y = h2_});
-  }
+  if (post_norm)
+    work_ += rmsnorm(caps_, {.x = normed_,
+                             .weight = post_norm,
+                             .residual = h_,
+                             .y = h2_,
+                             .has_residual = Residual::after,
+                             .eps = config_.norm_eps});
   std::swap(h_, h2_);
 }
 

@@ -81,6 +81,11 @@ class Pass {
     gpu::View logits = {};
     bool states = false;
   };
+  // Up to how many sequences a step's products are GEMVs: a sequence's logits are then the same,
+  // bit for bit, alone and in company. Beyond, they are matmuls, where a device is faster with
+  // them.
+  static uint32_t few_rows(const gpu::Caps& caps);
+
   Pass(const gpu::Caps& caps, const Config& config, const Activations& memory, uint32_t rows,
        const Options& options);
 
@@ -108,6 +113,8 @@ class Pass {
 
  private:
   bool step() const { return !options_.step.prefill; }
+  // Whether products are GEMVs, which read a weight once for as many rows as they take at once.
+  bool few() const { return step() && rows_ <= few_rows(caps_); }
   // y = alpha W norm(x) + bias; with experts, [rows of x] u32, of each row's own expert's W.
   void linear(const gpu::View& x, const gpu::View& norm, const Linear& weight, const gpu::View& y,
               float alpha = 1, const gpu::View& experts = {});

@@ -256,6 +256,7 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
       {{"run", "--presence-penalty", "x"}, "--presence-penalty: want a number, not x"},
       {{"serve", "--port", "65536"}, "--port: want a whole number, 0 to 65535, not 65536"},
       {{"serve", "--queue", "0"}, "--queue: want a whole number, 1 to 512, not 0"},
+      {{"bench", "--parallel", "0"}, "--parallel: want a whole number, 1 to 1024, not 0"},
       {{"bench", "-p", "8,x"}, "--n-prompt: want a whole number, 0 to 1048576, not x"},
       {{"run", "--verbose=maybe"}, "--verbose: want true or false, not maybe"},
       {{"perplexity", "--chunks", "1.5"},
@@ -506,6 +507,22 @@ TEST_F(Cli, bench_prints_what_llama_bench_prints) {
   EXPECT_SAYS(table.out, "| pp8 |");
   EXPECT_SAYS(table.out, "| tg4 |");
   EXPECT_SAYS(table.out, "decode step and batch agree");
+}
+
+TEST_F(Cli, bench_times_several_sequences_at_once) {
+  const Result result = run({"bench", "-m", model(), "-p", "0", "-n", "4", "-d", "5", "-r", "2",
+                             "--parallel", "1,3", "-o", "json"});
+  ASSERT_EQ(result.code, 0) << result.error;
+  const auto tests = nlohmann::json::parse(result.out);
+  ASSERT_EQ(tests.size(), 2u);
+  EXPECT_EQ(tests[0]["n_parallel"], 1);
+  EXPECT_EQ(tests[1]["n_parallel"], 3);
+  EXPECT_NEAR(tests[1]["avg_ts"].get<double>(), 12e9 / tests[1]["avg_ns"].get<double>(),
+              tests[1]["avg_ts"].get<double>() / 2);
+  EXPECT_LT(tests[1]["bytes_per_token"], tests[0]["bytes_per_token"]);
+  const Result table = run({"bench", "-m", model(), "-p", "0", "-n", "4", "--parallel", "2"});
+  EXPECT_SAYS(table.out, "| tg4 x 2 |");
+  EXPECT_SAYS(table.out, "sequences side by side");
 }
 
 TEST_F(Cli, tune_says_where_there_is_nothing_to_tune) {

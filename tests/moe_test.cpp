@@ -61,7 +61,7 @@ TEST(Mixture, a_step_is_recorded_once_and_its_experts_are_chosen_on_the_device) 
 TEST(Mixture, a_step_and_a_prefill_run_the_kernels_of_experts) {
   Engine engine({.model = tiny});
   for (const gpu::Work& work :
-       {engine.model().decode(), engine.model().prefill(40, 0, Decoder::Want::logits)})
+       {engine.model().decode(1), engine.model().prefill(40, 0, Decoder::Want::logits)})
     for (const std::string_view name : {"topk", "moe_gather", "scatter_add"})
       EXPECT_TRUE(std::ranges::any_of(work.dispatches, [&](const gpu::Dispatch& d) {
         return d.kernel->name == name;

@@ -36,7 +36,7 @@ TEST(Parts, a_model_of_weights_beyond_one_binding_has_the_same_logits) {
   for (const auto& model : models()) {
     SCOPED_TRACE(model);
     Engine whole(options_of(model, 0)), parts(options_of(model, small));
-    EXPECT_GT(parts.model().decode().dispatches.size(), whole.model().decode().dispatches.size());
+    EXPECT_GT(parts.model().decode(1).dispatches.size(), whole.model().decode(1).dispatches.size());
     for (const uint32_t batch : {1u, 4u})
       EXPECT_EQ(parts.logits(tokens, rows, batch), whole.logits(tokens, rows, batch))
           << "batch " << batch;

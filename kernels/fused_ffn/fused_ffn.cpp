@@ -14,7 +14,8 @@ const gpu::Kernel fused_ffn_kernel =
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a) {
   const bool int8 = a.int8_activations && !is_float(a.weight.type);
   const GemvChoice choice =
-      choose_gemv(caps, "fused_ffn", a.weight, a.weight.rows / std::max(1u, a.num_experts), int8);
+      choose_gemv(caps, "fused_ffn", a.weight, a.weight.rows / std::max(1u, a.num_experts), int8,
+                  a.experts ? 1 : a.x.rows());
   FusedFfn::Overrides over{choice.shape};
   over.multi_output = true;
   over.use_subgroups = choice.subgroups;
@@ -31,7 +32,9 @@ gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a, FusedFfn::Override
   const uint32_t M = a.x.rows(), K = a.weight.cols, x_stride = a.x_stride ? a.x_stride : K;
   const WeightType type = over.f16_weights ? WeightType::f16 : WeightType(over.weight_type);
   require_gemv(caps, "fused_ffn", a.x, a.weight, a.norm, x_stride, over.use_subgroups,
-               over.multi_output, over);
+               over.multi_output, over.int8_activations, over);
+  require(over.vectors == 1 || !a.experts,
+          "fused_ffn: VECTORS {}, but each row of x meets an expert of its own", over.vectors);
   const uint32_t rows = rows_of_expert("fused_ffn", a.weight, a.experts, a.num_experts, M);
   require(rows % 2 == 0, "fused_ffn: gate and up rows in turn make an even number, W has {}", rows);
   require(over.batched || M <= 1, "fused_ffn: x is {}, one row without BATCHED", a.x);
@@ -52,7 +55,7 @@ gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a, FusedFfn::Override
                                               part.first_expert}),
         .grid = {gemv_groups(caps, part.rows, over.multi_output && over.use_subgroups,
                              over.multi_output && (!over.use_subgroups || over.team == 1), over),
-                 M, 1}};
+                 (M + over.vectors - 1) / over.vectors, 1}};
   return work;
 }
 

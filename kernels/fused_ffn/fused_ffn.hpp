@@ -48,8 +48,11 @@ struct FusedFfn {
       v("SPLIT", split, {1u, 2u}, gpu::sizing.powers_to(1, 8));
       v("UNROLL", unroll, {0u, 1u}, gpu::sizing.to(0, 16));
       v("ROWS", rows, {2u, 4u}, gpu::in_prelude.powers_to(2, 8));
+      v("VECTORS", vectors, {1u, 2u, 4u}, gpu::in_prelude.powers_to(1, 8));
     }
     std::string_view refusal() const {
+      if (vectors > 1 && !batched) return "VECTORS are several rows of x: with BATCHED";
+      if (const auto why = GemvShape::refusal(int8_activations); !why.empty()) return why;
       if (f16_weights && weight_type != 0)
         return "F16_WEIGHTS names the weights' type: WEIGHT_TYPE stays 0";
       if (int8_activations && is_float(WeightType(weight_type)))

@@ -2,13 +2,14 @@
 //
 // G and U are one packed tensor of 2 N rows, gate and up in turn, so that a team of lanes reads both side by side
 // (shared/gemv.wgsl; ROWS is even). x may be normalised on the way in.
-// Grid: (groups, rows of x); groups walk the rest of the weights in strides.
+// Grid: (groups, rows of x / VECTORS); groups walk the rest of the weights in strides.
 // A mixture of experts has such a tensor each, one behind the other, and a row of x goes to one of them (matmul_gemv).
 // Limits: 65,535 rows of x, several only with BATCHED and a multiple of 4 apart; as USE_SUBGROUPS in matmul_gemv.
 // Replaces main, main_multi, main_f16 and main_batched of the old fused_ffn.wgsl.
 
 #import lane
 #import reduce
+#import left_sums
 #import blocks
 #import int8
 #import gemv
@@ -17,7 +18,7 @@
 override WORKGROUP_SIZE: u32 = 256;       // power of two
 override MULTI_OUTPUT: bool = false;      // several outputs a workgroup: a team is a subgroup or TEAM lanes, not all lanes
 override USE_SUBGROUPS: bool = true;      // with MULTI_OUTPUT: a team is a subgroup, unless TEAM is 1
-override BATCHED: bool = false;           // several rows of x, group.id.y
+override BATCHED: bool = false;           // several rows of x, group.id.y's VECTORS; const VECTORS: u32, of the prelude, is 1 without
 override F16_WEIGHTS: bool = false;       // the weights are f16; WEIGHT_TYPE stays 0
 override WEIGHT_TYPE: u32 = 0;            // shared/blocks.wgsl
 override NORM_INPUT: bool = false;        // x is taken as x / rms(x) * norm
@@ -67,10 +68,10 @@ fn activate(v: f32) -> f32 {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
   var m = 0u;
-  if (BATCHED) { m = group.id.y; }
-  let vector = Vector(params.hidden_size, params.row_blocks, m * params.x_stride, params.eps);
+  if (BATCHED) { m = group.id.y * VECTORS; }
+  let vectors = Vectors(params.hidden_size, params.row_blocks, m * params.x_stride, params.x_stride, params.M - m, params.eps);
   let team = team_of(at);
-  let scale = prepare(vector, at);
+  let scale = prepare(vectors, at);
   let rows = team_count(at) * ROWS;
   let all = 2 * params.intermediate_size;
   var first = 0u;  // row of the weights
@@ -81,16 +82,18 @@ fn main(group: Group, at: Lane) {
   }
   for (var base = group.id.x * rows; base < all; base += group.count.x * rows) {
     let row = base + team.index * ROWS;
-    let sums = gemv(vector, first + row, first + all, team, at);
+    let sums = gemv(vectors, first + row, first + all, team, at);
     if (team.lane == 0) {
-      for (var r = 0u; r < ROWS && row + r < all; r += 2) {
-        var gate = scale * sums[r];
-        var up = scale * sums[r + 1];
-        if (params.clamp_max > 0) {
-          gate = min(gate, params.clamp_max);
-          up = clamp(up, -params.clamp_max, params.clamp_max);
+      for (var c = 0u; c < VECTORS && m + c < params.M; c++) {
+        for (var r = 0u; r < ROWS && row + r < all; r += 2) {
+          var gate = scale[c] * sums[c * ROWS + r];
+          var up = scale[c] * sums[c * ROWS + r + 1];
+          if (params.clamp_max > 0) {
+            gate = min(gate, params.clamp_max);
+            up = clamp(up, -params.clamp_max, params.clamp_max);
+          }
+          y[(m + c) * params.y_stride + params.y_offset + (row + r) / 2] = params.alpha * activate(gate) * up;
         }
-        y[m * params.y_stride + params.y_offset + (row + r) / 2] = params.alpha * activate(gate) * up;
       }
     }
   }

@@ -2,6 +2,7 @@
 #include "kernels/matmul/matmul.hpp"
 
 #include "kernels/cast_f32_to_f16/cast_f32_to_f16.hpp"
+#include "kernels/residual/residual.hpp"
 
 namespace ms {
 
@@ -44,6 +45,19 @@ void choose_tile(uint32_t M, uint32_t N, Matmul::Overrides& over) {
   while (tiles() < enough && over.lane_n > 2 && over.tile_m * over.lane_n > 16) over.lane_n /= 2;
 }
 
+// Where tiles are too few to keep a GPU reading, as many parts of K as make enough of them.
+uint32_t choose_splits(uint32_t M, uint32_t N, uint32_t K, const Matmul::Overrides& over) {
+  constexpr uint32_t enough = 264, least = 512;  // columns a part
+  const uint32_t tiles = ceil_div(M, 16 * over.tile_m) * ceil_div(N, 16 * over.lane_n);
+  return std::clamp(std::min(enough / std::max(1u, tiles), K / least), 1u, 8u);
+}
+
+// Whether c is the product alone, which may be the sum of several.
+bool is_whole(const Matmul& a) {
+  return a.c.type == gpu::Type::f32 && a.c_offset == 0 &&
+         a.c.cols() == (a.transpose_b ? a.b.rows : a.b.cols);
+}
+
 }  // namespace
 
 gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
@@ -59,9 +73,13 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
   matrices.matrix = true;
   matrices.workgroup_size = 256;
   choose_tile(a.a.rows(), a.transpose_b ? a.b.rows : a.b.cols, matrices);
-  if (!over.row_lanes && a.b.type != WeightType::f32 && has_matrices(caps, matrices))
+  Matmul args = a;
+  if (!over.row_lanes && a.b.type != WeightType::f32 && has_matrices(caps, matrices)) {
     over = matrices;
-  return matmul(caps, a, over);
+    if (!args.splits && is_whole(a))
+      args.splits = choose_splits(a.a.rows(), a.c.cols(), a.a.cols(), over);
+  }
+  return matmul(caps, args, over);
 }
 
 gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over) {
@@ -110,22 +128,39 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over)
           a.b.rows, a.b.cols, caps.name, caps.max_binding_bytes);
   require(uint64_t(M) <= 65535ull * high && uint64_t(N) <= 65535ull * wide,
           "matmul: C is [{}, {}], at most [{}, {}]", M, N, 65535ull * high, 65535ull * wide);
+  const uint32_t splits = std::max(1u, a.splits);
+  require((splits == 1 && !a.residual) || is_whole(a),
+          "matmul: c is {}, which only as [{}, {}] f32 may be a sum of parts, or of a residual",
+          a.c, M, N);
+  require(!a.residual || (a.residual.type == gpu::Type::f32 && a.residual.size() == a.c.size()),
+          "matmul: residual is {}, c is {}", a.residual, a.c);
+  require(uint64_t(splits) * M * N <= UINT32_MAX && splits <= 65535,
+          "matmul: {} parts of [{}, {}], at most 65535, of 2^32 - 1 elements", splits, M, N);
+  const uint32_t k_part = splits == 1 ? K : ceil_div(ceil_div(K, splits), 64) * 64;
   gpu::Work work;
-  gpu::View rows = a.a;
+  gpu::View rows = a.a, product = a.c;
   if (over.matrix && !over.f16_mode) {
     rows = work.add_scratch({M, K}, gpu::Type::f16);
     work.dispatches = cast_f32_to_f16(caps, {.x = a.a, .y = rows}).dispatches;
   }
+  if (splits > 1 || a.residual) product = work.add_scratch({splits, M, N});
   for (const WeightPart& part : parts) {
     const uint32_t n = a.transpose_b ? part.rows : N;
-    work.dispatches.push_back(
-        {.kernel = &matmul_kernel,
-         .constants = gpu::constants(over),
-         .bindings = {rows, part.weight.quants, part.weight.scales, a.c},
-         .params = gpu::bytes(Matmul::Params{M, n, K, a.alpha, a.transpose_b, a.b.row_blocks(),
-                                             b_stride, K, a.c.cols(), a.c_offset + part.first_row}),
-         .grid = {ceil_div(M, high), ceil_div(n, wide), 1}});
+    work.dispatches.push_back({.kernel = &matmul_kernel,
+                               .constants = gpu::constants(over),
+                               .bindings = {rows, part.weight.quants, part.weight.scales, product},
+                               .params = gpu::bytes(Matmul::Params{
+                                   M, n, K, a.alpha, a.transpose_b, a.b.row_blocks(), b_stride, K,
+                                   a.c.cols(), a.c_offset + part.first_row, k_part}),
+                               .grid = {ceil_div(M, high), ceil_div(n, wide), splits}});
   }
+  if (splits > 1 || a.residual)
+    for (gpu::Dispatch& d :
+         residual(
+             caps,
+             {.a = a.residual, .b = product, .y = a.c, .parts = splits, .sum_only = !a.residual})
+             .dispatches)
+      work.dispatches.push_back(std::move(d));
   return work;
 }
 

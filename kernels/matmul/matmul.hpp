@@ -12,11 +12,15 @@ struct Matmul {
   gpu::View a;  // [M, K] f32, or f16 when c is
   Weight b;     // [N, K], packed; a plain float matrix (see plain_b) may be transposed
   gpu::View c;  // [M, c_stride] f32, or f16; results go to columns c_offset to c_offset + N
+  gpu::View residual = {};  // [M, N] f32: added to the product, in c of another buffer, [M, N] too
   bool transpose_b = true;  // false: b is [K, N], of a float type
   uint32_t c_offset = 0;    // even for f16
   float alpha = 1;
   bool int8_activations =
       false;  // A rounded to int8, 16 elements a scale; where the device's form has it
+  // Parts of K whose sums are made apart, in scratch, and then added: a c of [M, N] f32 may have
+  // several. 0: as many as keep the device busy.
+  uint32_t splits = 0;
 
   struct Overrides {
     bool f16_mode = false;
@@ -66,7 +70,7 @@ struct Matmul {
   struct Params {
     uint32_t M, N, K;
     float alpha;
-    uint32_t transpose_b, row_blocks, b_stride, a_stride, c_stride, c_offset;
+    uint32_t transpose_b, row_blocks, b_stride, a_stride, c_stride, c_offset, k_part;
   };
 };
 

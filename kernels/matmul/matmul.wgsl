@@ -4,7 +4,8 @@
 // 32 lanes, multiply f16 matrices: 16 TILE_M x 16 LANE_N of C, 32 rows a subgroup, over 64 columns of A at a time, of which
 // the next are on their way meanwhile. With ROW_LANES every lane keeps LANE_N columns of TILE_M rows of C in registers, where
 // loads cost more than arithmetic.
-// Grid: (rows of C / tile, columns of C / tile, 1): workgroups side by side share columns of B.
+// Grid: (rows of C / tile, columns of C / tile, parts of K): workgroups side by side share columns of B. Each part of K makes a C of
+// its own, one behind the other, which are to be added: for few rows there are else too few tiles to keep a device reading.
 // Limits: USE_VEC4 takes K in eights and B as [N, K]; F16_MODE even offsets and rows of C; B as [K, N] is of a float type and fits one binding,
 // others go in parts. MATRIX rounds B to f16; what is beyond f16's range becomes +-65504.
 // Replaces main of the old matmul_f32.wgsl and matmul_f16w_f32a.wgsl, main and main_vec4 of matmul_f16.wgsl.
@@ -37,13 +38,14 @@ struct Params {
   a_stride: u32,     // elements from row to row of A
   c_stride: u32,     // elements from row to row of C
   c_offset: u32,     // where a row's first result goes; with F16_MODE both are even
+  k_part: u32,       // columns of A that a workgroup multiplies, those from group.id.z * k_part on: K, or a multiple of 64
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<vec4u>;        // [M, a_stride] f32, or f16 with F16_MODE or MATRIX
 @group(0) @binding(2) var<storage, read> quants: array<vec4u>;   // B
 @group(0) @binding(3) var<storage, read> scales: array<u32>;     // B, packed
-@group(0) @binding(4) var<storage, read_write> c: array<u32>;    // [M, c_stride] f32, or f16 with F16_MODE
+@group(0) @binding(4) var<storage, read_write> c: array<u32>;    // [parts, M, c_stride] f32, or f16 with F16_MODE
 
 const TILE = 64u;   // rows and columns of C a workgroup
 const CHUNK = 8u;   // blocks of A in workgroup memory at a time, with ROW_LANES
@@ -136,9 +138,12 @@ fn b_eight(n: u32, k: u32) -> vec4u {
   return vec4u(rounded_halves(b_four(n, k)), rounded_halves(b_four(n, k + 4)));
 }
 
-fn store(m: u32, n: u32, sum: vec4f, count: u32) {
+// Where the workgroup's part of K ends.
+fn end_of(first: u32) -> u32 { return min(params.K, first + params.k_part); }
+
+fn store(m: u32, n: u32, part: u32, sum: vec4f, count: u32) {
   if (m >= params.M) { return; }
-  let i = m * params.c_stride + params.c_offset + n;
+  let i = (part * params.M + m) * params.c_stride + params.c_offset + n;
   if (F16_MODE) {
     let v = clamp(params.alpha * sum, vec4f(-65504), vec4f(65504));
     for (var j = 0u; j < count; j += 2) {
@@ -159,7 +164,8 @@ fn tiled(group: Group, at: Lane) {
   let lane_m = at.lane / 8;      // and each eighth row from there
   let lane_n = at.lane % 8 * 2;  // and the next, and both of each 16 from there
   var sums = array<array<f32, 8>, 8>();  // [row][column]
-  for (var k = 0u; k < params.K; k += 32) {
+  let first = group.id.z * params.k_part;
+  for (var k = first; k < end_of(first); k += 32) {
     let row = at.lane / 8;
     let unit = at.lane % 8;
     var e = array<vec4f, 8>();
@@ -191,7 +197,7 @@ fn tiled(group: Group, at: Lane) {
     }
   }
   for (var i = 0u; i < 8; i++) {
-    for (var j = 0u; j < 8; j += 2) { store(m0 + lane_m + 8 * i, n0 + lane_n + 8 * j, vec4f(sums[i][j], sums[i][j + 1], 0, 0), 2); }
+    for (var j = 0u; j < 8; j += 2) { store(m0 + lane_m + 8 * i, n0 + lane_n + 8 * j, group.id.z, vec4f(sums[i][j], sums[i][j + 1], 0, 0), 2); }
   }
 }
 
@@ -214,6 +220,12 @@ fn read_ahead(m0: u32, n0: u32, k: u32, lane: u32) -> Ahead {
   return next;
 }
 
+// Whether a block's scale, and its offset unless that is -bias() times the scale, are f16: f16 arithmetic then rounds as f32's would.
+fn has_half_scales() -> bool {
+  return ((weight_type() >= Q8_0) & (weight_type() <= Q5_1)) | (weight_type() == IQ4_NL);
+}
+fn bias() -> f32 { return select(select(0.0, 16.0, weight_type() == Q5_0), 8.0, weight_type() == Q4_0); }
+
 fn fill_tile(next: ptr<function, Ahead>, lane: u32) {
   for (var i = 0u; i < TILE_M / 2; i++) { tile[PITCH * (lane / 8 + 32 * i) + lane % 8] = (*next).a[i]; }
   if (weight_type() <= BF16) {
@@ -221,6 +233,14 @@ fn fill_tile(next: ptr<function, Ahead>, lane: u32) {
   } else if (lane < 32 * LANE_N) {
     let block = &(*next).block;
     let to = PITCH * (16 * TILE_M + lane / 2) + lane % 2 * 4;
+    if (has_half_scales()) {
+      let offset = select((*block).offset.x, 0.0, bias() != 0);
+      for (var j = 0u; j < 8; j += 2) {
+        tile[to + j / 2] = vec4u(scaled_halves((*block).q[j], bias(), (*block).scale.x, offset),
+                                 scaled_halves((*block).q[j + 1], bias(), (*block).scale.x, offset));
+      }
+      return;
+    }
     for (var j = 0u; j < 8; j += 2) {
       let scale = (*block).scale[j / 4];
       let offset = (*block).offset[j / 4];
@@ -239,12 +259,14 @@ fn matrices(group: Group, at: Lane) {
   // Sums of 2 x COLUMNS matrices. Each has a name: drivers put what a loop indexes into memory.
   var s00 = Sums(); var s01 = Sums(); var s02 = Sums(); var s03 = Sums();
   var s10 = Sums(); var s11 = Sums(); var s12 = Sums(); var s13 = Sums();
-  var next = read_ahead(m0, n0, 0, at.lane);
-  for (var k = 0u; k < params.K; k += 64) {
+  let first = group.id.z * params.k_part;
+  let end = end_of(first);
+  var next = read_ahead(m0, n0, first, at.lane);
+  for (var k = first; k < end; k += 64) {
     workgroupBarrier();
     fill_tile(&next, at.lane);
     workgroupBarrier();
-    if (k + 64 < params.K) { next = read_ahead(m0, n0, k + 64, at.lane); }
+    if (k + 64 < end) { next = read_ahead(m0, n0, k + 64, at.lane); }
     for (var unit = 0u; unit < 8; unit += 2) {
       let base = PITCH * (16 * TILE_M + column) + unit;
       let left0 = load_left(PITCH * row + unit, PITCH);
@@ -269,29 +291,30 @@ fn matrices(group: Group, at: Lane) {
   }
   let m = m0 + row;
   let n = n0 + column;
-  store_matrix(s00, m, n, at);
-  store_matrix(s10, m + 16, n, at);
+  let part = group.id.z;
+  store_matrix(s00, m, n, part, at);
+  store_matrix(s10, m + 16, n, part, at);
   if (COLUMNS > 1) {
-    store_matrix(s01, m, n + 16, at);
-    store_matrix(s11, m + 16, n + 16, at);
+    store_matrix(s01, m, n + 16, part, at);
+    store_matrix(s11, m + 16, n + 16, part, at);
   }
   if (COLUMNS > 2) {
-    store_matrix(s02, m, n + 32, at);
-    store_matrix(s12, m + 16, n + 32, at);
-    store_matrix(s03, m, n + 48, at);
-    store_matrix(s13, m + 16, n + 48, at);
+    store_matrix(s02, m, n + 32, part, at);
+    store_matrix(s12, m + 16, n + 32, part, at);
+    store_matrix(s03, m, n + 48, part, at);
+    store_matrix(s13, m + 16, n + 48, part, at);
   }
 }
 
 // A matrix of C, by way of the tile, where lanes can check what is inside.
-fn store_matrix(sums: Sums, m: u32, n: u32, at: Lane) {
+fn store_matrix(sums: Sums, m: u32, n: u32, part: u32, at: Lane) {
   let own = 64 * subgroup(at);
   workgroupBarrier();
   store_sums(own, 4, sums);
   workgroupBarrier();
   for (var pair = sublane(at); pair < 128; pair += subgroup_size(at)) {
     let four = bitcast<vec4f>(tile[own + pair / 2]);
-    store(m + pair / 8, n + pair % 8 * 2, vec4f(select(four.xy, four.zw, pair % 2 != 0), 0, 0), 2);
+    store(m + pair / 8, n + pair % 8 * 2, part, vec4f(select(four.xy, four.zw, pair % 2 != 0), 0, 0), 2);
   }
 }
 
@@ -322,9 +345,10 @@ fn staged(s: u32, j: u32, m: u32) -> vec4f { return bitcast<vec4f>(tile[(s * 8 +
 fn row_lanes(group: Group, at: Lane) {
   let m0 = group.id.x * TILE_M;
   let n0 = (group.id.y * WORKGROUP_SIZE + at.lane) * LANE_N;
-  let blocks = (params.K + 31) / 32;
+  let start = group.id.z * params.k_part;
+  let blocks = (end_of(start) + 31) / 32;
   var sums = array<array<f32, LANE_N>, TILE_M>();
-  for (var first = 0u; first < blocks; first += CHUNK) {
+  for (var first = start / 32; first < blocks; first += CHUNK) {
     workgroupBarrier();
     stage_rows(m0, first, at);
     workgroupBarrier();
@@ -367,7 +391,7 @@ fn row_lanes(group: Group, at: Lane) {
     }
   }
   for (var m = 0u; m < TILE_M; m++) {
-    for (var r = 0u; r < LANE_N; r += 2) { store(m0 + m, n0 + r, vec4f(sums[m][r], sums[m][r + 1], 0, 0), 2); }
+    for (var r = 0u; r < LANE_N; r += 2) { store(m0 + m, n0 + r, group.id.z, vec4f(sums[m][r], sums[m][r + 1], 0, 0), 2); }
   }
 }
 

@@ -31,7 +31,10 @@ void matmul_ref(const gpu::HostDispatch& d) {
   if (over.matrix)
     for (float& w : b) w = f16_to_f32(f32_to_f16(std::clamp(w, -65504.0f, 65504.0f)));
   std::vector<float> row(p.K);
-  for (uint32_t m = 0; m < p.M; ++m) {
+  for (uint64_t at = 0; at < uint64_t(d.dispatch().grid[2]) * p.M; ++at) {
+    const uint32_t part = uint32_t(at / p.M), m = uint32_t(at % p.M);
+    const uint64_t first = uint64_t(part) * p.k_part,
+                   end = std::min<uint64_t>(p.K, first + p.k_part);
     for (uint32_t k = 0; k < p.K; ++k)
       row[k] = over.f16_mode || over.matrix
                    ? f16_to_f32(d.get<uint16_t>(0)[size_t(m) * p.a_stride + k])
@@ -39,8 +42,8 @@ void matmul_ref(const gpu::HostDispatch& d) {
     const auto v = gemv_vector(row, {}, p.K, false, 0, over.int8_activations);
     for (uint32_t n = 0; n < p.N; ++n) {
       double sum = 0;
-      for (uint32_t k = 0; k < p.K; ++k) sum += v[k] * b[size_t(n) * p.K + k];
-      const size_t i = size_t(m) * p.c_stride + p.c_offset + n;
+      for (uint64_t k = first; k < end; ++k) sum += v[k] * b[size_t(n) * p.K + k];
+      const size_t i = at * p.c_stride + p.c_offset + n;
       if (over.f16_mode) {
         d.get<uint16_t>(3)[i] = f32_to_f16(float(std::clamp(p.alpha * sum, -65504.0, 65504.0)));
         // A word is written whole: the odd column beyond N gets zero.

@@ -59,10 +59,53 @@ void check_matrices(Lab& lab) {
             matrix_sums(8));
 }
 
+// Sums over parts of K, of which the last ones may be empty, and what they are added to.
+void check_parts_of_k(Lab& lab) {
+  std::vector<Matmul::Overrides> forms = {
+      {.weight_type = uint32_t(WeightType::q8_0)},
+      {.weight_type = uint32_t(WeightType::q8_0), .row_lanes = true, .workgroup_size = 32}};
+  if (lab.caps().variant.matrix)
+    for (uint32_t tile_m : {2u, 4u, 8u})
+      forms.push_back({.weight_type = uint32_t(WeightType::q8_0),
+                       .matrix = true,
+                       .workgroup_size = 256,
+                       .tile_m = tile_m});
+  for (Matmul::Overrides over : forms)
+    for (uint32_t K : {32u, 64u, 96u, 544u})
+      for (uint32_t splits : {1u, 2u, 3u, 7u})
+        for (bool added : {false, true}) {
+          const uint32_t M = 17, N = 70;
+          over.use_vec4 = true;
+          lab.check(
+              matmul(lab.caps(),
+                     {.a = lab.random({M, K}),
+                      .b = lab.weight(WeightType::q8_0, N, K),
+                      .c = lab.output({M, N}),
+                      .residual = added ? lab.random({M, N}) : gpu::View{},
+                      .alpha = -0.5f,
+                      .splits = splits},
+                     over),
+              over.matrix ? matrix_sums(K) : Tolerance{.abs = 2e-6 * std::sqrt(K), .rel = 2e-5});
+        }
+  const auto bad = [&](gpu::View c, gpu::View residual, uint32_t splits) {
+    matmul(lab.caps(),
+           {.a = lab.random({2, 64}),
+            .b = lab.weight(WeightType::f32, 4, 64),
+            .c = c,
+            .residual = residual,
+            .splits = splits},
+           {});
+  };
+  lab.refuses("may be a sum", [&] { bad(lab.output({2, 6}), {}, 2); });
+  lab.refuses("may be a sum", [&] { bad(lab.output({2, 6}), lab.random({2, 6}), 1); });
+  lab.refuses("residual is [2, 3]", [&] { bad(lab.output({2, 4}), lab.random({2, 3}), 1); });
+}
+
 }  // namespace
 
 KERNEL_TEST(matmul) {
   if (lab.caps().variant.matrix) check_matrices(lab);
+  check_parts_of_k(lab);
   struct Case {
     uint32_t M, N, K;
   };

@@ -12,11 +12,37 @@ void matmul_gemv_ref(const gpu::HostDispatch& d);
 const gpu::Kernel matmul_gemv_kernel =
     gpu::kernel<MatmulGemv>("matmul_gemv", {in, in, in, in, out, in}, matmul_gemv_ref);
 
-// first_lanes_vec4f of lane.subgroups.wgsl.
-constexpr uint32_t shared_lanes = 8;
+namespace {
+
+constexpr uint32_t shared_lanes = 8;  // first_lanes_vec4f of lane.subgroups.wgsl
+
+// Of workgroup memory: what is staged of a block of 32 elements of a vector, and the sums of a
+// kernel's subgroups.
+constexpr uint32_t block_bytes(bool int8) { return int8 ? 48 : 136; }
+uint32_t workgroup_bytes(const GemvShape& s, bool int8) {
+  const uint32_t team_sums =
+      s.workgroup_size * (s.split > 1 ? std::max(1u, s.rows * s.vectors / 4) : 1);
+  return s.vectors * s.chunk * block_bytes(int8) +
+         4 * (team_sums + (s.vectors + 1) * (s.workgroup_size / 4 + 1) + 1) + 64;
+}
+
+// As many vectors at once as there are and memory has room for, if need be for fewer blocks of
+// each, where a workgroup does not stage them again for further rows.
+void choose_vectors(const gpu::Caps& caps, bool int8, uint32_t vectors, GemvShape& shape) {
+  shape.vectors = std::min(4u, std::bit_ceil(std::max(1u, vectors)));
+  while (shape.vectors > 1 && (!shape.refusal(int8).empty() ||
+                               workgroup_bytes(shape, int8) > caps.max_workgroup_bytes)) {
+    if (shape.chunk > 32 && !shape.groups)
+      shape.chunk /= 2;
+    else
+      shape.vectors /= 2;
+  }
+}
+
+}  // namespace
 
 GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Weight& weight,
-                       uint32_t rows, bool int8_activations) {
+                       uint32_t rows, bool int8_activations, uint32_t vectors) {
   // Software: loads cost more than arithmetic, so many rows share each load of x. The workgroups
   // are as large as they may be with all threads busy until the end.
   if (caps.cpu) {
@@ -31,14 +57,18 @@ GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Wei
       if (longest(lanes) < longest(choice.shape.workgroup_size))
         choice.shape.workgroup_size = lanes;
     choice.shape.row_tile = weight.row_tile;
+    choose_vectors(caps, int8_activations, vectors, choice.shape);
     return choice;
   }
-  if (!caps.variant.subgroups)
-    return {
+  if (!caps.variant.subgroups) {
+    GemvChoice choice{
         .subgroups = false,
         .multicol = true,
         .shape = {
             .workgroup_size = 64, .rows = 2, .chunk = 64, .team = 8, .row_tile = weight.row_tile}};
+    choose_vectors(caps, int8_activations, vectors, choice.shape);
+    return choice;
+  }
   GemvChoice choice{.subgroups = true,
                     .multicol = false,
                     .shape = {.workgroup_size = 256,
@@ -56,9 +86,11 @@ GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Wei
                              std::min(512u, std::bit_floor(caps.max_workgroup_bytes / 64)));
     shape.groups = rows > 4096 ? 256 * 512 / shape.workgroup_size : 0;
   }
+  choose_vectors(caps, int8_activations, vectors, shape);
 
   choice.tuning_key = fmt::format("{} {} [{}, {}]{}", kernel, to_string(weight.type), rows,
                                   weight.cols, int8_activations ? " int8" : "");
+  if (shape.vectors > 1) choice.tuning_key += fmt::format(" x {}", shape.vectors);
   if (!caps.tuning) return choice;
   const auto tuned = caps.tuning->find(choice.tuning_key);
   if (tuned == caps.tuning->end()) return choice;
@@ -89,7 +121,7 @@ uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool 
 
 void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::View& x,
                   const Weight& weight, const gpu::View& norm, uint32_t x_stride,
-                  bool use_subgroups, bool multicol, const GemvShape& shape) {
+                  bool use_subgroups, bool multicol, bool int8, const GemvShape& shape) {
   require(x_stride >= weight.cols, "{}: rows of x are {} apart, W has {} columns", kernel, x_stride,
           weight.cols);
   require(x.rows() <= 1 || x_stride % 4 == 0,
@@ -117,6 +149,10 @@ void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::Vie
   require(shape.workgroup_size <= caps.max_invocations,
           "{}: WORKGROUP_SIZE {}, {} has at most {} invocations", kernel, shape.workgroup_size,
           caps.name, caps.max_invocations);
+  require(workgroup_bytes(shape, int8) <= caps.max_workgroup_bytes,
+          "{}: {} vectors of {} blocks at a time are {} bytes of workgroup memory; {} has {}",
+          kernel, shape.vectors, shape.chunk, workgroup_bytes(shape, int8), caps.name,
+          caps.max_workgroup_bytes);
   require(shape.row_tile == weight.row_tile, "{}: ROW_TILE {}, W's is {}", kernel, shape.row_tile,
           weight.row_tile);
 }
@@ -135,7 +171,8 @@ uint32_t rows_of_expert(std::string_view kernel, const Weight& weight, const gpu
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
   const bool int8 = a.int8_activations && !is_float(a.weight.type);
   const GemvChoice choice =
-      choose_gemv(caps, "matmul_gemv", a.weight, a.weight.rows / std::max(1u, a.num_experts), int8);
+      choose_gemv(caps, "matmul_gemv", a.weight, a.weight.rows / std::max(1u, a.num_experts), int8,
+                  a.experts ? 1 : a.x.rows());
   MatmulGemv::Overrides over{choice.shape};
   over.use_subgroups = choice.subgroups;
   over.multicol = choice.multicol;
@@ -152,7 +189,9 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a, MatmulGemv::Ov
                  N = rows_of_expert("matmul_gemv", a.weight, a.experts, a.num_experts, M),
                  x_stride = a.x_stride ? a.x_stride : K;
   require_gemv(caps, "matmul_gemv", a.x, a.weight, a.norm, x_stride, over.use_subgroups,
-               over.multicol, over);
+               over.multicol, over.int8_activations, over);
+  require(over.vectors == 1 || !a.experts,
+          "matmul_gemv: VECTORS {}, but each row of x meets an expert of its own", over.vectors);
   require(over.batched || M <= 1, "matmul_gemv: x is {}, one row without BATCHED", a.x);
   require(WeightType(over.weight_type) == a.weight.type, "matmul_gemv: WEIGHT_TYPE {}, W is {}",
           over.weight_type, to_string(a.weight.type));
@@ -168,7 +207,8 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a, MatmulGemv::Ov
         .params = gpu::bytes(MatmulGemv::Params{
             M, part.rows, K, a.alpha, a.eps, a.weight.row_blocks(), x_stride, a.y.cols(),
             a.y_offset + part.first_row, a.experts ? part.experts : 0, part.first_expert}),
-        .grid = {gemv_groups(caps, part.rows, over.use_subgroups, over.multicol, over), M, 1}};
+        .grid = {gemv_groups(caps, part.rows, over.use_subgroups, over.multicol, over),
+                 (M + over.vectors - 1) / over.vectors, 1}};
   return work;
 }
 

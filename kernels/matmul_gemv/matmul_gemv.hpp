@@ -14,21 +14,30 @@ struct GemvShape {
   uint32_t chunk = 64;            // blocks of x staged at a time
   uint32_t team = 8;              // with MULTICOL: lanes a row
   uint32_t row_tile = 1;          // the weight's
-  uint32_t groups = 0;  // workgroups at most, which then walk the rows; 0: as many as there are
-                        // rows for. No override
-  uint32_t split = 1;   // subgroups that share a row, where subgroups do
-  uint32_t unroll = 0;  // pairs of blocks of a row, or pieces of 16 bytes, at once; 0: one block
+  uint32_t groups = 0;   // workgroups at most, which then walk the rows; 0: as many as there are
+                         // rows for. No override
+  uint32_t split = 1;    // subgroups that share a row, where subgroups do
+  uint32_t unroll = 0;   // pairs of blocks of a row, or pieces of 16 bytes, at once; 0: one block
+  uint32_t vectors = 1;  // VECTORS: rows of x that a workgroup multiplies at once
+
+  // Why not even devices with much workgroup memory have it; empty where they do.
+  std::string_view refusal(bool int8) const {
+    return !int8 && vectors > 1 && vectors * chunk > 128
+               ? "VECTORS times CHUNK blocks of f32 are more than 128, 17 KB"
+               : "";
+  }
 };
 
-// The choice for a device and a matrix: `rows` rows of it, or of an expert's, times vectors in f32
-// or int8. `subgroups` and `multicol` say which form; the key is what the shape is tuned by.
+// The choice for a device and a matrix: `rows` rows of it, or of an expert's, times so many
+// vectors, in f32 or int8, which meet the same rows. `subgroups` and `multicol` say which form; the
+// key is what the shape is tuned by.
 struct GemvChoice {
   bool subgroups, multicol;
   GemvShape shape;
   std::string tuning_key = {};
 };
 GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Weight& weight,
-                       uint32_t rows, bool int8_activations);
+                       uint32_t rows, bool int8_activations, uint32_t vectors);
 
 // The work, of which each dispatch says that it was tuned by the choice's key.
 gpu::Work with_tuning_key(gpu::Work work, const GemvChoice& choice);
@@ -73,8 +82,11 @@ struct MatmulGemv {
       v("SPLIT", split, {1u, 2u}, gpu::sizing.powers_to(1, 8));
       v("UNROLL", unroll, {0u, 1u}, gpu::sizing.to(0, 16));
       v("ROWS", rows, {2u, 1u}, gpu::in_prelude.powers_to(1, 8));
+      v("VECTORS", vectors, {1u, 2u, 4u}, gpu::in_prelude.powers_to(1, 8));
     }
     std::string_view refusal() const {
+      if (vectors > 1 && !batched) return "VECTORS are several rows of x: with BATCHED";
+      if (const auto why = GemvShape::refusal(int8_activations); !why.empty()) return why;
       return int8_activations && is_float(WeightType(weight_type))
                  ? "INT8_ACTIVATIONS multiplies integers: not for float weights"
                  : "";
@@ -100,7 +112,7 @@ uint32_t rows_of_expert(std::string_view kernel, const Weight& weight, const gpu
 // What matmul_gemv, matmul_gemv_residual and fused_ffn require alike; `kernel` is for the message.
 void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::View& x,
                   const Weight& weight, const gpu::View& norm, uint32_t x_stride,
-                  bool use_subgroups, bool multicol, const GemvShape& shape);
+                  bool use_subgroups, bool multicol, bool int8, const GemvShape& shape);
 
 // The twins' common part: row m of x, normalised and rounded as the overrides say, in double.
 std::vector<double> gemv_vector(std::span<const float> x, std::span<const float> norm,

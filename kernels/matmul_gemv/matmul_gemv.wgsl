@@ -1,7 +1,7 @@
 // matmul_gemv.wgsl: y = alpha * W x for packed weights W of any type; x may be normalised on the way in.
 //
 // A team of lanes owns ROWS rows of W (shared/gemv.wgsl): SPLIT subgroups, with MULTICOL TEAM lanes, else a workgroup.
-// Grid: (groups, rows of x); groups walk the rest of W in strides, so that any subgroup size is right.
+// Grid: (groups, rows of x / VECTORS); groups walk the rest of W in strides, so that any subgroup size is right.
 // A mixture of experts has a W each, one behind the other, and a row of x goes to one of them: each row reads its own
 // expert's W, so that few rows read few weights; neighbouring rows of one expert find them in the cache.
 // Limits: 65,535 rows of x, several only with BATCHED and a multiple of 4 apart; USE_SUBGROUPS takes a device with subgroups,
@@ -11,6 +11,7 @@
 
 #import lane
 #import reduce
+#import left_sums
 #import blocks
 #import int8
 #import gemv
@@ -18,7 +19,7 @@
 override WORKGROUP_SIZE: u32 = 256;        // power of two
 override USE_SUBGROUPS: bool = true;       // a row's sum is a subgroup's
 override MULTICOL: bool = false;           // TEAM lanes a row, whatever the subgroups
-override BATCHED: bool = false;            // several rows of x, group.id.y
+override BATCHED: bool = false;            // several rows of x, group.id.y's VECTORS; const VECTORS: u32, of the prelude, is 1 without
 override WEIGHT_TYPE: u32 = 0;             // shared/blocks.wgsl
 override NORM_INPUT: bool = false;         // x is taken as x / rms(x) * norm
 override INT8_ACTIVATIONS: bool = false;   // x is rounded to int8, 16 elements a scale; not for float weights
@@ -60,23 +61,25 @@ fn team_lanes() -> u32 { return select(select(WORKGROUP_SIZE, 0, USE_SUBGROUPS),
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
   var m = 0u;
-  if (BATCHED) { m = group.id.y; }
+  if (BATCHED) { m = group.id.y * VECTORS; }
   var first = 0u;  // row of W
   if (params.num_experts != 0) {
     let expert = experts[m] - params.first_expert;  // of those before it wraps
     if (expert >= params.num_experts) { return; }
     first = expert * params.N;
   }
-  let vector = Vector(params.K, params.row_blocks, m * params.x_stride, params.eps);
+  let vectors = Vectors(params.K, params.row_blocks, m * params.x_stride, params.x_stride, params.M - m, params.eps);
   let team = team_of(at);
-  let scale = params.alpha * prepare(vector, at);
+  let scale = prepare(vectors, at);
   let rows = team_count(at) * ROWS;
   for (var base = group.id.x * rows; base < params.N; base += group.count.x * rows) {
     let row = base + team.index * ROWS;
-    let sums = gemv(vector, first + row, first + params.N, team, at);
+    let sums = gemv(vectors, first + row, first + params.N, team, at);
     if (team.lane == 0) {
-      for (var r = 0u; r < ROWS && row + r < params.N; r++) {
-        y[m * params.y_stride + params.y_offset + row + r] = scale * sums[r];
+      for (var c = 0u; c < VECTORS && m + c < params.M; c++) {
+        for (var r = 0u; r < ROWS && row + r < params.N; r++) {
+          y[(m + c) * params.y_stride + params.y_offset + row + r] = params.alpha * scale[c] * sums[c * ROWS + r];
+        }
       }
     }
   }

@@ -12,7 +12,7 @@ const gpu::Kernel matmul_gemv_residual_kernel = gpu::kernel<MatmulGemvResidual>(
 gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& a) {
   const bool int8 = a.int8_activations && !is_float(a.weight.type);
   const GemvChoice choice =
-      choose_gemv(caps, "matmul_gemv_residual", a.weight, a.weight.rows, int8);
+      choose_gemv(caps, "matmul_gemv_residual", a.weight, a.weight.rows, int8, a.x.rows());
   MatmulGemvResidual::Overrides over{choice.shape};
   over.use_subgroups = choice.subgroups;
   over.multicol = choice.multicol;
@@ -27,7 +27,7 @@ gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& 
   const uint32_t M = a.x.rows(), N = a.weight.rows, K = a.weight.cols,
                  x_stride = a.x_stride ? a.x_stride : K;
   require_gemv(caps, "matmul_gemv_residual", a.x, a.weight, {}, x_stride, over.use_subgroups,
-               over.multicol, over);
+               over.multicol, over.int8_activations, over);
   require(WeightType(over.weight_type) == a.weight.type,
           "matmul_gemv_residual: WEIGHT_TYPE {}, W is {}", over.weight_type,
           to_string(a.weight.type));
@@ -43,7 +43,8 @@ gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& 
         .bindings = {a.x, part.weight.quants, part.weight.scales, a.residual, a.y},
         .params = gpu::bytes(MatmulGemvResidual::Params{
             M, part.rows, K, a.alpha, a.weight.row_blocks(), x_stride, N, part.first_row}),
-        .grid = {gemv_groups(caps, part.rows, over.use_subgroups, over.multicol, over), M, 1}};
+        .grid = {gemv_groups(caps, part.rows, over.use_subgroups, over.multicol, over),
+                 (M + over.vectors - 1) / over.vectors, 1}};
   return work;
 }
 

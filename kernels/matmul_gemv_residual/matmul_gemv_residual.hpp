@@ -32,8 +32,10 @@ struct MatmulGemvResidual {
       v("SPLIT", split, {1u, 2u}, gpu::sizing.powers_to(1, 8));
       v("UNROLL", unroll, {0u, 1u}, gpu::sizing.to(0, 16));
       v("ROWS", rows, {2u, 1u}, gpu::in_prelude.powers_to(1, 8));
+      v("VECTORS", vectors, {1u, 2u, 4u}, gpu::in_prelude.powers_to(1, 8));
     }
     std::string_view refusal() const {
+      if (const auto why = GemvShape::refusal(int8_activations); !why.empty()) return why;
       return int8_activations && is_float(WeightType(weight_type))
                  ? "INT8_ACTIVATIONS multiplies integers: not for float weights"
                  : "";

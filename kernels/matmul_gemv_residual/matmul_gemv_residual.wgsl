@@ -1,12 +1,13 @@
 // matmul_gemv_residual.wgsl: y = alpha * W x + residual for packed weights W of any type.
 //
 // A team of lanes owns ROWS rows of W (shared/gemv.wgsl): SPLIT subgroups, with MULTICOL TEAM lanes, else a workgroup.
-// Grid: (groups, rows of x); groups walk the rest of W in strides, so that any subgroup size is right.
+// Grid: (groups, rows of x / VECTORS); groups walk the rest of W in strides, so that any subgroup size is right.
 // Limits: as matmul_gemv, without BATCHED.
 // Replaces main (WEIGHT_TYPE 1) and main_f32 (WEIGHT_TYPE 0) of the old matmul_gemv_residual.wgsl.
 
 #import lane
 #import reduce
+#import left_sums
 #import blocks
 #import int8
 #import gemv
@@ -50,18 +51,20 @@ fn team_lanes() -> u32 { return select(select(WORKGROUP_SIZE, 0, USE_SUBGROUPS),
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  let m = group.id.y;
-  let vector = Vector(params.K, params.row_blocks, m * params.x_stride, 0);
-  prepare(vector, at);
+  let m = group.id.y * VECTORS;
+  let vectors = Vectors(params.K, params.row_blocks, m * params.x_stride, params.x_stride, params.M - m, 0);
+  prepare(vectors, at);
   let team = team_of(at);
   let rows = team_count(at) * ROWS;
   for (var base = group.id.x * rows; base < params.N; base += group.count.x * rows) {
     let row = base + team.index * ROWS;
-    let sums = gemv(vector, row, params.N, team, at);
+    let sums = gemv(vectors, row, params.N, team, at);
     if (team.lane == 0) {
-      for (var r = 0u; r < ROWS && row + r < params.N; r++) {
-        let i = m * params.y_stride + params.y_offset + row + r;
-        y[i] = params.alpha * sums[r] + residual[i];
+      for (var c = 0u; c < VECTORS && m + c < params.M; c++) {
+        for (var r = 0u; r < ROWS && row + r < params.N; r++) {
+          let i = (m + c) * params.y_stride + params.y_offset + row + r;
+          y[i] = params.alpha * sums[c * ROWS + r] + residual[i];
+        }
       }
     }
   }

@@ -1,4 +1,4 @@
-// residual.hpp: y = a + scale * b, element by element, or in place.
+// residual.hpp: y = a + scale * b, element by element, or in place; b may be a sum.
 #pragma once
 #include "gpu/work.hpp"
 
@@ -6,9 +6,11 @@ namespace ms {
 
 struct AddResidual {
   gpu::View a = {};  // [size] f32; absent: b is added to y in place
-  gpu::View b;       // [size] f32
+  gpu::View b;       // [size] f32, or [parts, size]: their sum
   gpu::View y;       // [size] f32, of another buffer than a and b
   float scale = 0;   // of b; 0: none, y = a + b
+  uint32_t parts = 1;
+  bool sum_only = false;  // y = scale * b, without a
 
   struct Overrides {
     uint32_t workgroup_size = 256;
@@ -23,7 +25,7 @@ struct AddResidual {
   struct Params {
     uint32_t size;
     float scale;
-    uint32_t inplace;
+    uint32_t inplace, parts;
   };
 };
 

@@ -18,6 +18,27 @@ KERNEL_TEST(residual) {
                .y = inplace ? lab.random({size}) : lab.output({size}),
                .scale = scale});
 
+  // Sums of parts, with a, in place, and alone.
+  for (uint32_t size : {1u, 5u, 257u})
+    for (uint32_t parts : {1u, 2u, 5u})
+      for (int how : {0, 1, 2})
+        every({.a = how == 0 ? lab.random({size}) : gpu::View{},
+               .b = lab.random({parts, size}),
+               .y = how == 1 ? lab.random({size}) : lab.output({size}),
+               .scale = how == 2 ? 0.5f : 0.0f,
+               .parts = parts,
+               .sum_only = how == 2});
+  lab.refuses("of 3 parts", [&] {
+    residual(lab.caps(), {.b = lab.random({2, 4}), .y = lab.output({4}), .parts = 3});
+  });
+  lab.refuses("b has no parts", [&] {
+    residual(lab.caps(), {.b = lab.random({0, 4}), .y = lab.output({4}), .parts = 0});
+  });
+  lab.refuses("b's sum only", [&] {
+    residual(lab.caps(),
+             {.a = lab.random({4}), .b = lab.random({4}), .y = lab.output({4}), .sum_only = true});
+  });
+
   lab.check(
       residual(lab.caps(), {.a = lab.random({8}), .b = lab.random({8}), .y = lab.output({8})}));
 

@@ -1,8 +1,8 @@
-// gemv.wgsl: dot products of packed weight rows with one vector that is staged, chunk by chunk, in
+// gemv.wgsl: dot products of packed weight rows with VECTORS vectors that are staged, chunk by chunk, in
 // workgroup memory. The body of matmul_gemv, matmul_gemv_residual and fused_ffn.
 //
-// Needs: #import lane, reduce, blocks, int8; fn x4(i) -> vec4f, elements 4 i to 4 i + 3 of the vectors; override WORKGROUP_SIZE, CHUNK, SPLIT, UNROLL,
-// NORM_INPUT (or a const), INT8_ACTIVATIONS, USE_SUBGROUPS; const ROWS; fn norm4(i) -> vec4f, the norm's weights 4 i to 4 i + 3;
+// Needs: #import lane, reduce, left_sums, blocks, int8; fn x4(i) -> vec4f, elements 4 i to 4 i + 3 of the vectors; override WORKGROUP_SIZE, CHUNK, SPLIT, UNROLL,
+// NORM_INPUT (or a const), INT8_ACTIVATIONS, USE_SUBGROUPS; const ROWS, VECTORS; fn norm4(i) -> vec4f, the norm's weights 4 i to 4 i + 3;
 // fn team_lanes() -> u32, of overrides alone: the lanes that share a row, 0 for those of SPLIT subgroups.
 //
 // A team of lanes owns ROWS rows, whose weights share what is read of x; its lane t takes blocks t, t + lanes, … of them
@@ -10,29 +10,38 @@
 // neighbouring lanes read neighbouring words of W. The vector is stored so that they do of it, too. With USE_SUBGROUPS and a lane a team, a subgroup's lanes
 // want the same block of the vector at once: each reads a part and passes it on, of x itself unless there are INT8_ACTIVATIONS.
 // Nothing is staged then: lavapipe keeps what it loads in registers until a kernel's first barrier, and in memory from there on.
-struct Vector { cols: u32, row_blocks: u32, start: u32, eps: f32 }  // start: its first element, a multiple of 4
+//
+// Each weight is read once for VECTORS vectors. A vector's sums are the same, and in the same order, whatever stands beside it.
+struct Vectors {
+  cols: u32,        // of W, and so the elements of each
+  row_blocks: u32,  // of W
+  start: u32,       // the first one's first element, a multiple of 4
+  stride: u32,      // elements from one to the next, a multiple of 4
+  count: u32,       // that there are, at least 1: in place of others the last is taken, for the caller to drop
+  eps: f32,         // of the norm
+}
 
-var<workgroup> staged: array<vec4f, select(1, 8 * CHUNK, !INT8_ACTIVATIONS)>;       // [8 * CHUNK] four elements, at staged_place
-var<workgroup> staged_sum: array<f32, select(1, 2 * CHUNK, !INT8_ACTIVATIONS)>;    // [2, CHUNK] of 16 elements each
-var<workgroup> staged_int8: array<vec4u, select(1, 2 * CHUNK, INT8_ACTIVATIONS)>;   // [2, CHUNK] 16 int8
-var<workgroup> staged_scale: array<vec2f, select(1, 2 * CHUNK, INT8_ACTIVATIONS)>;  // [2, CHUNK] {scale, scale * their sum}
-var<workgroup> team_sums: array<f32, WORKGROUP_SIZE * max(1, ROWS / 4)>;             // a subgroup has 4 lanes at least
+const SUMS = ROWS * VECTORS;  // of a team: of vector c and row r at c * ROWS + r
+
+var<workgroup> staged: array<vec4f, select(1, 8 * CHUNK * VECTORS, !INT8_ACTIVATIONS)>;       // [VECTORS, 8 * CHUNK] four elements, at staged_place
+var<workgroup> staged_sum: array<f32, select(1, 2 * CHUNK * VECTORS, !INT8_ACTIVATIONS)>;    // [VECTORS, 2, CHUNK] of 16 elements each
+var<workgroup> staged_int8: array<vec4u, select(1, 2 * CHUNK * VECTORS, INT8_ACTIVATIONS)>;   // [VECTORS, 2, CHUNK] 16 int8
+var<workgroup> staged_scale: array<vec2f, select(1, 2 * CHUNK * VECTORS, INT8_ACTIVATIONS)>;  // [VECTORS, 2, CHUNK] {scale, scale * their sum}
+var<workgroup> team_sums: array<f32, WORKGROUP_SIZE * select(1, max(1, SUMS / 4), SPLIT > 1)>;   // a subgroup has 4 lanes at least
 var<workgroup> shared_count: u32;
 
-// Four elements from col on, with zeros for those beyond the vector's end. Without a branch, so that loads overlap.
-fn element4(v: Vector, col: u32) -> vec4f {
-  let e = x4((v.start + min(col, v.cols - 1)) / 4);
+// Four elements of vector c from col on, with zeros for those beyond its end. Without a branch, so that loads overlap.
+fn element4(v: Vectors, c: u32, col: u32) -> vec4f {
+  var start = v.start;
+  if (VECTORS > 1) { start += min(c, v.count - 1) * v.stride; }
+  let e = x4((start + min(col, v.cols - 1)) / 4);
   return select(vec4f(), e, vec4u(col, col + 1, col + 2, col + 3) < vec4u(v.cols));
 }
-fn norm_at(v: Vector, col: u32) -> vec4f { return norm4(min(col, v.cols - 1) / 4); }
+fn norm_at(v: Vectors, col: u32) -> vec4f { return norm4(min(col, v.cols - 1) / 4); }
 
 // Whether a lane is a team, and the lanes of a subgroup read the vector between them: what is staged, or x itself.
 fn lanes_share() -> bool { return USE_SUBGROUPS & (team_lanes() == 1); }
 fn in_place() -> bool { return lanes_share() & !INT8_ACTIVATIONS; }
-
-fn sixteen_at(v: Vector, col: u32) -> Sixteen { return Sixteen(element4(v, col), element4(v, col + 4), element4(v, col + 8), element4(v, col + 12)); }
-fn norms_at(v: Vector, col: u32) -> Sixteen { return Sixteen(norm_at(v, col), norm_at(v, col + 4), norm_at(v, col + 8), norm_at(v, col + 12)); }
-fn times(x: Sixteen, y: Sixteen) -> Sixteen { return Sixteen(x.a * y.a, x.b * y.b, x.c * y.c, x.d * y.d); }
 
 // Whether lanes share the blocks of a row 16 bytes by 16 bytes, and how many of these a block of a float type has.
 fn in_pieces() -> bool { return (weight_type() <= BF16) & (team_lanes() != 1); }
@@ -48,66 +57,91 @@ fn staged_place(i: u32) -> u32 {
   return (i & 1) * 4 * CHUNK + (i >> 1);
 }
 
-// Half a block of the vector, as it is and times the norm's weights.
-fn load_half(v: Vector, half: u32) -> Sixteen {
+// Half a block of a vector, as it is and times the norm's weights.
+fn load_half(v: Vectors, c: u32, half: u32) -> Sixteen {
   let col = 16 * half;
-  return Sixteen(element4(v, col), element4(v, col + 4), element4(v, col + 8), element4(v, col + 12));
+  return Sixteen(element4(v, c, col), element4(v, c, col + 4), element4(v, c, col + 8), element4(v, c, col + 12));
 }
-fn normed_half(v: Vector, half: u32, e: Sixteen) -> Sixteen {
+fn normed_half(v: Vectors, half: u32, e: Sixteen) -> Sixteen {
   if (!NORM_INPUT) { return e; }
   let col = 16 * half;
   return Sixteen(e.a * norm_at(v, col), e.b * norm_at(v, col + 4), e.c * norm_at(v, col + 8), e.d * norm_at(v, col + 12));
 }
-// Stages it, the half-th of the present ones.
-fn stage_half(half: u32, e: Sixteen) {
-  let place = (half & 1) * CHUNK + staged_block(half >> 1);
+// Stages it, of vector c the half-th of the present ones.
+fn stage_half(c: u32, half: u32, e: Sixteen) {
+  let place = c * 2 * CHUNK + (half & 1) * CHUNK + staged_block(half >> 1);
   if (INT8_ACTIVATIONS) {
     let rounded = to_int8(e);
     staged_int8[place] = rounded.q;
     staged_scale[place] = rounded.scale;
   } else {
-    staged[staged_place(4 * half)] = e.a;
-    staged[staged_place(4 * half + 1)] = e.b;
-    staged[staged_place(4 * half + 2)] = e.c;
-    staged[staged_place(4 * half + 3)] = e.d;
+    let first = c * 8 * CHUNK;
+    staged[first + staged_place(4 * half)] = e.a;
+    staged[first + staged_place(4 * half + 1)] = e.b;
+    staged[first + staged_place(4 * half + 2)] = e.c;
+    staged[first + staged_place(4 * half + 3)] = e.d;
     let sum = e.a + e.b + e.c + e.d;
     staged_sum[place] = sum.x + sum.y + sum.z + sum.w;
   }
 }
 
-// Stages blocks first to first + CHUNK of the vector. Barriers on both sides are the caller's.
-fn stage(v: Vector, first: u32, at: Lane) {
-  for (var half = at.lane; half < 2 * min(CHUNK, v.row_blocks - first); half += WORKGROUP_SIZE) {
-    stage_half(half, normed_half(v, 2 * first + half, load_half(v, 2 * first + half)));
+// Of the i-th of VECTORS * count things, count of each vector, whose it is.
+fn vector_of(i: u32, count: u32) -> u32 {
+  if (VECTORS == 1) { return 0; }
+  return i / count;
+}
+
+// Stages blocks first to first + CHUNK of the vectors. Barriers on both sides are the caller's.
+fn stage(v: Vectors, first: u32, at: Lane) {
+  let halves = 2 * min(CHUNK, v.row_blocks - first);
+  for (var i = at.lane; i < VECTORS * halves; i += WORKGROUP_SIZE) {
+    let c = vector_of(i, halves);
+    let half = i - c * halves;
+    stage_half(c, half, normed_half(v, 2 * first + half, load_half(v, c, 2 * first + half)));
   }
 }
 
-// Before gemv: stages a vector that fits. What the rows' sums are to be multiplied with: with NORM_INPUT rows meet the vector times the
+// Before gemv: stages vectors that fit. What each one's sums are to be multiplied with: with NORM_INPUT rows meet the vector times the
 // norm's weights alone, since 1 / sqrt(mean(x^2) + eps) may come later than these. Uniform control flow only.
-fn prepare(v: Vector, at: Lane) -> f32 {
+fn prepare(v: Vectors, at: Lane) -> array<f32, VECTORS> {
   let fits = v.row_blocks <= CHUNK;
-  var squares = 0.0;
-  if (in_place()) {
-    if (!NORM_INPUT) { return 1; }
-    for (var col = 4 * sublane(at); col < v.cols; col += 4 * subgroup_size(at)) {
-      let e = element4(v, col);
-      squares += dot(e, e);
-    }
-    return inverseSqrt(subgroup_sum_f32(squares) / f32(v.cols) + v.eps);
-  }
-  for (var half = at.lane; half < 2 * v.row_blocks; half += WORKGROUP_SIZE) {
-    if (!NORM_INPUT & !fits) { break; }
-    let e = load_half(v, half);
-    squares += dot(e.a, e.a) + dot(e.b, e.b) + dot(e.c, e.c) + dot(e.d, e.d);
-    if (fits) { stage_half(half, normed_half(v, half, e)); }
-  }
+  var squares = array<f32, VECTORS>();
   if (!NORM_INPUT) {
+    if (in_place()) { return ones(); }
+    if (fits) { stage(v, 0, at); }
     workgroupBarrier();
-    return 1;
+    return ones();
   }
-  leave_sum(squares, at);
+  if (in_place()) {
+    for (var col = 4 * sublane(at); col < v.cols; col += 4 * subgroup_size(at)) {
+      for (var c = 0u; c < VECTORS; c++) {
+        let e = element4(v, c, col);
+        squares[c] += dot(e, e);
+      }
+    }
+    for (var c = 0u; c < VECTORS; c++) { squares[c] = inverseSqrt(subgroup_sum_f32(squares[c]) / f32(v.cols) + v.eps); }
+    return squares;
+  }
+  let halves = 2 * v.row_blocks;
+  for (var i = at.lane; i < VECTORS * halves; i += WORKGROUP_SIZE) {
+    let owner = vector_of(i, halves);
+    let half = i - owner * halves;
+    let e = load_half(v, owner, half);
+    let sum = dot(e.a, e.a) + dot(e.b, e.b) + dot(e.c, e.c) + dot(e.d, e.d);
+    for (var c = 0u; c < VECTORS; c++) { squares[c] += select(0.0, sum, c == owner); }
+    if (fits) { stage_half(owner, half, normed_half(v, half, e)); }
+  }
+  leave_sums(squares, at);
   workgroupBarrier();
-  return inverseSqrt(left_sum(at) / f32(v.cols) + v.eps);
+  squares = left_sums(at);
+  for (var c = 0u; c < VECTORS; c++) { squares[c] = inverseSqrt(squares[c] / f32(v.cols) + v.eps); }
+  return squares;
+}
+
+fn ones() -> array<f32, VECTORS> {
+  var result = array<f32, VECTORS>();
+  for (var c = 0u; c < VECTORS; c++) { result[c] = 1; }
+  return result;
 }
 
 // A block of what is staged, in registers: rows share its loads.
@@ -117,24 +151,25 @@ struct Staged {
   s: vec4f,  // sums of 16 and 16 elements; with INT8_ACTIVATIONS {scale, scale * sum} of each half
 }
 
-fn load_staged(block: u32) -> Staged {
+fn load_staged(c: u32, block: u32) -> Staged {
   let s = staged_block(block);
+  let h = c * 2 * CHUNK + s;
   var x = Staged();
   if (INT8_ACTIVATIONS) {
-    x.q[0] = staged_int8[s];
-    x.q[1] = staged_int8[CHUNK + s];
-    x.s = vec4f(staged_scale[s], staged_scale[CHUNK + s]);
+    x.q[0] = staged_int8[h];
+    x.q[1] = staged_int8[h + CHUNK];
+    x.s = vec4f(staged_scale[h], staged_scale[h + CHUNK]);
   } else {
-    for (var j = 0u; j < 8; j++) { x.e[j] = staged[j * CHUNK + s]; }
-    if (weight_type() > BF16) { x.s = vec4f(staged_sum[s], staged_sum[CHUNK + s], 0, 0); }
+    for (var j = 0u; j < 8; j++) { x.e[j] = staged[(8 * c + j) * CHUNK + s]; }
+    if (weight_type() > BF16) { x.s = vec4f(staged_sum[h], staged_sum[h + CHUNK], 0, 0); }
   }
   return x;
 }
 
 // The same of int8, of which each lane of a subgroup loads a part. Subgroups have 8 lanes at least. Uniform control flow only.
-fn share_staged(block: u32, at: Lane) -> Staged {
+fn share_staged(c: u32, block: u32, at: Lane) -> Staged {
   var x = Staged();
-  let half = (sublane(at) & 1) * CHUNK + staged_block(block);
+  let half = c * 2 * CHUNK + (sublane(at) & 1) * CHUNK + staged_block(block);
   let q = first_lanes_vec4f(bitcast<vec4f>(staged_int8[half]));
   let scale = first_lanes_vec4f(vec4f(staged_scale[half], 0, 0));
   x.q = array<vec4u, 2>(bitcast<vec4u>(q[0]), bitcast<vec4u>(q[1]));
@@ -142,10 +177,10 @@ fn share_staged(block: u32, at: Lane) -> Staged {
   return x;
 }
 
-// Block b of the vector as it is in x, likewise.
-fn share_block(v: Vector, b: u32, at: Lane) -> Staged {
+// Block b of vector c as it is in x, likewise.
+fn share_block(v: Vectors, c: u32, b: u32, at: Lane) -> Staged {
   let col = 32 * b + 4 * (sublane(at) & 7);
-  var e = element4(v, col);
+  var e = element4(v, c, col);
   if (NORM_INPUT) { e *= norm_at(v, col); }
   var x = Staged();
   x.e = first_lanes_vec4f(e);
@@ -155,15 +190,30 @@ fn share_block(v: Vector, b: u32, at: Lane) -> Staged {
   return x;
 }
 
-// A block of the weights times a block of the vector.
-fn block_dot(at: Place, x: Staged) -> f32 {
+// A block of the weights, of a float type or an integer one.
+struct Weights { floats: array<vec4f, 8>, block: Block }
+
+fn load_weights(at: Place) -> Weights {
+  var w = Weights();
   if (weight_type() <= BF16) {
-    let w = load_floats(at);
+    w.floats = load_floats(at);
+  } else {
+    w.block = load_block(at);
+  }
+  return w;
+}
+
+// It times a block of a vector.
+fn weights_dot(w: Weights, x: Staged) -> f32 {
+  if (weight_type() <= BF16) {
     var sum = 0.0;
-    for (var j = 0u; j < 8; j++) { sum += dot(w[j], x.e[j]); }
+    for (var j = 0u; j < 8; j++) { sum += dot(w.floats[j], x.e[j]); }
     return sum;
   }
-  let block = load_block(at);
+  return block_dot(w.block, x);
+}
+
+fn block_dot(block: Block, x: Staged) -> f32 {
   if (INT8_ACTIVATIONS) {
     let low = x.q[0];
     let high = x.q[1];
@@ -180,10 +230,12 @@ fn block_dot(at: Place, x: Staged) -> f32 {
   return dot(block.scale, sum) + dot(block.offset, x.s.xy);
 }
 
-// Piece `piece` of a row's blocks from `first` on, of a float type, times its elements of the vector.
-fn piece_dot(row: u32, first: u32, row_blocks: u32, piece: u32, low: vec4f, high: vec4f) -> f32 {
+// Piece `piece` of a row's blocks from `first` on, of a float type; and it times its elements of a vector.
+fn load_piece(row: u32, first: u32, row_blocks: u32, piece: u32) -> vec4u {
   let n = block_pieces();
-  let q = quant(place_of(row, first + piece / n, row_blocks).block * n + piece % n);
+  return quant(place_of(row, first + piece / n, row_blocks).block * n + piece % n);
+}
+fn piece_dot(q: vec4u, low: vec4f, high: vec4f) -> f32 {
   if (weight_type() == F32) { return dot(bitcast<vec4f>(q), low); }
   if (weight_type() == F16) {
     return dot(vec4f(unpack2x16float(q.x), unpack2x16float(q.y)), low) + dot(vec4f(unpack2x16float(q.z), unpack2x16float(q.w)), high);
@@ -211,25 +263,25 @@ fn team_count(at: Lane) -> u32 {
 }
 
 // The sums over a team, in its first lane at least. Uniform control flow only.
-fn sum_team(values: array<f32, ROWS>, team: Team, at: Lane) -> array<f32, ROWS> {
+fn sum_team(values: array<f32, SUMS>, team: Team, at: Lane) -> array<f32, SUMS> {
   var sums = values;
   if (team_lanes() == 1) { return sums; }
   if (team_lanes() == 0) {
-    for (var r = 0u; r < ROWS; r++) { sums[r] = subgroup_sum_f32(sums[r]); }
+    for (var r = 0u; r < SUMS; r++) { sums[r] = subgroup_sum_f32(sums[r]); }
     if (SPLIT == 1) { return sums; }
     workgroupBarrier();
     if (sublane(at) == 0) {
-      for (var r = 0u; r < ROWS; r++) { team_sums[subgroup(at) * ROWS + r] = sums[r]; }
+      for (var r = 0u; r < SUMS; r++) { team_sums[subgroup(at) * SUMS + r] = sums[r]; }
     }
     workgroupBarrier();
     if (team.lane == 0) {
       for (var i = 1u; i < min(SPLIT, subgroups(at)); i++) {
-        for (var r = 0u; r < ROWS; r++) { sums[r] += team_sums[(subgroup(at) + i) * ROWS + r]; }
+        for (var r = 0u; r < SUMS; r++) { sums[r] += team_sums[(subgroup(at) + i) * SUMS + r]; }
       }
     }
     return sums;
   }
-  for (var r = 0u; r < ROWS; r++) {
+  for (var r = 0u; r < SUMS; r++) {
     if (team_lanes() == WORKGROUP_SIZE) {
       sums[r] = workgroup_sum(sums[r], at);
       continue;
@@ -244,14 +296,18 @@ fn sum_team(values: array<f32, ROWS>, team: Team, at: Lane) -> array<f32, ROWS> 
   return sums;
 }
 
-// The rows first_row to first_row + ROWS of the weights times the vector, in the team's first lane at least. Uniform
+// The rows first_row to first_row + ROWS of the weights times the vectors, in the team's first lane at least. Uniform
 // control flow only. Rows at or beyond `rows` repeat the last one, for the caller to drop.
-fn gemv(v: Vector, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f32, ROWS> {
-  var sums = array<f32, ROWS>();
+fn gemv(v: Vectors, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f32, SUMS> {
+  var sums = array<f32, SUMS>();
   if (in_place()) {
     for (var b = 0u; b < v.row_blocks; b++) {
-      let x = share_block(v, b, at);
-      for (var r = 0u; r < ROWS; r++) { sums[r] += block_dot(place_of(min(first_row + r, rows - 1), b, v.row_blocks), x); }
+      var x = array<Staged, VECTORS>();
+      for (var c = 0u; c < VECTORS; c++) { x[c] = share_block(v, c, b, at); }
+      for (var r = 0u; r < ROWS; r++) {
+        let w = load_weights(place_of(min(first_row + r, rows - 1), b, v.row_blocks));
+        for (var c = 0u; c < VECTORS; c++) { sums[c * ROWS + r] += weights_dot(w, x[c]); }
+      }
     }
     return sums;
   }
@@ -264,9 +320,11 @@ fn gemv(v: Vector, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f32
     let count = min(CHUNK, v.row_blocks - first);
     if (lanes_share()) {
       for (var s = 0u; s < count; s++) {
-        let x = share_staged(s, at);
+        var x = array<Staged, VECTORS>();
+        for (var c = 0u; c < VECTORS; c++) { x[c] = share_staged(c, s, at); }
         for (var r = 0u; r < ROWS; r++) {
-          sums[r] += block_dot(place_of(min(first_row + r, rows - 1), first + s, v.row_blocks), x);
+          let w = load_weights(place_of(min(first_row + r, rows - 1), first + s, v.row_blocks));
+          for (var c = 0u; c < VECTORS; c++) { sums[c * ROWS + r] += weights_dot(w, x[c]); }
         }
       }
       continue;
@@ -276,15 +334,17 @@ fn gemv(v: Vector, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f32
       for (var t = team.lane; t < pieces; t += team.lanes * max(1, UNROLL)) {
         for (var u = 0u; u < max(1, UNROLL); u++) {
           let piece = min(t + u * team.lanes, pieces - 1);
-          var low = staged[piece];
-          var high = vec4f();
-          if (weight_type() != F32) { high = staged[4 * CHUNK + piece]; }
-          if ((UNROLL > 1) & (t + u * team.lanes >= pieces)) {
-            low = vec4f();
-            high = vec4f();
-          }
-          for (var r = 0u; r < ROWS; r++) {
-            sums[r] += piece_dot(min(first_row + r, rows - 1), first, v.row_blocks, piece, low, high);
+          var q = array<vec4u, ROWS>();
+          for (var r = 0u; r < ROWS; r++) { q[r] = load_piece(min(first_row + r, rows - 1), first, v.row_blocks, piece); }
+          for (var c = 0u; c < VECTORS; c++) {
+            var low = staged[c * 8 * CHUNK + piece];
+            var high = vec4f();
+            if (weight_type() != F32) { high = staged[(c * 8 + 4) * CHUNK + piece]; }
+            if ((UNROLL > 1) & (t + u * team.lanes >= pieces)) {
+              low = vec4f();
+              high = vec4f();
+            }
+            for (var r = 0u; r < ROWS; r++) { sums[c * ROWS + r] += piece_dot(q[r], low, high); }
           }
         }
       }
@@ -292,9 +352,11 @@ fn gemv(v: Vector, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f32
     }
     if (UNROLL == 0) {
       for (var s = team.lane; s < count; s += team.lanes) {
-        let x = load_staged(s);
-        for (var r = 0u; r < ROWS; r++) {
-          sums[r] += block_dot(place_of(min(first_row + r, rows - 1), first + s, v.row_blocks), x);
+        var w = array<Weights, ROWS>();
+        for (var r = 0u; r < ROWS; r++) { w[r] = load_weights(place_of(min(first_row + r, rows - 1), first + s, v.row_blocks)); }
+        for (var c = 0u; c < VECTORS; c++) {
+          let x = load_staged(c, s);
+          for (var r = 0u; r < ROWS; r++) { sums[c * ROWS + r] += weights_dot(w[r], x); }
         }
       }
       continue;
@@ -303,16 +365,24 @@ fn gemv(v: Vector, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f32
     for (var t = team.lane; t < pairs; t += team.lanes * UNROLL) {
       for (var u = 0u; u < UNROLL; u++) {
         let p = min(t + u * team.lanes, pairs - 1);
-        var even = load_staged(2 * p);
-        var odd = load_staged(2 * p + 1);
-        if ((UNROLL > 1) & (t + u * team.lanes >= pairs)) {
-          even = Staged();
-          odd = Staged();
-        }
-        for (var r = 0u; r < ROWS; r++) {
-          let row = min(first_row + r, rows - 1);
-          sums[r] += block_dot(place_in_pair(row, first / 2 + p, 0, v.row_blocks), even);
-          sums[r] += block_dot(place_in_pair(row, first / 2 + p, 1, v.row_blocks), odd);
+        // The first vector before the weights, the others while these are kept.
+        var w = array<Weights, 2 * ROWS>();
+        for (var c = 0u; c < VECTORS; c++) {
+          var even = load_staged(c, 2 * p);
+          var odd = load_staged(c, 2 * p + 1);
+          if ((UNROLL > 1) & (t + u * team.lanes >= pairs)) {
+            even = Staged();
+            odd = Staged();
+          }
+          for (var r = 0u; r < ROWS; r++) {
+            if (c == 0) {
+              let row = min(first_row + r, rows - 1);
+              w[2 * r] = load_weights(place_in_pair(row, first / 2 + p, 0, v.row_blocks));
+              w[2 * r + 1] = load_weights(place_in_pair(row, first / 2 + p, 1, v.row_blocks));
+            }
+            sums[c * ROWS + r] += weights_dot(w[2 * r], even);
+            sums[c * ROWS + r] += weights_dot(w[2 * r + 1], odd);
+          }
         }
       }
     }

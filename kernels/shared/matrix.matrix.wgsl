@@ -26,3 +26,16 @@ fn store_sums(at: u32, stride: u32, sums: Sums) { subgroupMatrixStore<row_major>
 
 // Four f32 rounded to f16; beyond its range, +-65504.
 fn rounded_halves(e: vec4f) -> vec2u { return bitcast<vec2u>(clamp(vec4<f16>(e), vec4<f16>(-65504), vec4<f16>(65504))); }
+
+// Four signed bytes, less a whole number `bias`, times a scale, plus an offset, as f16, for a scale and an offset that are f16; beyond
+// its range, +-65504. A byte below 1024 as f16 bits is 1024 and the byte.
+fn scaled_halves(bytes: u32, bias: f32, scale: f32, offset: f32) -> vec2u {
+  let unsigned = bytes ^ 0x80808080u;
+  let zero = vec2<f16>(f16(1152 + bias));
+  let even = bitcast<vec2<f16>>((unsigned & 0x00ff00ffu) | 0x64006400u) - zero;         // bytes 0 and 2
+  let odd = bitcast<vec2<f16>>(((unsigned >> 8) & 0x00ff00ffu) | 0x64006400u) - zero;  // 1 and 3
+  let most = vec2<f16>(65504);
+  let e = clamp(fma(even, vec2<f16>(f16(scale)), vec2<f16>(f16(offset))), -most, most);
+  let o = clamp(fma(odd, vec2<f16>(f16(scale)), vec2<f16>(f16(offset))), -most, most);
+  return vec2u(bitcast<u32>(vec2<f16>(e.x, o.x)), bitcast<u32>(vec2<f16>(e.y, o.y)));
+}

@@ -15,3 +15,6 @@ fn load_right_columns(at: u32, stride: u32) -> Right { return tile[at + stride].
 fn multiply_add(left: Left, right: Right, sums: Sums) -> Sums { return sums + f32(left * right); }
 fn store_sums(at: u32, stride: u32, sums: Sums) { tile[at].x = bitcast<u32>(sums); }
 fn rounded_halves(e: vec4f) -> vec2u { return vec2u(pack2x16float(e.xy), pack2x16float(e.zw)); }
+fn scaled_halves(bytes: u32, bias: f32, scale: f32, offset: f32) -> vec2u {
+  return rounded_halves(scale * (vec4f(unpack4xI8(bytes)) - bias) + offset);
+}

@@ -16,18 +16,6 @@ fn workgroup_sum(value: f32, at: Lane) -> f32 {
   return workgroupUniformLoad(&reduce_scratch[0]);
 }
 
-// The same in two steps, with a barrier of the caller's between them, and once in a kernel.
-var<workgroup> left_sums: array<f32, WORKGROUP_SIZE / 4 + 1>;
-fn leave_sum(value: f32, at: Lane) {
-  let partial = subgroup_sum_f32(value);
-  if (sublane(at) == 0) { left_sums[subgroup(at)] = partial; }
-}
-fn left_sum(at: Lane) -> f32 {
-  var total = 0.0;
-  for (var i = sublane(at); i < subgroups(at); i += subgroup_size(at)) { total += left_sums[i]; }
-  return subgroup_sum_f32(total);
-}
-
 fn workgroup_max(value: f32, at: Lane) -> f32 {
   let partial = subgroup_max_f32(value);
   if (sublane(at) == 0) { reduce_scratch[subgroup(at)] = partial; }
