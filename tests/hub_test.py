@@ -397,6 +397,43 @@ class Hub(unittest.TestCase):
         self.assertEqual(list(self.models.iterdir()), [])
         self.assertEqual(self.server.requests, [])
 
+    def test_links_are_removed_and_not_what_they_lead_to(self):
+        mine = Path(self.folder.name) / "mine/sub"
+        mine.mkdir(parents=True)
+        kept = {mine / name for name in ("own-Q8_0.gguf", "keep.safetensors", "config.json")}
+        for path in kept:
+            path.write_bytes(b"mine")
+        for name in "u/r", "v/s":
+            (self.models / name).mkdir(parents=True)
+        link = self.models / "u/r/d-Q8_0.gguf"
+        for name in "u/r", "u/r:Q8_0":
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(mine / "own-Q8_0.gguf")
+            self.assertRegex(self.mainspring("list"), r"u/r:Q8_0 +4 bytes")
+            self.assertEqual(self.mainspring("rm", name), f"removed {link}\n")
+            self.assertEqual(set(mine.iterdir()), kept)
+            self.assertFalse((self.models / "u").exists())
+        # Weights of an old version go when a new one comes.
+        self.add("v/s", {"model.safetensors": b"new", "config.json": b"{}"})
+        for old in "old.safetensors", "config.json":
+            (self.models / "v/s" / old).symlink_to(mine / old.replace("old", "keep"))
+        self.mainspring("pull", "v/s")
+        self.assertEqual(self.files(), {"v/s/model.safetensors", "v/s/config.json"})
+        # A repository's folder, and a user's, may be links.
+        (self.models / "v/t").symlink_to(mine)
+        (self.models / "w").symlink_to(self.models / "v")
+        for name, link in ("v/t:Q8_0", "v/t"), ("w/s", "w"):
+            self.assertIn(f"{name} is not removed, for {self.models}/{link} is a link", self.mainspring("rm", name, code=1))
+        self.add("v/t", {"model.safetensors": b"new", "config.json": b"{}"})
+        self.assertIn(f"{self.models}/v/t/keep.safetensors is not removed", self.mainspring("pull", "v/t", code=1))
+        self.assertEqual(self.mainspring("rm", "v/t"), f"removed {self.models}/v/t\n")
+        self.mainspring("rm", "v/s")
+        self.assertEqual([p.name for p in self.models.iterdir()], ["w"])
+        (self.models / "x").mkdir()
+        (self.models / "x/loop").symlink_to("loop")
+        self.assertIn("there is no x/loop", self.mainspring("rm", "x/loop", code=1))
+        self.assertLessEqual(kept, set(mine.iterdir()))
+
     def test_a_cache_that_cannot_be_written(self):
         self.add("u/r", {"m.gguf": b"abc"})
         (Path(self.folder.name) / "mainspring").write_bytes(b"a file, where a folder should be")
