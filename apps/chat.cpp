@@ -159,14 +159,23 @@ Json read_conversation(const fs::path& path) {
 
 // Under another name first, so that a full disk leaves the old file.
 void write_conversation(const fs::path& path, const Json& file) {
-  if (fs::exists(path)) try {
+  std::error_code unreachable;
+  const bool exists = fs::exists(path, unreachable);
+  if (unreachable) fail("cannot write {}: {}", path.string(), unreachable.message());
+  if (exists) try {
       read_conversation(path);
     } catch (const Error& error) {
       fail("{}; it is left as it is", error.what());
     }
+  std::string text;
+  try {
+    text = file.dump(2);
+  } catch (const Json::type_error&) {
+    fail("cannot write {}: a message or a parameter is not UTF-8", path.string());
+  }
   const fs::path part = path.string() + ".part";
   std::ofstream out(part, std::ios::binary | std::ios::trunc);
-  out << file.dump(2) << '\n';
+  out << text << '\n';
   out.close();
   if (!out || std::rename(part.c_str(), path.c_str()) != 0) {
     const int error = errno;
@@ -300,9 +309,7 @@ void Chat::converse() {
         command(input.text);
       else
         ask(input.text);
-    } catch (const std::invalid_argument& error) {
-      complain(error.what());
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {  // whatever it is, the conversation stays
       complain(error.what());
     }
     if (std::fflush(stdout) != 0)
@@ -361,7 +368,8 @@ void Chat::show(const std::string&) {
       {"context", fmt::format("{} tokens, {} of them used", engine_.model().context(),
                               messages_.empty() ? 0 : engine_.encode_chat(messages_).size())}};
   const Json parameters = parameters_of(a_);
-  for (const auto& [name, value] : parameters.items()) rows.push_back({name, value.dump()});
+  for (const auto& [name, value] : parameters.items())
+    rows.push_back({name, value.dump(-1, ' ', false, Json::error_handler_t::replace)});
   if (first_turn()) rows.push_back({"system", messages_[0]["content"]});
   print_table(rows);
 }
