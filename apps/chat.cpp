@@ -4,7 +4,7 @@
 
 #include <charconv>
 #include <chrono>
-#include <fstream>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "apps/generation.hpp"
@@ -157,8 +157,8 @@ Json read_conversation(const fs::path& path) {
   return file;
 }
 
-// Under another name first, so that a full disk leaves the old file.
-void write_conversation(const fs::path& path, const Json& file) {
+// Under a name that is free first, so that a full disk leaves the old file.
+void write_conversation(fs::path path, const Json& file) {
   std::error_code unreachable;
   const bool exists = fs::exists(path, unreachable);
   if (unreachable) fail("cannot write {}: {}", path.string(), unreachable.message());
@@ -173,11 +173,17 @@ void write_conversation(const fs::path& path, const Json& file) {
   } catch (const Json::type_error&) {
     fail("cannot write {}: a message or a parameter is not UTF-8", path.string());
   }
-  const fs::path part = path.string() + ".part";
-  std::ofstream out(part, std::ios::binary | std::ios::trunc);
-  out << text << '\n';
-  out.close();
-  if (!out || std::rename(part.c_str(), path.c_str()) != 0) {
+  while (fs::is_symlink(path)) path = path.parent_path() / fs::read_symlink(path);
+  fs::path part;
+  std::FILE* out = nullptr;
+  for (int n = 1; !out; ++n) {
+    part = fmt::format("{}.part{}", path.string(), n);
+    out = std::fopen(part.c_str(), "wbx");  // x: not what is there
+    if (!out && errno != EEXIST) fail("cannot write {}: {}", part.string(), std::strerror(errno));
+  }
+  text += '\n';
+  const bool written = std::fwrite(text.data(), 1, text.size(), out) == text.size();
+  if (std::fclose(out) != 0 || !written || std::rename(part.c_str(), path.c_str()) != 0) {
     const int error = errno;
     std::remove(part.c_str());
     fail("cannot write {}: {}", path.string(), std::strerror(error));

@@ -302,6 +302,21 @@ class Chat(unittest.TestCase):
             good.unlink()
             self.assertEqual(list(self.folder.iterdir()), [loop])
 
+    def test_save_writes_one_file_and_what_a_link_names(self):
+        kept = [self.folder / f"one.json.part{n}" for n in ("", 1)]
+        for path in kept:
+            path.write_text("mine")
+        names = {"one.json": "one.json", "link.json": "more/two.json", "other.json": "link.json"}
+        (self.folder / "more").mkdir()
+        for link in "link.json", "other.json":
+            (self.folder / link).symlink_to(names[link])
+        for turn, name in enumerate(["one.json", *names, "link.json"]):
+            self.assertIn("Saved", self.pipe(f"/system {turn}\n/save {self.folder / name}\n", "-m", MODEL)[0])
+            self.assertEqual(json.loads((self.folder / name).read_text())["messages"][0]["content"], str(turn))
+        self.assertEqual([os.readlink(self.folder / link) for link in ("link.json", "other.json")], ["more/two.json", "link.json"])
+        self.assertEqual([path.read_text() for path in kept], ["mine"] * 2)
+        self.assertEqual(len(list(self.folder.rglob("*"))), 7)
+
     def test_a_full_context_drops_the_oldest_turns(self):
         lines = [f"This is message number {n} of a long conversation." for n in range(30)]
         file = self.folder / "long.json"
