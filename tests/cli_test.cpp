@@ -437,6 +437,14 @@ TEST_F(Cli, perplexity_is_what_the_probabilities_say) {
   refuses(2, {"-f", text.path(), "-c", "3"}, "4 tokens or more");
   refuses(1, {"-f", text.path()}, "has 5 tokens; 512 at least");
   refuses(1, {"--kl", "--kl-base", text.path()}, "is not a file of --kl-base");
+  // What is read, and what no --kl-base wrote, is not written over; another base is.
+  const std::string read_by_all[] = {read_file(two.path()), read_file(text.path())};
+  for (const TemporaryFile* file : {&two, &text})
+    refuses(2, {"-f", text.path(), "--whole", "--kl-base", file->path()}, "is what is read, too");
+  refuses(1, {"-f", text.path(), "--whole", "--kl-base", one.path()}, "it is left as it is");
+  EXPECT_EQ(read_file(two.path()), read_by_all[0]);
+  EXPECT_EQ(read_file(text.path()), read_by_all[1]);
+  EXPECT_SAYS(perplexity(two, {"-f", text.path(), "--whole", "--kl-base", base.path()}), "PPL");
   const std::string whole_file = read_file(base.path());
   const TemporaryFile cut(whole_file.substr(0, whole_file.size() - 4)),
       other(whole_file.substr(0, 8) + std::string("\x68\0\0\0", 4) + whole_file.substr(12));
