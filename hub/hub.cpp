@@ -149,12 +149,14 @@ std::string list_of(const std::vector<std::string>& names) {
   return text;
 }
 
+// Those of users or repositories.
 std::vector<fs::path> folders_in(const fs::path& folder) {
   std::vector<fs::path> folders;
   std::error_code error;
   for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
     std::error_code ignored;
-    if (at->is_directory(ignored)) folders.push_back(at->path());
+    if (at->is_directory(ignored) && is_user_or_repo(at->path().filename().string()))
+      folders.push_back(at->path());
   }
   std::ranges::sort(folders);
   return folders;
@@ -389,7 +391,8 @@ std::vector<CachedModel> Hub::cached() const {
         if (models[i].complete) add(names[i], models[i].files, true);
       // What is left of a download: its parts, and files that wait for the others.
       std::vector<RepositoryFile> parts = files_below(folder);
-      std::erase_if(parts, [](const RepositoryFile& file) { return !is_part(file); });
+      std::erase_if(
+          parts, [](const RepositoryFile& file) { return !is_part(file) || is_hidden(file.path); });
       for (const RepositoryModel& model : models)
         if (!model.complete) parts.insert(parts.end(), model.files.begin(), model.files.end());
       if (!parts.empty()) add(repository, parts, false);

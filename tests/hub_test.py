@@ -271,6 +271,14 @@ class Hub(unittest.TestCase):
         self.add("u/r", {"._a-Q8_0.gguf": b"x", ".cache/a.gguf": b"x", "a-mmproj-Q8_0.gguf": b"x", "a-Q8_0.gguf": b"abc"})
         self.mainspring("pull", "u/r")
         self.assertEqual(self.files(), {"u/r/a-Q8_0.gguf"})
+        # So are those of the cache, and folders that no name leads to.
+        for path in "u/r/.a-Q4_K_M.gguf", "u/r/._a.gguf.part", "u/.r/a.gguf", ".u/r/a.gguf", "_u/r/a.gguf":
+            (self.models / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.models / path).write_bytes(b"x")
+        self.assertRegex(self.mainspring("list"), r"\Amodel.*\nu/r:Q8_0 .*\n\Z")
+        self.assertIn("a-Q8_0.gguf", self.mainspring("inspect", "-hf", "u/r", code=1))
+        self.mainspring("rm", "u/r")
+        self.assertFalse((self.models / "u/r").exists())
 
     def test_a_listing_may_have_many_pages(self):
         files = {f"m-{n}.gguf": b"%d" % n for n in range(10, 30)}
