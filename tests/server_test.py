@@ -271,7 +271,7 @@ class Server(unittest.TestCase):
             "tools[1].function.name": [[function(), function()]],
             "tools[0].function.description": [[function(description=1)]],
             "tools[0].function.parameters": [[function(parameters=[])], [function(parameters={"type": "nothing"})], [function(parameters={"type": "array"})]],
-            "strict": [[function(strict="yes")]],
+            "tools[0].function.strict": [[function(strict="yes")]],
         }
         for param, values in wrong.items():
             for value in values:
@@ -431,6 +431,8 @@ class Server(unittest.TestCase):
             for value in values:
                 with self.subTest(name=name, value=value):
                     self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, **SHORT, name.split(".")[0]: value}), 400, name, message=name)
+        answer = self.server.post("/v1/completions", {"prompt": "a", "stream": True, "stream_options": {"include_usage": 1}})
+        self.error(answer, 400, "stream_options.include_usage", message="stream_options.include_usage is number")
         _, _, zero = self.server.post("/v1/chat/completions", {"messages": HELLO, "max_tokens": 0})
         self.assertEqual(zero["error"]["message"], "max_tokens is 0, want 1 or more")
         self.error(self.server.post("/v1/completions", {"prompt": "a", "suffix": "x"}), 400, "suffix", message="fim_prefix")
