@@ -57,10 +57,13 @@ std::vector<std::string> reversed_arguments(int argc, char** argv);
 
 namespace detail {
 std::string environment_name(const CLI::Option& option);
-// "0 to 1", "0 or more"; empty for all of a type that has more numbers than anyone writes.
+// "0 to 1", "0 or more"; empty for all of a type that has more numbers than anyone writes. A
+// float's least positive number stands for all above 0.
 template <class Number>
 std::string range(Number least, Number most) {
   using Limits = std::numeric_limits<Number>;
+  if (std::is_floating_point_v<Number> && least == Limits::min())
+    return most < Limits::max() ? fmt::format("above 0, at most {}", most) : "above 0";
   constexpr bool wide = std::is_floating_point_v<Number> || sizeof(Number) == 8;
   if (!wide || most < Limits::max()) return fmt::format("{} to {}", least, most);
   return least > Limits::lowest() ? fmt::format("{} or more", least) : "";

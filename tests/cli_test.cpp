@@ -253,6 +253,8 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
       {{"chat", "--top-k", "-1"}, "--top-k: want a whole number, 0 to 4294967295, not -1"},
       {{"run", "--temp", "hot"}, "--temp: want a number, 0 or more, not hot"},
       {{"run", "--temp", "nan"}, "--temp: want a number, 0 or more, not nan"},
+      {{"run", "--top-p", "0"}, "--top-p: want a number, above 0, at most 1, not 0"},
+      {{"run", "--repeat-penalty", "0"}, "--repeat-penalty: want a number, above 0, not 0"},
       {{"run", "--presence-penalty", "x"}, "--presence-penalty: want a number, not x"},
       {{"serve", "--port", "65536"}, "--port: want a whole number, 0 to 65535, not 65536"},
       {{"serve", "--queue", "0"}, "--queue: want a whole number, 1 to 512, not 0"},
@@ -360,6 +362,9 @@ TEST_F(Cli, help_and_version_exit_with_0) {
     EXPECT_SAYS(result.out, "Examples:");
   }
   EXPECT_SAYS(run({"--version"}).out, "mainspring ");
+  const std::string help = run({"run", "-h"}).out;
+  EXPECT_SAYS(help, "FLOAT:above 0, at most 1");
+  EXPECT_SAYS(help, "FLOAT:0 or more");
 }
 
 TEST_F(Cli, logits_are_a_numpy_array_with_a_row_a_token) {
