@@ -52,7 +52,7 @@ EngineOptions engine_options(const GlobalOptions& options, const ModelArguments&
                              uint32_t context);
 
 // argv without the program's name, the spellings that llama.cpp has but CLI11 cannot parse (-hf,
-// -ub, -ctk, -ctv) replaced by the long ones; last argument first, as CLI11 takes it.
+// -hfr, -ub, -ctk, -ctv) replaced by the long ones; last argument first, as CLI11 takes it.
 std::vector<std::string> reversed_arguments(int argc, char** argv);
 
 namespace detail {

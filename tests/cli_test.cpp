@@ -216,6 +216,9 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
       {"nothing"},
       {"run", ">"},  // no model
       {"run", "-m", model(), "--no-such-flag", ">"},
+      {"run", "-m", model(), "-hy", ">"},
+      {"run", "-hff", model(), ">"},
+      {"-hy"},
       {"run", "-m", model(), "-n", "many", ">"},
       {"run", "-m", model(), "-n", "-2", ">"},
       {"run", "-m", model(), "--temp", "-1", ">"},
@@ -255,6 +258,8 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
       {{"run", "--temp", "nan"}, "--temp: want a number, 0 or more, not nan"},
       {{"run", "--top-p", "0"}, "--top-p: want a number, above 0, at most 1, not 0"},
       {{"run", "--repeat-penalty", "0"}, "--repeat-penalty: want a number, above 0, not 0"},
+      {{"run", "-hfr"}, "--hf-repo: 1 required USER/REPO[:WHICH] missing"},
+      {{"run", "-hy"}, "The following argument was not expected: -hy"},
       {{"run", "--presence-penalty", "x"}, "--presence-penalty: want a number, not x"},
       {{"serve", "--port", "65536"}, "--port: want a whole number, 0 to 65535, not 65536"},
       {{"serve", "--queue", "0"}, "--queue: want a whole number, 1 to 512, not 0"},
@@ -365,6 +370,7 @@ TEST_F(Cli, help_and_version_exit_with_0) {
   const std::string help = run({"run", "-h"}).out;
   EXPECT_SAYS(help, "FLOAT:above 0, at most 1");
   EXPECT_SAYS(help, "FLOAT:0 or more");
+  EXPECT_EQ(run({"run", "--stop", "-hy", "--help"}).out, help);
 }
 
 TEST_F(Cli, logits_are_a_numpy_array_with_a_row_a_token) {

@@ -87,7 +87,7 @@ class Hub(unittest.TestCase):
         nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9"}
         tensors = json.loads(self.mainspring("inspect", MODEL, "-o", "json"))["tensors"]
         for name in "u/tales", "u/tales:Q8_0", "u/tales:tales-Q8_0.gguf":
-            for option in "-hf", "--hf-repo":
+            for option in "-hf", "-hfr", "--hf-repo":
                 self.assertEqual(json.loads(self.mainspring("inspect", option, name, "-o", "json", **nowhere))["tensors"], tensors)
         self.assertEqual(json.loads(self.mainspring("inspect", "-o", "json", MAINSPRING_HF_REPO="u/tales", **nowhere))["tensors"], tensors)
         words = self.mainspring("run", "-hf", "u/tales", "--temp", "0", "-n", "8", "Once upon", MAINSPRING_MODEL="no/such", **nowhere)
