@@ -43,6 +43,7 @@ std::unique_ptr<Engine> load_bench_model(const GlobalOptions& global,
       synthetic.empty() ? model_path(arguments.model, arguments.hub_model) : std::string();
   const EngineOptions options = engine_options(global, path, arguments, context);
   if (synthetic.empty()) {
+    require_decoder(options.model);
     auto engine = std::make_unique<Engine>(options);
     model = describe(Catalog::of(open_model(options.model)), engine->model().config().name);
     return engine;

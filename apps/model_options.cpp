@@ -46,6 +46,11 @@ std::string model_path(const std::string& model, const std::string& hub_model) {
   return ms::hub_model(hub_model);
 }
 
+void require_decoder(const std::filesystem::path& model) {
+  if (is_encoder(open_model(model)))
+    fail("{} is an encoder: it makes embeddings (mainspring embed), and no text", model.string());
+}
+
 void add_context_option(CLI::App& command, uint32_t& context) {
   add_number(command, "-c,--ctx-size", context,
              "Positions of the context; 0: the model's own, of a decoder at most 4096");

@@ -44,6 +44,9 @@ void add_hub_option(CLI::App& command, std::string& hub_model);
 // there is none, or both.
 std::string model_path(const std::string& model, const std::string& hub_model);
 
+// Throws Error for an encoder, before anything is asked of it that it cannot do.
+void require_decoder(const std::filesystem::path& model);
+
 // Shows progress on a terminal. Throws std::invalid_argument for a cache of two types.
 EngineOptions engine_options(const GlobalOptions& options, const std::filesystem::path& model,
                              const ModelArguments& arguments, uint32_t context);

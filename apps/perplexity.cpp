@@ -211,6 +211,7 @@ void perplexity(const GlobalOptions& options, const Arguments& a) {
   require(a.context >= 4 || a.whole, "-c {}: a piece has 4 tokens or more", a.context);
   const std::filesystem::path model = model_path(a.model.model, a.model.hub_model);
   if (!a.kl && !a.kl_base.empty()) check_overwriting(a.kl_base, model, a.file);
+  require_decoder(model);
   Base base;
   // The text comes first: its length is the context's.
   Text text = a.kl ? base.open(a.kl_base) : cut(Tokenizer::from_file(open_model(model)), a);

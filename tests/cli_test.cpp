@@ -501,6 +501,20 @@ TEST_F(Cli, embed_prints_a_vector_of_length_1_for_each_text) {
       {"logits", "-m", MS_SOURCE_DIR "/tests/golden/hf-bert", "--tokens", "1", "--greedy", "1"});
   EXPECT_EQ(text.code, 1);
   EXPECT_SAYS(text.error, "makes embeddings");
+  // However much is asked of it.
+  const TemporaryFile file("a text");
+  const std::string tokens = fmt::format("{}", fmt::join(std::vector(70, 1), ","));
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{"bench", "-p", "8", "-n", "0", "-r", "1"},
+        {"perplexity", "-f", file.path()},
+        {"logits", "--greedy", "1", "--tokens", tokens}}) {
+    std::vector<std::string> arguments = more;
+    arguments.insert(arguments.end(), {"-m", MS_SOURCE_DIR "/tests/golden/hf-bert"});
+    const Result refused = run(arguments);
+    EXPECT_EQ(refused.code, 1);
+    EXPECT_SAYS(refused.error,
+                "is an encoder: it makes embeddings (mainspring embed), and no text");
+  }
 }
 
 TEST_F(Cli, bench_prints_what_llama_bench_prints) {
