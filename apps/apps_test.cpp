@@ -234,6 +234,17 @@ TEST(Doctor, says_which_models_fit_and_which_are_broken) {
   EXPECT_EQ(ran.code, 1);
   EXPECT_SAYS(ran.out, "tales-Q4_0.gguf");
   EXPECT_EQ(nlohmann::json::parse(ran.out)["problems"].size(), 1u);
+  EXPECT_SAYS(ran.out, "mainspring rm, pull");
+
+  std::filesystem::remove(models / "u/r/tales-Q4_0.gguf");
+  for (const char* hidden : {"._other.gguf", "u/r/._tales-Q8_0.gguf"})
+    std::ofstream(models / hidden) << "no GGUF";
+  std::filesystem::create_symlink("loop", models / "loop");
+  EXPECT_EQ(doctor().code, 0);
+  std::ofstream(models / "broken.gguf") << "no GGUF";
+  ran = doctor();
+  EXPECT_SAYS(ran.out, "or put a whole one there");
+  EXPECT_EQ(nlohmann::json::parse(ran.out)["problems"].size(), 1u);
 }
 
 TEST(Inspect, prints_metadata_tensors_and_totals) {

@@ -45,6 +45,7 @@ std::unique_ptr<Engine> load_bench_model(const GlobalOptions& global,
   EngineOptions options = engine_options(global, path, arguments, context);
   options.options.slots = slots;
   if (synthetic.empty()) {
+    require_decoder(options.model);
     auto engine = std::make_unique<Engine>(options);
     model = describe(Catalog::of(open_model(options.model)), engine->model().config().name);
     return engine;

@@ -4,7 +4,7 @@
 
 #include <charconv>
 #include <chrono>
-#include <fstream>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "apps/generation.hpp"
@@ -157,18 +157,33 @@ Json read_conversation(const fs::path& path) {
   return file;
 }
 
-// Under another name first, so that a full disk leaves the old file.
-void write_conversation(const fs::path& path, const Json& file) {
-  if (fs::exists(path)) try {
+// Under a name that is free first, so that a full disk leaves the old file.
+void write_conversation(fs::path path, const Json& file) {
+  std::error_code unreachable;
+  const bool exists = fs::exists(path, unreachable);
+  if (unreachable) fail("cannot write {}: {}", path.string(), unreachable.message());
+  if (exists) try {
       read_conversation(path);
     } catch (const Error& error) {
       fail("{}; it is left as it is", error.what());
     }
-  const fs::path part = path.string() + ".part";
-  std::ofstream out(part, std::ios::binary | std::ios::trunc);
-  out << file.dump(2) << '\n';
-  out.close();
-  if (!out || std::rename(part.c_str(), path.c_str()) != 0) {
+  std::string text;
+  try {
+    text = file.dump(2);
+  } catch (const Json::type_error&) {
+    fail("cannot write {}: a message or a parameter is not UTF-8", path.string());
+  }
+  while (fs::is_symlink(path)) path = path.parent_path() / fs::read_symlink(path);
+  fs::path part;
+  std::FILE* out = nullptr;
+  for (int n = 1; !out; ++n) {
+    part = fmt::format("{}.part{}", path.string(), n);
+    out = std::fopen(part.c_str(), "wbx");  // x: not what is there
+    if (!out && errno != EEXIST) fail("cannot write {}: {}", part.string(), std::strerror(errno));
+  }
+  text += '\n';
+  const bool written = std::fwrite(text.data(), 1, text.size(), out) == text.size();
+  if (std::fclose(out) != 0 || !written || std::rename(part.c_str(), path.c_str()) != 0) {
     const int error = errno;
     std::remove(part.c_str());
     fail("cannot write {}: {}", path.string(), std::strerror(error));
@@ -300,9 +315,7 @@ void Chat::converse() {
         command(input.text);
       else
         ask(input.text);
-    } catch (const std::invalid_argument& error) {
-      complain(error.what());
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {  // whatever it is, the conversation stays
       complain(error.what());
     }
     if (std::fflush(stdout) != 0)
@@ -361,7 +374,8 @@ void Chat::show(const std::string&) {
       {"context", fmt::format("{} tokens, {} of them used", engine_.model().context(),
                               messages_.empty() ? 0 : engine_.encode_chat(messages_).size())}};
   const Json parameters = parameters_of(a_);
-  for (const auto& [name, value] : parameters.items()) rows.push_back({name, value.dump()});
+  for (const auto& [name, value] : parameters.items())
+    rows.push_back({name, value.dump(-1, ' ', false, Json::error_handler_t::replace)});
   if (first_turn()) rows.push_back({"system", messages_[0]["content"]});
   print_table(rows);
 }

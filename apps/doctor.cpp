@@ -494,8 +494,9 @@ void add_models(Report& report, const gpu::Caps* caps) {
         file = open_model(model.path);
       } catch (const std::exception& error) {
         says = "cannot be read";
-        report.problem(
-            fmt::format("{}; remove it and fetch it again (mainspring rm, pull)", error.what()));
+        report.problem(fmt::format("{}; remove it{}", error.what(),
+                                   model.of_hub ? " and fetch it again (mainspring rm, pull)"
+                                                : ", or put a whole one there"));
       }
       try {
         if (file) {

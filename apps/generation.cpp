@@ -36,6 +36,7 @@ uint32_t GenerationArguments::draw_seed() const {
 
 void add_generation_options(CLI::App& command, GenerationArguments& a) {
   Sampling& s = a.request.sampling;
+  constexpr float above_0 = std::numeric_limits<float>::min();
   add_model_options(command, a.model);
   add_context_option(command, a.context);
   add_number(command, "-n,--predict", a.request.max_tokens,
@@ -44,10 +45,11 @@ void add_generation_options(CLI::App& command, GenerationArguments& a) {
   add_number(command, "--temp", s.temperature, "Temperature; 0: always the likeliest token", 0);
   add_number(command, "--top-k", s.top_k, "Draw from the k likeliest tokens; 0: from all");
   add_number(command, "--top-p", s.top_p, "Draw from the likeliest that make up this share; 1: off",
-             0, 1);
+             above_0, 1);
   add_number(command, "--min-p", s.min_p,
              "Least share of the likeliest token's probability; 0: off", 0, 1);
-  add_number(command, "--repeat-penalty", s.repeat_penalty, "Weakens repeated tokens; 1: off", 0);
+  add_number(command, "--repeat-penalty", s.repeat_penalty, "Weakens repeated tokens; 1: off",
+             above_0);
   add_number(command, "--repeat-last-n", s.repeat_last_n,
              "Tokens that penalties look back; 0: off");
   add_number(command, "--presence-penalty", s.presence_penalty, "Taken off logits of tokens seen");

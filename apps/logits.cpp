@@ -77,7 +77,9 @@ void logits(const GlobalOptions& options, const Arguments& a) {
     rows.resize(tokens.size());
     std::iota(rows.begin(), rows.end(), 0u);
   }
-  Engine engine(engine_options(options, a.model, uint32_t(tokens.size()) + a.greedy));
+  const std::filesystem::path model = model_path(a.model.model, a.model.hub_model);
+  require_decoder(model);
+  Engine engine(engine_options(options, model, a.model, uint32_t(tokens.size()) + a.greedy));
   if (!a.out.empty())
     write_npy(a.out, engine.logits(tokens, rows, engine.model().options().batch), rows.size());
   if (a.greedy) {

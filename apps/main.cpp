@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <span>
 
 #include "apps/common.hpp"
 #include "apps/model_options.hpp"
@@ -29,6 +30,16 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.)";
 void fill_closed_descriptors() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+// What CLI11 takes for -h with more behind it, like -hx, unless there is a plain -h; else empty.
+std::string_view taken_for_help(std::span<char*> arguments) {
+  std::string_view taken;
+  for (const std::string_view word : arguments) {
+    if (word == "-h" || word == "--help") return {};
+    if (word.starts_with("-h") && taken.empty()) taken = word;
+  }
+  return taken;
 }
 
 int report(const std::exception& error, int code) {
@@ -76,7 +87,12 @@ int main(int argc, char** argv) {
   } catch (const ms::ExitCode& exit) {
     return exit.code;
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    std::string what = error.what();
+    if (error.get_exit_code() == 0) {  // --help, --version
+      const std::string_view taken = taken_for_help({argv, size_t(argc)});
+      if (taken.empty()) return app.exit(error);
+      what = fmt::format("The following argument was not expected: {}", taken);
+    }
     if (app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-') {
       fmt::print(stderr,
                  "mainspring: error: there is no subcommand {}; mainspring --help lists them\n",
@@ -85,8 +101,7 @@ int main(int argc, char** argv) {
     }
     std::string command = "mainspring";
     for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
-    fmt::print(stderr, "mainspring: error: {}\n{} --help says what there is.\n", error.what(),
-               command);
+    fmt::print(stderr, "mainspring: error: {}\n{} --help says what there is.\n", what, command);
     return 2;
   } catch (const std::invalid_argument& error) {
     return report(error, 2);

@@ -26,7 +26,7 @@ CLI::Option* add_flag(CLI::App& command, const std::string& names, bool& value,
 
 void add_hub_option(CLI::App& command, std::string& hub_model) {
   add_option(command, "--hf-repo", hub_model,
-             "-hf: instead, a model of a hub, fetched if it is not here (see `pull`)")
+             "-hf, -hfr: instead, a model of a hub, fetched if it is not here (see `pull`)")
       ->type_name("USER/REPO[:WHICH]");
 }
 
@@ -44,6 +44,11 @@ std::string model_path(const std::string& model, const std::string& hub_model) {
     return model;
   }
   return ms::hub_model(hub_model);
+}
+
+void require_decoder(const std::filesystem::path& model) {
+  if (is_encoder(open_model(model)))
+    fail("{} is an encoder: it makes embeddings (mainspring embed), and no text", model.string());
 }
 
 void add_context_option(CLI::App& command, uint32_t& context) {
@@ -99,6 +104,7 @@ std::vector<std::string> reversed_arguments(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   const auto end = std::ranges::find(arguments, "--");
   std::replace(arguments.begin(), end, std::string("-hf"), std::string("--hf-repo"));
+  std::replace(arguments.begin(), end, std::string("-hfr"), std::string("--hf-repo"));
   std::replace(arguments.begin(), end, std::string("-ub"), std::string("--ubatch-size"));
   std::replace(arguments.begin(), end, std::string("-ctk"), std::string("--cache-type-k"));
   std::replace(arguments.begin(), end, std::string("-ctv"), std::string("--cache-type-v"));

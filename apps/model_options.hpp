@@ -44,6 +44,9 @@ void add_hub_option(CLI::App& command, std::string& hub_model);
 // there is none, or both.
 std::string model_path(const std::string& model, const std::string& hub_model);
 
+// Throws Error for an encoder, before anything is asked of it that it cannot do.
+void require_decoder(const std::filesystem::path& model);
+
 // Shows progress on a terminal. Throws std::invalid_argument for a cache of two types.
 EngineOptions engine_options(const GlobalOptions& options, const std::filesystem::path& model,
                              const ModelArguments& arguments, uint32_t context);
@@ -52,15 +55,18 @@ EngineOptions engine_options(const GlobalOptions& options, const ModelArguments&
                              uint32_t context);
 
 // argv without the program's name, the spellings that llama.cpp has but CLI11 cannot parse (-hf,
-// -ub, -ctk, -ctv) replaced by the long ones; last argument first, as CLI11 takes it.
+// -hfr, -ub, -ctk, -ctv) replaced by the long ones; last argument first, as CLI11 takes it.
 std::vector<std::string> reversed_arguments(int argc, char** argv);
 
 namespace detail {
 std::string environment_name(const CLI::Option& option);
-// "0 to 1", "0 or more"; empty for all of a type that has more numbers than anyone writes.
+// "0 to 1", "0 or more"; empty for all of a type that has more numbers than anyone writes. A
+// float's least positive number stands for all above 0.
 template <class Number>
 std::string range(Number least, Number most) {
   using Limits = std::numeric_limits<Number>;
+  if (std::is_floating_point_v<Number> && least == Limits::min())
+    return most < Limits::max() ? fmt::format("above 0, at most {}", most) : "above 0";
   constexpr bool wide = std::is_floating_point_v<Number> || sizeof(Number) == 8;
   if (!wide || most < Limits::max()) return fmt::format("{} to {}", least, most);
   return least > Limits::lowest() ? fmt::format("{} or more", least) : "";

@@ -159,15 +159,19 @@ std::filesystem::path hub_model(const std::string& name) {
 std::vector<LocalModel> local_models() {
   std::vector<LocalModel> models;
   Hub hub(hub_options());
-  std::error_code error;
+  std::error_code error, none;
   for (std::filesystem::directory_iterator at(cache_folder("models"), error), end;
-       !error && at != end; at.increment(error))
-    if (at->path().extension() == ".gguf" ||
-        std::filesystem::exists(at->path() / "config.json", error))
-      models.push_back({at->path().filename().string(), at->path()});
+       !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    if (!is_hidden(name) && (at->path().extension() == ".gguf" ||
+                             std::filesystem::exists(at->path() / "config.json", none)))
+      models.push_back({.name = name, .path = at->path()});
+  }
   for (const CachedModel& model : hub.cached())
-    models.push_back({model.name, model.complete ? hub.get(ModelName::parse(model.name))
-                                                 : std::filesystem::path()});
+    models.push_back(
+        {.name = model.name,
+         .path = model.complete ? hub.get(ModelName::parse(model.name)) : std::filesystem::path(),
+         .of_hub = true});
   std::ranges::sort(models, {}, &LocalModel::name);
   return models;
 }

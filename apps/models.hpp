@@ -13,7 +13,8 @@ std::filesystem::path hub_model(const std::string& name);
 // their files. Asks nobody.
 struct LocalModel {
   std::string name;
-  std::filesystem::path path;  // empty: its download was broken off
+  std::filesystem::path path = {};  // empty: its download was broken off
+  bool of_hub = false;
 };
 std::vector<LocalModel> local_models();
 

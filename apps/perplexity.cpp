@@ -20,8 +20,8 @@ if it has one; the tokens of a piece's second half count. So it is in llama.cpp.
 is one piece, and every token but the first counts.
 
 With --kl-base FILE the log-probabilities of every counted position are kept there, as f32: 4 bytes times
-the vocabulary for each. With --kl, too, they are read, and this run is compared with them; the text is
-then the file's own.
+the vocabulary for each; a file that is there already is written over only if it is one of these. With
+--kl, too, they are read, and this run is compared with them; the text is then the file's own.
 
 Examples:
   mainspring perplexity -m model.gguf -f text.txt
@@ -174,6 +174,20 @@ class Base {
   std::fstream file_;
 };
 
+// Throws unless the file to write is none yet, or nothing, or one that --kl-base wrote before.
+void check_overwriting(const std::string& path, const std::filesystem::path& model,
+                       const std::string& file) {
+  std::error_code none;
+  for (const std::filesystem::path& input : {model, std::filesystem::path(file)})
+    require(!std::filesystem::equivalent(path, input, none),
+            "--kl-base {} is what is read, too: name another file", path);
+  std::ifstream in(path, std::ios::binary);
+  char magic[sizeof(Header::magic)] = {};
+  if (in.read(magic, sizeof(magic)); in.gcount() == 0) return;
+  if (std::memcmp(magic, Header{}.magic, sizeof(magic)) != 0)
+    fail("{} is there, and not a file of --kl-base: it is left as it is", path);
+}
+
 void print_kl(std::vector<double> kl, const Mean& base_loss, const Mean& difference_squares,
               const Mean& same_top) {
   Mean mean;
@@ -196,6 +210,8 @@ void perplexity(const GlobalOptions& options, const Arguments& a) {
   require(a.kl || !a.file.empty(), "no text: give one with -f");
   require(a.context >= 4 || a.whole, "-c {}: a piece has 4 tokens or more", a.context);
   const std::filesystem::path model = model_path(a.model.model, a.model.hub_model);
+  if (!a.kl && !a.kl_base.empty()) check_overwriting(a.kl_base, model, a.file);
+  require_decoder(model);
   Base base;
   // The text comes first: its length is the context's.
   Text text = a.kl ? base.open(a.kl_base) : cut(Tokenizer::from_file(open_model(model)), a);

@@ -378,7 +378,8 @@ ModelFile join_parts(ModelFile opened) {
   const std::string stem = name.substr(0, name.size() - suffix.size());
   const auto read = [&](uint64_t part) {
     const auto other = path.parent_path() / (stem + part_suffix(part, count));
-    if (!std::filesystem::exists(other)) {
+    std::error_code unreadable;  // which reading the part says in full
+    if (!std::filesystem::exists(other, unreadable) && !unreadable) {
       fail("{}: this part of {} is missing; all {} must lie in one folder", other.string(),
            path.string(), count);
     }

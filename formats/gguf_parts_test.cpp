@@ -79,6 +79,8 @@ TEST_F(GgufParts, a_missing_part_is_named) {
     EXPECT_SAYS(message, path(1).string() + ": this part of " + path(opened).string());
     EXPECT_SAYS(message, "is missing; all 3 must lie in one folder");
   }
+  std::filesystem::create_symlink(path(1).filename(), path(1));
+  EXPECT_SAYS(refusal(), "symbolic links");
 }
 
 TEST_F(GgufParts, a_part_under_another_name_is_refused) {

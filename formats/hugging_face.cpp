@@ -376,11 +376,11 @@ std::vector<Located> read_tensors(const path& folder, ModelFile& out) {
   };
   constexpr const char* kSingle = "model.safetensors";
   const path index_path = folder / "model.safetensors.index.json";
-  if (exists(folder / kSingle)) {
+  if (is_there(folder / kSingle)) {
     read(kSingle);
     return tensors;
   }
-  if (!exists(index_path))
+  if (!is_there(index_path))
     fail("{}: there is neither {} nor {}; other forms of weights are not read", folder.string(),
          kSingle, index_path.filename().string());
 
@@ -395,7 +395,7 @@ std::vector<Located> read_tensors(const path& folder, ModelFile& out) {
     files.insert(plain);
   }
   for (const std::string& file : files) {
-    if (!exists(folder / file))
+    if (!is_there(folder / file))
       fail("{}: the index names this file, which is missing", (folder / file).string());
     read(file);
   }

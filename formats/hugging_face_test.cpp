@@ -358,6 +358,20 @@ TEST(HuggingFace, a_folder_that_is_no_model_is_refused) {
   }
 }
 
+TEST(HuggingFace, a_file_that_cannot_be_reached_is_named_with_the_reason) {
+  for (const char* name : {"config.json", "model.safetensors", "model.safetensors.index.json",
+                           "tokenizer.json", "tokenizer_config.json", "vocab.txt"}) {
+    const Folder folder;
+    folder.write_config();
+    if (!std::string_view(name).starts_with("model.")) folder.write_tensors();
+    std::filesystem::remove(folder.folder / name);
+    std::filesystem::create_symlink(name, folder.folder / name);
+    const std::string message = message_of<Error>([&] { open_model(folder.folder.path()); });
+    EXPECT_SAYS(message, (folder.folder / name).string());
+    EXPECT_SAYS(message, "symbolic links");
+  }
+}
+
 TEST(HuggingFace, a_config_of_something_else_is_refused) {
   const auto with = [](const char* key, const Json& value) {
     return refusal([&](Folder& f) { f.config[key] = value; });

@@ -182,7 +182,7 @@ std::vector<uint64_t> ids_of(const JsonObject& json, std::string_view key) {
 
 std::optional<std::string> chat_template(const path& folder, const JsonObject& tokenizer_config) {
   const path file = folder / "chat_template.jinja";  // the newer place
-  if (exists(file)) {
+  if (is_there(file)) {
     const MappedFile mapped(file);
     return std::string(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
   }
@@ -207,15 +207,15 @@ void read_hugging_face_tokenizer(const path& folder, const JsonObject& config, M
   AddedTokens added;
   add_from_config(added, tokenizer_config);
   const path json = folder / "tokenizer.json";
-  if (exists(json)) {
+  if (is_there(json)) {
     const std::string_view text = keep_file(json, out);
     out.set("tokenizer.huggingface.json", text);
     add_from_tokenizer_json(added, text, json.string());
-  } else if (exists(folder / "vocab.json") && exists(folder / "merges.txt")) {
+  } else if (is_there(folder / "vocab.json") && is_there(folder / "merges.txt")) {
     added = read_byte_level(folder, std::move(added), config, tokenizer_config, out);
-  } else if (exists(folder / "vocab.txt")) {
+  } else if (is_there(folder / "vocab.txt")) {
     added = read_word_pieces(folder, std::move(added), tokenizer_config, out);
-  } else if (exists(folder / "tokenizer.model")) {
+  } else if (is_there(folder / "tokenizer.model")) {
     fail("{}: of the tokenizer there is tokenizer.model alone; tokenizer.json is needed",
          folder.string());
   } else {

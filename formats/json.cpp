@@ -47,6 +47,11 @@ Json parse_json(std::string_view text, const std::string& source, std::string_vi
   }
 }
 
+bool is_there(const std::filesystem::path& path) {
+  std::error_code unreadable;
+  return std::filesystem::exists(path, unreadable) || unreadable;
+}
+
 JsonObject JsonObject::read(const std::filesystem::path& path) {
   const MappedFile file(path);
   const auto bytes = file.bytes();
@@ -58,7 +63,7 @@ JsonObject JsonObject::read(const std::filesystem::path& path) {
 }
 
 JsonObject JsonObject::read_if_there(const std::filesystem::path& path) {
-  return std::filesystem::exists(path) ? read(path) : JsonObject(path.string(), Json::object());
+  return is_there(path) ? read(path) : JsonObject(path.string(), Json::object());
 }
 
 JsonObject::JsonObject(std::string source, Json value)

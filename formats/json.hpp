@@ -17,6 +17,10 @@ using Json = nlohmann::json;
 // over and left out.
 Json parse_json(std::string_view text, const std::string& source, std::string_view only = {});
 
+// Whether there is such a file. One that cannot be reached, as behind a link that loops, counts as
+// there: reading it says why.
+bool is_there(const std::filesystem::path& path);
+
 // An object. A member that is null counts as absent; one of another type is an Error that names the
 // file and the member.
 class JsonObject {

@@ -202,7 +202,7 @@ uint64_t TensorInfo::cols() const { return shape.empty() ? 1 : shape.back(); }
 ModelFile open_model(const std::filesystem::path& path) {
   std::error_code unreadable;  // which reading the file says in full
   const bool folder = std::filesystem::is_directory(path, unreadable);
-  if (folder && std::filesystem::exists(path / "config.json")) return read_hugging_face(path);
+  if (folder && is_there(path / "config.json")) return read_hugging_face(path);
   if (folder) {
     fail("{}: this folder has no config.json: give a GGUF file, or a folder from Hugging Face",
          path.string());

@@ -117,7 +117,8 @@ void sync_folder(const fs::path& folder) {
   close(fd);
 }
 
-// The files below a folder, their paths relative to it.
+// The files below a folder, their paths relative to it. A link to one counts as one, under its own
+// name.
 std::vector<RepositoryFile> files_below(const fs::path& folder) {
   std::vector<RepositoryFile> files;
   std::error_code error;
@@ -126,10 +127,18 @@ std::vector<RepositoryFile> files_below(const fs::path& folder) {
     std::error_code ignored;
     if (!at->is_regular_file(ignored) || at->path().filename() == lock_name) continue;
     const uint64_t size = at->file_size(ignored);
-    files.push_back({.path = fs::relative(at->path(), folder, ignored).generic_string(),
+    files.push_back({.path = at->path().lexically_relative(folder).generic_string(),
                      .size = ignored ? 0 : size});
   }
   return files;
+}
+
+// What a link leads to is the user's, not the cache's.
+void refuse_to_remove_through_a_link(const fs::path& folder, const std::string& what) {
+  for (const fs::path& link : {folder, folder.parent_path()})
+    if (fs::is_symlink(link))
+      fail("{} is not removed, for {} is a link: remove the link, or what it leads to", what,
+           link.string());
 }
 
 bool is_part(const RepositoryFile& file) { return file.path.ends_with(part_ending); }
@@ -140,12 +149,14 @@ std::string list_of(const std::vector<std::string>& names) {
   return text;
 }
 
+// Those of users or repositories.
 std::vector<fs::path> folders_in(const fs::path& folder) {
   std::vector<fs::path> folders;
   std::error_code error;
   for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
     std::error_code ignored;
-    if (at->is_directory(ignored)) folders.push_back(at->path());
+    if (at->is_directory(ignored) && is_user_or_repo(at->path().filename().string()))
+      folders.push_back(at->path());
   }
   std::ranges::sort(folders);
   return folders;
@@ -352,8 +363,10 @@ fs::path Hub::pull(const ModelName& name) {
   std::set<std::string> wanted;
   for (const RepositoryFile& file : model->files) wanted.insert(file.path);
   for (const RepositoryFile& file : files_below(folder))
-    if (file.path.find(".safetensors") != std::string::npos && !wanted.contains(file.path))
+    if (file.path.find(".safetensors") != std::string::npos && !wanted.contains(file.path)) {
+      refuse_to_remove_through_a_link(folder, (folder / file.path).string());
       fs::remove(folder / file.path);
+    }
   return folder;
 }
 
@@ -378,7 +391,8 @@ std::vector<CachedModel> Hub::cached() const {
         if (models[i].complete) add(names[i], models[i].files, true);
       // What is left of a download: its parts, and files that wait for the others.
       std::vector<RepositoryFile> parts = files_below(folder);
-      std::erase_if(parts, [](const RepositoryFile& file) { return !is_part(file); });
+      std::erase_if(
+          parts, [](const RepositoryFile& file) { return !is_part(file) || is_hidden(file.path); });
       for (const RepositoryModel& model : models)
         if (!model.complete) parts.insert(parts.end(), model.files.begin(), model.files.end());
       if (!parts.empty()) add(repository, parts, false);
@@ -395,7 +409,14 @@ std::vector<fs::path> Hub::remove(const ModelName& name) {
     if (names.empty()) fail("there is no {}: no model was fetched yet", name.text());
     fail("there is no {} here. There is{}", name.text(), list_of(names));
   };
-  if (!fs::is_directory(folder)) unknown();
+  std::error_code none;
+  if (!fs::is_directory(folder, none)) unknown();
+  if (fs::is_symlink(folder) && name.which.empty()) {
+    fs::remove(folder);
+    rmdir(folder.parent_path().c_str());
+    return {folder};
+  }
+  refuse_to_remove_through_a_link(folder, name.text());
   const FolderLock lock(folder, options_);
   std::vector<RepositoryFile> files = files_below(folder);
   if (!name.which.empty()) {  // the model's, whether they are whole or not
@@ -420,8 +441,7 @@ std::vector<fs::path> Hub::remove(const ModelName& name) {
   }
   if (files_below(folder).empty()) {
     fs::remove_all(folder);
-    std::error_code not_empty;
-    fs::remove(folder.parent_path(), not_empty);
+    rmdir(folder.parent_path().c_str());  // where it is empty, and no link
   }
   return removed;
 }

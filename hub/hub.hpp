@@ -47,7 +47,8 @@ class Hub {
   // The rest asks nobody.
   std::vector<CachedModel> cached() const;
   // Removes the model, or without `which` the repository's every file. Returns what was removed.
-  // Throws Error where there is nothing of that name.
+  // Of a link the link alone goes, and nothing from where it leads. Throws Error where there is
+  // nothing of that name.
   std::vector<std::filesystem::path> remove(const ModelName& name);
 
  private:

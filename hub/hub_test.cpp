@@ -34,9 +34,10 @@ TEST(ModelName, is_a_repository_and_what_is_wanted_of_it) {
 }
 
 TEST(Repository, a_model_is_chosen_by_quantisation_or_file) {
-  const auto models = models_named({"README.md", "m-BF16.gguf", "m-IQ4_NL.gguf", "m-Q4_K_M.gguf",
-                                    "m-UD-Q4_K_XL.gguf", "m-q8_0.gguf", "mmproj-F16.gguf",
-                                    "m-mmproj-Q8_0.gguf", "m.imatrix.gguf"});
+  const auto models =
+      models_named({"README.md", "m-BF16.gguf", "m-IQ4_NL.gguf", "m-Q4_K_M.gguf", "._m-Q4_K_M.gguf",
+                    ".m-Q6_K.gguf", ".cache/m-Q5_0.gguf", "m-UD-Q4_K_XL.gguf", "m-q8_0.gguf",
+                    "mmproj-F16.gguf", "m-mmproj-Q8_0.gguf", "m.imatrix.gguf"});
   EXPECT_EQ(models.size(), 5u);
   EXPECT_EQ(chosen(models, ""), "m-Q4_K_M.gguf");
   EXPECT_EQ(chosen(models, "q4_k_m"), "m-Q4_K_M.gguf");
@@ -47,6 +48,7 @@ TEST(Repository, a_model_is_chosen_by_quantisation_or_file) {
   EXPECT_EQ(chosen(models, "Q4_K"), "none");
   EXPECT_EQ(chosen(models, "Q4_NL"), "none");
   EXPECT_EQ(chosen(models, "mmproj-F16.gguf"), "none");
+  EXPECT_EQ(chosen(models, ".m-Q6_K.gguf"), "none");
   EXPECT_EQ(chosen(models_named({"b-Q2_K.gguf", "a-Q8_0.gguf"}), ""), "a-Q8_0.gguf");
   EXPECT_EQ(chosen(models_named({"b-Q2_K.gguf", "a-F32.gguf"}), ""), "a-F32.gguf");
   // The plain one of two, whichever stands first.
@@ -103,8 +105,6 @@ TEST(Repository, a_listing_gives_sizes_and_checksums) {
   const auto files = parse_listing(fmt::format(R"([{{"type": "directory", "path": "x.gguf"}},
         {{"type": "file", "path": "m.gguf", "size": 130, "oid": "{1}", "lfs": {{"oid": "{0}", "size": 9}}}},
         {{"type": "file", "path": "config.json", "size": 2, "oid": "{1}"}},
-        {{"type": "file", "path": "._m.gguf", "size": 2}},
-        {{"type": "file", "path": ".cache/m.gguf", "size": 2}},
         {{"type": "file", "path": "../README.md", "size": 2}}])",
                                                sha, git),
                                    "u/r");

@@ -66,11 +66,6 @@ bool is_safe(std::string_view path) {
   return true;
 }
 
-// What systems leave behind (._m.gguf) or keep to themselves, and nobody is shown.
-bool is_hidden(std::string_view path) {
-  return path.starts_with('.') || path.find("/.") != std::string_view::npos;
-}
-
 std::string digits(const nlohmann::json& object, const char* key, size_t count) {
   const auto found = object.find(key);
   if (found == object.end() || !found->is_string()) return {};
@@ -160,18 +155,23 @@ void add_safetensors(const std::vector<RepositoryFile>& files,
 
 }  // namespace
 
+bool is_hidden(std::string_view path) {
+  return path.starts_with('.') || path.find("/.") != std::string_view::npos;
+}
+
+bool is_user_or_repo(std::string_view name) {
+  return !name.empty() && name.size() <= 96 && ascii_letter_or_digit(name.front()) &&
+         name.find("..") == std::string_view::npos && std::ranges::all_of(name, [](char c) {
+           return ascii_letter_or_digit(c) || c == '-' || c == '_' || c == '.';
+         });
+}
+
 ModelName ModelName::parse(std::string_view text) {
   const size_t colon = text.find(':'), slash = text.find('/');
   const std::string_view repository = text.substr(0, colon);
-  const auto good = [](std::string_view part) {
-    return !part.empty() && part.size() <= 96 && ascii_letter_or_digit(part.front()) &&
-           part.find("..") == std::string_view::npos && std::ranges::all_of(part, [](char c) {
-             return ascii_letter_or_digit(c) || c == '-' || c == '_' || c == '.';
-           });
-  };
   const size_t split = std::min(slash, repository.size());
-  require(good(repository.substr(0, split)) && split < repository.size() &&
-              good(repository.substr(split + 1)) &&
+  require(is_user_or_repo(repository.substr(0, split)) && split < repository.size() &&
+              is_user_or_repo(repository.substr(split + 1)) &&
               (colon == std::string_view::npos || colon + 1 < text.size()),
           "\"{}\" is no model of a hub: want USER/REPO or USER/REPO:WHICH, where WHICH is a "
           "quantisation like Q8_0 or a file",
@@ -202,7 +202,6 @@ std::vector<RepositoryFile> parse_listing(std::string_view json, const std::stri
     if (!is_safe(file.path))
       fail("{} lists a file whose name leads out of a folder or is no name: {:?}", repository,
            file.path);
-    if (is_hidden(file.path)) continue;
     const auto large = entry.find("lfs");
     const bool is_large = large != entry.end() && large->is_object();
     const auto size = (is_large ? *large : entry).find("size");
@@ -219,6 +218,7 @@ std::vector<RepositoryFile> parse_listing(std::string_view json, const std::stri
 }
 
 std::vector<RepositoryModel> models_among(std::vector<RepositoryFile> files) {
+  std::erase_if(files, [](const RepositoryFile& file) { return is_hidden(file.path); });
   std::ranges::sort(files, {}, &RepositoryFile::path);
   std::map<std::string, std::vector<RepositoryFile>> groups;
   for (const RepositoryFile& file : files) {

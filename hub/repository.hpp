@@ -19,6 +19,11 @@ struct ModelName {
   std::string text() const { return which.empty() ? repository : repository + ":" + which; }
 };
 
+// Whether it may be the USER or the REPO of a name.
+bool is_user_or_repo(std::string_view name);
+// Whether a path is of what systems leave behind (._m.gguf) or keep to themselves.
+bool is_hidden(std::string_view path);
+
 struct RepositoryFile {
   std::string path;  // relative, parts separated by '/'
   uint64_t size = 0;
@@ -41,8 +46,8 @@ struct RepositoryModel {
 // but such a listing, and for a path that leads out of a folder.
 std::vector<RepositoryFile> parse_listing(std::string_view json, const std::string& repository);
 
-// The models among files: those of GGUF, or where there are none the one of safetensors. In the
-// order of their names, the shorter first.
+// The models among files: those of GGUF, or where there are none the one of safetensors; hidden
+// files are none. In the order of their names, the shorter first.
 std::vector<RepositoryModel> models_among(std::vector<RepositoryFile> files);
 
 // The model that is meant: by a file's path, by its tag or an end of it; for an empty one Q4_K_M,

@@ -75,11 +75,15 @@ int64_t limit(const Json& body, const char* name, int64_t least, int64_t otherwi
   return integer(body, name, least, INT64_MAX, otherwise);
 }
 
-bool flag(const Json& body, const char* name, bool otherwise) {
-  const Json* const value = find(body, name);
+bool flag(const Json& object, const char* name, bool otherwise, const std::string& param) {
+  const Json* const value = find(object, name);
   if (!value) return otherwise;
-  if (!value->is_boolean()) refuse(name, "{} is {}, want true or false", name, value->type_name());
+  if (!value->is_boolean())
+    refuse(param, "{} is {}, want true or false", param, value->type_name());
   return value->get<bool>();
+}
+bool flag(const Json& body, const char* name, bool otherwise) {
+  return flag(body, name, otherwise, name);
 }
 
 std::string text(const Json& object, const char* name, const std::string& param) {
@@ -250,7 +254,7 @@ Completion read_common(const Json& body, const Engine& engine, int64_t max_token
     if (!options->is_object())
       refuse("stream_options", "stream_options is {}, want an object", options->type_name());
     if (!result.stream) refuse("stream_options", "stream_options is for \"stream\": true");
-    result.stream_usage = flag(*options, "include_usage", false);
+    result.stream_usage = flag(*options, "include_usage", false, "stream_options.include_usage");
   }
   return result;
 }
@@ -347,7 +351,8 @@ struct Tools {
 };
 
 // What it may be called with; without parameters, nothing.
-Json parameters_of(const Json& function, const std::string& param) {
+Json parameters_of(const Json& function, const std::string& function_param) {
+  const std::string param = function_param + ".parameters";
   const Json* const parameters = find(function, "parameters");
   Json schema =
       parameters ? *parameters : Json{{"type", "object"}, {"additionalProperties", false}};
@@ -358,7 +363,8 @@ Json parameters_of(const Json& function, const std::string& param) {
     refuse(param, "{}.type is {}, want \"object\": arguments have names", param,
            schema["type"].dump());
   // Keywords that cannot be enforced count as absent, unless all must hold.
-  if (!flag(function, "strict", false) && !schema.contains("x-guidance"))
+  if (!flag(function, "strict", false, function_param + ".strict") &&
+      !schema.contains("x-guidance"))
     schema["x-guidance"] = {{"lenient", true}};
   return schema;
 }
@@ -401,7 +407,7 @@ Tools tools_of(const Json& body) {
       refuse(name_param, "{} is {:?}, like one before it", name_param, name);
     if (find(*function, "description"))
       text(*function, "description", param + ".function.description");
-    result.callable.push_back({name, parameters_of(*function, param + ".function.parameters")});
+    result.callable.push_back({name, parameters_of(*function, param + ".function")});
   }
   result.several = flag(body, "parallel_tool_calls", true);
 

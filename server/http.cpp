@@ -325,7 +325,8 @@ bool is_loopback(const std::string& host) {
   in_addr four;
   in6_addr six;
   if (inet_pton(AF_INET, host.c_str(), &four) == 1) return ntohl(four.s_addr) >> 24 == 127;
-  if (inet_pton(AF_INET6, host.c_str(), &six) == 1) return IN6_IS_ADDR_LOOPBACK(&six);
+  if (inet_pton(AF_INET6, host.c_str(), &six) == 1)
+    return IN6_IS_ADDR_LOOPBACK(&six) || (IN6_IS_ADDR_V4MAPPED(&six) && six.s6_addr[12] == 127);
   return strcasecmp(host.c_str(), "localhost") == 0;
 }
 

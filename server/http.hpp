@@ -40,7 +40,8 @@ struct HttpHandlers {
   std::function<std::string(int status, std::string_view message)> error_body;
 };
 
-// Whether a name or an address is this machine's for itself: localhost, 127.0.0.0/8, ::1.
+// Whether a name or an address is this machine's for itself: localhost, 127.0.0.0/8 (mapped into
+// IPv6, too), ::1.
 bool is_loopback(const std::string& host);
 
 class HttpServer {

@@ -103,7 +103,7 @@ class Chat(unittest.TestCase):
         return [(m["role"], m["content"]) for m in self.saved(terminal)["messages"]]
 
     def pipe(self, text, *arguments, code=0):
-        done = subprocess.run([PROGRAM, "chat", *arguments], input=text, capture_output=True, text=True, timeout=300, env=environment())
+        done = subprocess.run([PROGRAM, "chat", *arguments], input=text, capture_output=True, text=True, errors="replace", timeout=300, env=environment())
         self.assertEqual(done.returncode, code, done.stderr)
         return done.stdout, done.stderr
 
@@ -283,6 +283,39 @@ class Chat(unittest.TestCase):
         self.assertIn("cannot write", terminal.send(f"/save {self.folder}/none/such.json"))
         self.assertEqual(self.saved(terminal), before)
         self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["now.json", "wrong.json"])
+
+    def test_a_file_that_cannot_be_written_leaves_the_conversation(self):
+        loop = self.folder / "loop.json"
+        loop.symlink_to(loop.name)
+        good = self.folder / "good.json"
+        lines = [f"/save {self.folder}/{'x' * 300}", f"/save {loop}", f"/load {loop}", f"/save {good}"]
+        error = self.pipe("\n".join(["Hello", *lines]), "-m", MODEL, *GREEDY, code=1)[1].splitlines()
+        self.assertEqual([line.split(": ")[-1] for line in error], ["File name too long"] + ["Too many levels of symbolic links"] * 2)
+        self.assertIn("cannot write", error[1])
+        self.assertEqual(len(json.loads(good.read_text())["messages"]), 2)
+        good.unlink()
+        # What is no UTF-8 is no text of JSON.
+        for arguments in ["--system", b"caf\xe9"], ["--stop", b"\xff"]:
+            out, error = self.pipe(f"/show\n/save {good}\n/system\n/set stop x\n/save {good}\n", "-m", MODEL, *arguments, code=1)
+            self.assertEqual(error, f"mainspring: cannot write {good}: a message or a parameter is not UTF-8\n")
+            self.assertIn("Saved 0 messages", out)
+            good.unlink()
+            self.assertEqual(list(self.folder.iterdir()), [loop])
+
+    def test_save_writes_one_file_and_what_a_link_names(self):
+        kept = [self.folder / f"one.json.part{n}" for n in ("", 1)]
+        for path in kept:
+            path.write_text("mine")
+        names = {"one.json": "one.json", "link.json": "more/two.json", "other.json": "link.json"}
+        (self.folder / "more").mkdir()
+        for link in "link.json", "other.json":
+            (self.folder / link).symlink_to(names[link])
+        for turn, name in enumerate(["one.json", *names, "link.json"]):
+            self.assertIn("Saved", self.pipe(f"/system {turn}\n/save {self.folder / name}\n", "-m", MODEL)[0])
+            self.assertEqual(json.loads((self.folder / name).read_text())["messages"][0]["content"], str(turn))
+        self.assertEqual([os.readlink(self.folder / link) for link in ("link.json", "other.json")], ["more/two.json", "link.json"])
+        self.assertEqual([path.read_text() for path in kept], ["mine"] * 2)
+        self.assertEqual(len(list(self.folder.rglob("*"))), 7)
 
     def test_a_full_context_drops_the_oldest_turns(self):
         lines = [f"This is message number {n} of a long conversation." for n in range(30)]

@@ -216,6 +216,9 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
       {"nothing"},
       {"run", ">"},  // no model
       {"run", "-m", model(), "--no-such-flag", ">"},
+      {"run", "-m", model(), "-hy", ">"},
+      {"run", "-hff", model(), ">"},
+      {"-hy"},
       {"run", "-m", model(), "-n", "many", ">"},
       {"run", "-m", model(), "-n", "-2", ">"},
       {"run", "-m", model(), "--temp", "-1", ">"},
@@ -253,6 +256,10 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
       {{"chat", "--top-k", "-1"}, "--top-k: want a whole number, 0 to 4294967295, not -1"},
       {{"run", "--temp", "hot"}, "--temp: want a number, 0 or more, not hot"},
       {{"run", "--temp", "nan"}, "--temp: want a number, 0 or more, not nan"},
+      {{"run", "--top-p", "0"}, "--top-p: want a number, above 0, at most 1, not 0"},
+      {{"run", "--repeat-penalty", "0"}, "--repeat-penalty: want a number, above 0, not 0"},
+      {{"run", "-hfr"}, "--hf-repo: 1 required USER/REPO[:WHICH] missing"},
+      {{"run", "-hy"}, "The following argument was not expected: -hy"},
       {{"run", "--presence-penalty", "x"}, "--presence-penalty: want a number, not x"},
       {{"serve", "--port", "65536"}, "--port: want a whole number, 0 to 65535, not 65536"},
       {{"serve", "--queue", "0"}, "--queue: want a whole number, 1 to 512, not 0"},
@@ -361,6 +368,10 @@ TEST_F(Cli, help_and_version_exit_with_0) {
     EXPECT_SAYS(result.out, "Examples:");
   }
   EXPECT_SAYS(run({"--version"}).out, "mainspring ");
+  const std::string help = run({"run", "-h"}).out;
+  EXPECT_SAYS(help, "FLOAT:above 0, at most 1");
+  EXPECT_SAYS(help, "FLOAT:0 or more");
+  EXPECT_EQ(run({"run", "--stop", "-hy", "--help"}).out, help);
 }
 
 TEST_F(Cli, logits_are_a_numpy_array_with_a_row_a_token) {
@@ -438,6 +449,14 @@ TEST_F(Cli, perplexity_is_what_the_probabilities_say) {
   refuses(2, {"-f", text.path(), "-c", "3"}, "4 tokens or more");
   refuses(1, {"-f", text.path()}, "has 5 tokens; 512 at least");
   refuses(1, {"--kl", "--kl-base", text.path()}, "is not a file of --kl-base");
+  // What is read, and what no --kl-base wrote, is not written over; another base is.
+  const std::string read_by_all[] = {read_file(two.path()), read_file(text.path())};
+  for (const TemporaryFile* file : {&two, &text})
+    refuses(2, {"-f", text.path(), "--whole", "--kl-base", file->path()}, "is what is read, too");
+  refuses(1, {"-f", text.path(), "--whole", "--kl-base", one.path()}, "it is left as it is");
+  EXPECT_EQ(read_file(two.path()), read_by_all[0]);
+  EXPECT_EQ(read_file(text.path()), read_by_all[1]);
+  EXPECT_SAYS(perplexity(two, {"-f", text.path(), "--whole", "--kl-base", base.path()}), "PPL");
   const std::string whole_file = read_file(base.path());
   const TemporaryFile cut(whole_file.substr(0, whole_file.size() - 4)),
       other(whole_file.substr(0, 8) + std::string("\x68\0\0\0", 4) + whole_file.substr(12));
@@ -483,6 +502,20 @@ TEST_F(Cli, embed_prints_a_vector_of_length_1_for_each_text) {
       {"logits", "-m", MS_SOURCE_DIR "/tests/golden/hf-bert", "--tokens", "1", "--greedy", "1"});
   EXPECT_EQ(text.code, 1);
   EXPECT_SAYS(text.error, "makes embeddings");
+  // However much is asked of it.
+  const TemporaryFile file("a text");
+  const std::string tokens = fmt::format("{}", fmt::join(std::vector(70, 1), ","));
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{"bench", "-p", "8", "-n", "0", "-r", "1"},
+        {"perplexity", "-f", file.path()},
+        {"logits", "--greedy", "1", "--tokens", tokens}}) {
+    std::vector<std::string> arguments = more;
+    arguments.insert(arguments.end(), {"-m", MS_SOURCE_DIR "/tests/golden/hf-bert"});
+    const Result refused = run(arguments);
+    EXPECT_EQ(refused.code, 1);
+    EXPECT_SAYS(refused.error,
+                "is an encoder: it makes embeddings (mainspring embed), and no text");
+  }
 }
 
 TEST_F(Cli, bench_prints_what_llama_bench_prints) {

@@ -87,7 +87,7 @@ class Hub(unittest.TestCase):
         nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9"}
         tensors = json.loads(self.mainspring("inspect", MODEL, "-o", "json"))["tensors"]
         for name in "u/tales", "u/tales:Q8_0", "u/tales:tales-Q8_0.gguf":
-            for option in "-hf", "--hf-repo":
+            for option in "-hf", "-hfr", "--hf-repo":
                 self.assertEqual(json.loads(self.mainspring("inspect", option, name, "-o", "json", **nowhere))["tensors"], tensors)
         self.assertEqual(json.loads(self.mainspring("inspect", "-o", "json", MAINSPRING_HF_REPO="u/tales", **nowhere))["tensors"], tensors)
         words = self.mainspring("run", "-hf", "u/tales", "--temp", "0", "-n", "8", "Once upon", MAINSPRING_MODEL="no/such", **nowhere)
@@ -271,6 +271,14 @@ class Hub(unittest.TestCase):
         self.add("u/r", {"._a-Q8_0.gguf": b"x", ".cache/a.gguf": b"x", "a-mmproj-Q8_0.gguf": b"x", "a-Q8_0.gguf": b"abc"})
         self.mainspring("pull", "u/r")
         self.assertEqual(self.files(), {"u/r/a-Q8_0.gguf"})
+        # So are those of the cache, and folders that no name leads to.
+        for path in "u/r/.a-Q4_K_M.gguf", "u/r/._a.gguf.part", "u/.r/a.gguf", ".u/r/a.gguf", "_u/r/a.gguf":
+            (self.models / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.models / path).write_bytes(b"x")
+        self.assertRegex(self.mainspring("list"), r"\Amodel.*\nu/r:Q8_0 .*\n\Z")
+        self.assertIn("a-Q8_0.gguf", self.mainspring("inspect", "-hf", "u/r", code=1))
+        self.mainspring("rm", "u/r")
+        self.assertFalse((self.models / "u/r").exists())
 
     def test_a_listing_may_have_many_pages(self):
         files = {f"m-{n}.gguf": b"%d" % n for n in range(10, 30)}
@@ -396,6 +404,43 @@ class Hub(unittest.TestCase):
         self.mainspring("rm", "u/r:Q8_0")
         self.assertEqual(list(self.models.iterdir()), [])
         self.assertEqual(self.server.requests, [])
+
+    def test_links_are_removed_and_not_what_they_lead_to(self):
+        mine = Path(self.folder.name) / "mine/sub"
+        mine.mkdir(parents=True)
+        kept = {mine / name for name in ("own-Q8_0.gguf", "keep.safetensors", "config.json")}
+        for path in kept:
+            path.write_bytes(b"mine")
+        for name in "u/r", "v/s":
+            (self.models / name).mkdir(parents=True)
+        link = self.models / "u/r/d-Q8_0.gguf"
+        for name in "u/r", "u/r:Q8_0":
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(mine / "own-Q8_0.gguf")
+            self.assertRegex(self.mainspring("list"), r"u/r:Q8_0 +4 bytes")
+            self.assertEqual(self.mainspring("rm", name), f"removed {link}\n")
+            self.assertEqual(set(mine.iterdir()), kept)
+            self.assertFalse((self.models / "u").exists())
+        # Weights of an old version go when a new one comes.
+        self.add("v/s", {"model.safetensors": b"new", "config.json": b"{}"})
+        for old in "old.safetensors", "config.json":
+            (self.models / "v/s" / old).symlink_to(mine / old.replace("old", "keep"))
+        self.mainspring("pull", "v/s")
+        self.assertEqual(self.files(), {"v/s/model.safetensors", "v/s/config.json"})
+        # A repository's folder, and a user's, may be links.
+        (self.models / "v/t").symlink_to(mine)
+        (self.models / "w").symlink_to(self.models / "v")
+        for name, link in ("v/t:Q8_0", "v/t"), ("w/s", "w"):
+            self.assertIn(f"{name} is not removed, for {self.models}/{link} is a link", self.mainspring("rm", name, code=1))
+        self.add("v/t", {"model.safetensors": b"new", "config.json": b"{}"})
+        self.assertIn(f"{self.models}/v/t/keep.safetensors is not removed", self.mainspring("pull", "v/t", code=1))
+        self.assertEqual(self.mainspring("rm", "v/t"), f"removed {self.models}/v/t\n")
+        self.mainspring("rm", "v/s")
+        self.assertEqual([p.name for p in self.models.iterdir()], ["w"])
+        (self.models / "x").mkdir()
+        (self.models / "x/loop").symlink_to("loop")
+        self.assertIn("there is no x/loop", self.mainspring("rm", "x/loop", code=1))
+        self.assertLessEqual(kept, set(mine.iterdir()))
 
     def test_a_cache_that_cannot_be_written(self):
         self.add("u/r", {"m.gguf": b"abc"})

@@ -47,7 +47,7 @@ class Process:
         self.errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment(**variables))
         line = self.process.stdout.readline()
-        match = re.fullmatch(r"(\S+) at (http://(?:127\.0\.0\.1|\[::1\]):(\d+)/v1)\n", line)
+        match = re.fullmatch(r"(\S+) at (http://(?:127\.0\.0\.1|\[::[\w.:]+\]):(\d+)/v1)\n", line)
         if not match:
             self.process.kill()
             raise AssertionError(f"{line!r}: {self.log()}")
@@ -271,7 +271,7 @@ class Server(unittest.TestCase):
             "tools[1].function.name": [[function(), function()]],
             "tools[0].function.description": [[function(description=1)]],
             "tools[0].function.parameters": [[function(parameters=[])], [function(parameters={"type": "nothing"})], [function(parameters={"type": "array"})]],
-            "strict": [[function(strict="yes")]],
+            "tools[0].function.strict": [[function(strict="yes")]],
         }
         for param, values in wrong.items():
             for value in values:
@@ -431,6 +431,8 @@ class Server(unittest.TestCase):
             for value in values:
                 with self.subTest(name=name, value=value):
                     self.error(self.server.post("/v1/chat/completions", {"messages": HELLO, **SHORT, name.split(".")[0]: value}), 400, name, message=name)
+        answer = self.server.post("/v1/completions", {"prompt": "a", "stream": True, "stream_options": {"include_usage": 1}})
+        self.error(answer, 400, "stream_options.include_usage", message="stream_options.include_usage is number")
         _, _, zero = self.server.post("/v1/chat/completions", {"messages": HELLO, "max_tokens": 0})
         self.assertEqual(zero["error"]["message"], "max_tokens is 0, want 1 or more")
         self.error(self.server.post("/v1/completions", {"prompt": "a", "suffix": "x"}), 400, "suffix", message="fim_prefix")
@@ -750,8 +752,8 @@ class OwnServer(unittest.TestCase):
         fine, refused = [200, 200, 405, 200], [403] * 4
         server = self.serve()
         port = server.port
-        own = [f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}", "localhost", f"[::1]:{port}", "127.0.0.2"]
-        others = ["evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", "[::2]", "[", ":", "0.0.0.0"]
+        own = [f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}", "localhost", f"[::1]:{port}", "127.0.0.2", f"[::ffff:127.0.0.1]:{port}", "[::ffff:7f00:1]"]
+        others = ["evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", "[::2]", "[::ffff:192.0.2.1]", "[", ":", "0.0.0.0"]
         for host in own:
             with self.subTest(host=host):
                 self.assertEqual([a[0] for a in ask(server, Host=host)], fine)
@@ -931,6 +933,17 @@ class OwnServer(unittest.TestCase):
             with socket.create_connection(("::1", server.port), timeout=120) as connection:
                 connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
                 self.assertIn(b" 200 OK", connection.recv(65536))
+
+    def test_an_address_of_ipv4_mapped_into_ipv6(self):
+        try:
+            with socket.socket(socket.AF_INET6) as any:
+                any.bind(("::ffff:127.0.0.1", 0))
+        except OSError as error:
+            self.skipTest(f"no IPv6: {error}")
+        server = self.serve("--host", "::ffff:127.0.0.1")
+        self.assertEqual(server.ask("GET", "/v1/models")[0], 200)
+        for headers in {"Host": "evil.example"}, {"Origin": "http://evil.example"}:
+            self.assertEqual(server.ask("GET", "/v1/models", headers=headers)[0], 403)
 
     def test_wrong_uses(self):
         for host in "", "[]":
