@@ -11,7 +11,8 @@
 // want the same block of the vector at once: each reads a part and passes it on, of x itself unless there are INT8_ACTIVATIONS.
 // Nothing is staged then: lavapipe keeps what it loads in registers until a kernel's first barrier, and in memory from there on.
 //
-// Each weight is read once for VECTORS vectors. A vector's sums are the same, and in the same order, whatever stands beside it.
+// Each weight is read once for VECTORS vectors, the first of which waits in registers while the others are read for each row: all of them
+// or the weights of all rows, in arrays, are slower on NVIDIA. A vector's sums are the same, and in the same order, whatever stands beside it.
 struct Vectors {
   cols: u32,        // of W, and so the elements of each
   row_blocks: u32,  // of W
@@ -230,17 +231,31 @@ fn block_dot(block: Block, x: Staged) -> f32 {
   return dot(block.scale, sum) + dot(block.offset, x.s.xy);
 }
 
-// Piece `piece` of a row's blocks from `first` on, of a float type; and it times its elements of a vector.
-fn load_piece(row: u32, first: u32, row_blocks: u32, piece: u32) -> vec4u {
+// Piece `piece` of a row's blocks from `first` on, of a float type; of vector c the elements that it meets, or zeros; their product.
+fn weights_piece(row: u32, first: u32, row_blocks: u32, piece: u32) -> vec4u {
   let n = block_pieces();
   return quant(place_of(row, first + piece / n, row_blocks).block * n + piece % n);
 }
-fn piece_dot(q: vec4u, low: vec4f, high: vec4f) -> f32 {
-  if (weight_type() == F32) { return dot(bitcast<vec4f>(q), low); }
+struct Piece { low: vec4f, high: vec4f }  // f32 has no high
+fn load_piece(c: u32, piece: u32, beyond: bool) -> Piece {
+  var x = Piece(staged[c * 8 * CHUNK + piece], vec4f());
+  if (weight_type() != F32) { x.high = staged[(c * 8 + 4) * CHUNK + piece]; }
+  if (beyond) { x = Piece(); }
+  return x;
+}
+fn piece_dot(q: vec4u, x: Piece) -> f32 {
+  if (weight_type() == F32) { return dot(bitcast<vec4f>(q), x.low); }
   if (weight_type() == F16) {
-    return dot(vec4f(unpack2x16float(q.x), unpack2x16float(q.y)), low) + dot(vec4f(unpack2x16float(q.z), unpack2x16float(q.w)), high);
+    return dot(vec4f(unpack2x16float(q.x), unpack2x16float(q.y)), x.low) + dot(vec4f(unpack2x16float(q.z), unpack2x16float(q.w)), x.high);
   }
-  return dot(vec4f(bf16_pair(q.x), bf16_pair(q.y)), low) + dot(vec4f(bf16_pair(q.z), bf16_pair(q.w)), high);
+  return dot(vec4f(bf16_pair(q.x), bf16_pair(q.y)), x.low) + dot(vec4f(bf16_pair(q.z), bf16_pair(q.w)), x.high);
+}
+
+// Of vector c block h of pair p of what is staged, or zeros.
+fn load_pair(c: u32, p: u32, h: u32, beyond: bool) -> Staged {
+  var x = load_staged(c, 2 * p + h);
+  if (beyond) { x = Staged(); }
+  return x;
 }
 
 // Which team of its workgroup a lane is in, and its place there.
@@ -334,17 +349,12 @@ fn gemv(v: Vectors, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f3
       for (var t = team.lane; t < pieces; t += team.lanes * max(1, UNROLL)) {
         for (var u = 0u; u < max(1, UNROLL); u++) {
           let piece = min(t + u * team.lanes, pieces - 1);
-          var q = array<vec4u, ROWS>();
-          for (var r = 0u; r < ROWS; r++) { q[r] = load_piece(min(first_row + r, rows - 1), first, v.row_blocks, piece); }
-          for (var c = 0u; c < VECTORS; c++) {
-            var low = staged[c * 8 * CHUNK + piece];
-            var high = vec4f();
-            if (weight_type() != F32) { high = staged[(c * 8 + 4) * CHUNK + piece]; }
-            if ((UNROLL > 1) & (t + u * team.lanes >= pieces)) {
-              low = vec4f();
-              high = vec4f();
-            }
-            for (var r = 0u; r < ROWS; r++) { sums[c * ROWS + r] += piece_dot(q[r], low, high); }
+          let beyond = (UNROLL > 1) & (t + u * team.lanes >= pieces);
+          let x = load_piece(0, piece, beyond);
+          for (var r = 0u; r < ROWS; r++) {
+            let q = weights_piece(min(first_row + r, rows - 1), first, v.row_blocks, piece);
+            sums[r] += piece_dot(q, x);
+            for (var c = 1u; c < VECTORS; c++) { sums[c * ROWS + r] += piece_dot(q, load_piece(c, piece, beyond)); }
           }
         }
       }
@@ -352,11 +362,11 @@ fn gemv(v: Vectors, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f3
     }
     if (UNROLL == 0) {
       for (var s = team.lane; s < count; s += team.lanes) {
-        var w = array<Weights, ROWS>();
-        for (var r = 0u; r < ROWS; r++) { w[r] = load_weights(place_of(min(first_row + r, rows - 1), first + s, v.row_blocks)); }
-        for (var c = 0u; c < VECTORS; c++) {
-          let x = load_staged(c, s);
-          for (var r = 0u; r < ROWS; r++) { sums[c * ROWS + r] += weights_dot(w[r], x); }
+        let x = load_staged(0, s);
+        for (var r = 0u; r < ROWS; r++) {
+          let w = load_weights(place_of(min(first_row + r, rows - 1), first + s, v.row_blocks));
+          sums[r] += weights_dot(w, x);
+          for (var c = 1u; c < VECTORS; c++) { sums[c * ROWS + r] += weights_dot(w, load_staged(c, s)); }
         }
       }
       continue;
@@ -365,23 +375,18 @@ fn gemv(v: Vectors, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f3
     for (var t = team.lane; t < pairs; t += team.lanes * UNROLL) {
       for (var u = 0u; u < UNROLL; u++) {
         let p = min(t + u * team.lanes, pairs - 1);
-        // The first vector before the weights, the others while these are kept.
-        var w = array<Weights, 2 * ROWS>();
-        for (var c = 0u; c < VECTORS; c++) {
-          var even = load_staged(c, 2 * p);
-          var odd = load_staged(c, 2 * p + 1);
-          if ((UNROLL > 1) & (t + u * team.lanes >= pairs)) {
-            even = Staged();
-            odd = Staged();
-          }
-          for (var r = 0u; r < ROWS; r++) {
-            if (c == 0) {
-              let row = min(first_row + r, rows - 1);
-              w[2 * r] = load_weights(place_in_pair(row, first / 2 + p, 0, v.row_blocks));
-              w[2 * r + 1] = load_weights(place_in_pair(row, first / 2 + p, 1, v.row_blocks));
-            }
-            sums[c * ROWS + r] += weights_dot(w[2 * r], even);
-            sums[c * ROWS + r] += weights_dot(w[2 * r + 1], odd);
+        let beyond = (UNROLL > 1) & (t + u * team.lanes >= pairs);
+        let even = load_pair(0, p, 0, beyond);
+        let odd = load_pair(0, p, 1, beyond);
+        for (var r = 0u; r < ROWS; r++) {
+          let row = min(first_row + r, rows - 1);
+          let w0 = load_weights(place_in_pair(row, first / 2 + p, 0, v.row_blocks));
+          let w1 = load_weights(place_in_pair(row, first / 2 + p, 1, v.row_blocks));
+          sums[r] += weights_dot(w0, even);
+          sums[r] += weights_dot(w1, odd);
+          for (var c = 1u; c < VECTORS; c++) {
+            sums[c * ROWS + r] += weights_dot(w0, load_pair(c, p, 0, beyond));
+            sums[c * ROWS + r] += weights_dot(w1, load_pair(c, p, 1, beyond));
           }
         }
       }
