@@ -31,7 +31,10 @@ Pass::Pass(const gpu::Caps& caps, const Config& config, const Activations& memor
       gate_up_(head(memory.gate_up, rows)),
       ffn_(head(memory.ffn, rows)) {}
 
-uint32_t Pass::few_rows(const gpu::Caps& caps) { return caps.cpu ? 4 : 8; }
+uint32_t Pass::few_rows(const gpu::Caps& caps) {
+  // Matmuls without subgroup matrices have tiles of 64 rows.
+  return caps.cpu || caps.has_matrices_of(32) ? 4 : 32;
+}
 
 void Pass::linear(const gpu::View& x, const gpu::View& norm, const Linear& weight,
                   const gpu::View& y, float alpha, const gpu::View& experts) {

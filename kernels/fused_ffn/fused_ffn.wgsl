@@ -84,7 +84,8 @@ fn main(group: Group, at: Lane) {
     let row = base + team.index * ROWS;
     let sums = gemv(vectors, first + row, first + all, team, at);
     if (team.lane == 0) {
-      for (var c = 0u; c < VECTORS && m + c < params.M; c++) {
+      for (var c = 0u; c < VECTORS; c++) {
+        if (VECTORS > 1) { if (m + c >= params.M) { break; } }
         for (var r = 0u; r < ROWS && row + r < all; r += 2) {
           var gate = scale[c] * sums[c * ROWS + r];
           var up = scale[c] * sums[c * ROWS + r + 1];

@@ -20,10 +20,10 @@ struct GemvShape {
   uint32_t unroll = 0;   // pairs of blocks of a row, or pieces of 16 bytes, at once; 0: one block
   uint32_t vectors = 1;  // VECTORS: rows of x that a workgroup multiplies at once
 
-  // Why not even devices with much workgroup memory have it; empty where they do.
+  // Beyond what every device has room for; empty where it is not.
   std::string_view refusal(bool int8) const {
-    return !int8 && vectors > 1 && vectors * chunk > 128
-               ? "VECTORS times CHUNK blocks of f32 are more than 128, 17 KB"
+    return !int8 && vectors > 1 && vectors * chunk > 64
+               ? "VECTORS times CHUNK blocks of f32 are more than 64, 9 KB"
                : "";
   }
 };

@@ -76,7 +76,8 @@ fn main(group: Group, at: Lane) {
     let row = base + team.index * ROWS;
     let sums = gemv(vectors, first + row, first + params.N, team, at);
     if (team.lane == 0) {
-      for (var c = 0u; c < VECTORS && m + c < params.M; c++) {
+      for (var c = 0u; c < VECTORS; c++) {
+        if (VECTORS > 1) { if (m + c >= params.M) { break; } }
         for (var r = 0u; r < ROWS && row + r < params.N; r++) {
           y[(m + c) * params.y_stride + params.y_offset + row + r] = params.alpha * scale[c] * sums[c * ROWS + r];
         }
