@@ -140,44 +140,49 @@ struct Bench {
   double nmse;
   Bandwidth bandwidth;
 
-  Json to_json(const Test& test, const std::vector<double>& seconds) const {
+  // What a figure was measured under.
+  Json conditions(const Test& test) const {
     const gpu::Caps& caps = engine.device().caps();
+    return {{"build_commit", MS_COMMIT},
+            {"cpu_info", cpu_name()},
+            {"gpu_info", caps.name},
+            {"backends", fmt::format("WebGPU ({})", caps.backend)},
+            {"model_filename", model.file},
+            {"model_type", model.type},
+            {"model_size", model.bytes},
+            {"model_n_params", model.parameters},
+            {"n_batch", engine.model().options().batch},
+            {"n_ubatch", engine.model().options().batch},
+            {"type_k", arguments.model.cache_type},
+            {"type_v", arguments.model.cache_type},
+            {"n_prompt", test.prompt},
+            {"n_gen", test.generate},
+            {"n_depth", test.depth},
+            {"n_parallel", test.parallel},
+            {"test_time", fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr)))},
+            {"driver", caps.driver},
+            {"variant", to_string(caps.variant)},
+            {"robust", caps.robust},
+            {"int8_activations", arguments.model.int8_activations},
+            {"nmse_step_to_batch", nmse},
+            {"bandwidth_gb_per_s", bandwidth.gb_per_s},
+            {"bandwidth_measured_by", bandwidth.how}};
+  }
+
+  Json to_json(const Test& test, const std::vector<double>& seconds) const {
     std::vector<double> ns, rates;
     for (double s : seconds) {
       ns.push_back(std::round(s * 1e9));
       rates.push_back((test.prompt + test.generate * test.parallel) / s);
     }
     const Summary time = summary(ns), rate = summary(rates);
-    Json json{{"build_commit", MS_COMMIT},
-              {"cpu_info", cpu_name()},
-              {"gpu_info", caps.name},
-              {"backends", fmt::format("WebGPU ({})", caps.backend)},
-              {"model_filename", model.file},
-              {"model_type", model.type},
-              {"model_size", model.bytes},
-              {"model_n_params", model.parameters},
-              {"n_batch", engine.model().options().batch},
-              {"n_ubatch", engine.model().options().batch},
-              {"type_k", arguments.model.cache_type},
-              {"type_v", arguments.model.cache_type},
-              {"n_prompt", test.prompt},
-              {"n_gen", test.generate},
-              {"n_depth", test.depth},
-              {"n_parallel", test.parallel},
-              {"test_time", fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr)))},
-              {"avg_ns", std::round(time.mean)},
-              {"stddev_ns", std::round(time.deviation)},
-              {"avg_ts", rate.mean},
-              {"stddev_ts", rate.deviation},
-              {"samples_ns", ns},
-              {"samples_ts", rates},
-              {"driver", caps.driver},
-              {"variant", to_string(caps.variant)},
-              {"robust", caps.robust},
-              {"int8_activations", arguments.model.int8_activations},
-              {"nmse_step_to_batch", nmse},
-              {"bandwidth_gb_per_s", bandwidth.gb_per_s},
-              {"bandwidth_measured_by", bandwidth.how}};
+    Json json = conditions(test);
+    json.update({{"avg_ns", std::round(time.mean)},
+                 {"stddev_ns", std::round(time.deviation)},
+                 {"avg_ts", rate.mean},
+                 {"stddev_ts", rate.deviation},
+                 {"samples_ns", ns},
+                 {"samples_ts", rates}});
     if (test.generate) {
       const double bytes = double(bytes_per_step(engine, test)) / test.parallel;
       const double gb_per_s = bytes * rate.mean / 1e9;
@@ -250,8 +255,15 @@ std::string tensor_of(const gpu::Dispatch& d) {
   return name.substr(0, name.rfind('.'));
 }
 
+// The dispatches of a step or a prompt by groups, in their order, and all of them together.
+struct Listing {
+  double whole_us = 0;  // of the recording, as it runs
+  std::vector<Group> groups;
+  Group all{"all", ""};  // us: the groups' sum
+};
+
 // Times the whole, and the dispatches of each group one after the other.
-void print_dispatches(Engine& engine, const Test& test, const gpu::Recording& recording) {
+Listing list_dispatches(Engine& engine, const Test& test, const gpu::Recording& recording) {
   gpu::Device& device = engine.device();
   const uint32_t context = engine.model().context(),
                  filled = test.depth + std::max(test.prompt, 1u);
@@ -262,10 +274,9 @@ void print_dispatches(Engine& engine, const Test& test, const gpu::Recording& re
   };
   device.warm_up(recording);  // which fills the context
   start();
-  const double whole = microseconds(device, recording);
-
-  std::vector<Group> groups;
-  Group all{"all", ""};
+  Listing list;
+  auto& [whole, groups, all] = list;
+  whole = microseconds(device, recording);
   for (const gpu::Dispatch& d : recording.dispatches()) {
     const std::string tensor = tensor_of(d);
     auto group = std::ranges::find_if(
@@ -280,6 +291,23 @@ void print_dispatches(Engine& engine, const Test& test, const gpu::Recording& re
     start();
     all.us += g.us = microseconds(device, device.record(g.work));
   }
+  return list;
+}
+
+Json to_json(const Listing& list) {
+  Json dispatches = Json::array();
+  for (const Group& g : list.groups)
+    dispatches.push_back({{"kernel", g.kernel},
+                          {"weights", g.tensor},
+                          {"count", g.work.dispatches.size()},
+                          {"us", g.us},
+                          {"bytes", g.bytes},
+                          {"gb_per_s", double(g.bytes) / g.us / 1e3}});
+  return {{"whole_us", list.whole_us}, {"sum_us", list.all.us}, {"dispatches", dispatches}};
+}
+
+void print_dispatches(const Test& test, const Listing& list) {
+  const auto& [whole, groups, all] = list;
   std::vector<std::vector<std::string>> rows = {
       {"kernel", "weights", "count", "us each", "us", "share", "MB each", "GB/s"}};
   const auto add = [&](const Group& g) {
@@ -296,7 +324,6 @@ void print_dispatches(Engine& engine, const Test& test, const gpu::Recording& re
 }
 
 void bench(const GlobalOptions& options, const Arguments& a) {
-  require(!a.dispatches || a.format == "md", "--dispatches prints a table: -o md");
   std::vector<Test> tests;
   for (const uint32_t depth : a.depths) {
     for (const uint32_t n : a.prompts)
@@ -319,22 +346,25 @@ void bench(const GlobalOptions& options, const Arguments& a) {
       nmse = std::max(nmse, check_parallel(*engine, parallel, a.model.int8_activations));
   const Bench bench{a, *engine, model, nmse, measure_bandwidth(engine->device())};
 
+  Json results = Json::array();
   if (a.dispatches) {
-    fmt::print("{}, {}\n", model.type, binary_bytes(model.bytes));
+    if (a.format == "md") fmt::print("{}, {}\n", model.type, binary_bytes(model.bytes));
     for (Test test : tests) {
       test.prompt = std::min(test.prompt, engine->model().options().batch);
-      if (test.generate) {
-        print_dispatches(*engine, test, engine->step(true, test.parallel));
-      } else {
-        print_dispatches(*engine, test,
-                         engine->device().record(
-                             engine->model().prefill(test.prompt, 0, Decoder::Want::nothing)));
-      }
+      const Listing list = test.generate
+                               ? list_dispatches(*engine, test, engine->step(true, test.parallel))
+                               : list_dispatches(*engine, test,
+                                                 engine->device().record(engine->model().prefill(
+                                                     test.prompt, 0, Decoder::Want::nothing)));
+      if (a.format == "md") print_dispatches(test, list);
+      results.push_back(bench.conditions(test));
+      results.back().update(to_json(list));
     }
-    return bench.print_conditions();
+    if (a.format == "md") return bench.print_conditions();
+    fmt::print("{}\n", results.dump(2));
+    return;
   }
 
-  Json results = Json::array();
   std::vector<std::vector<std::string>> rows = {
       {"model", "size", "params", "backend", "test", "t/s", "GB/s", "of bandwidth"}};
   for (const Test& test : tests) {

@@ -238,7 +238,6 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
       {"bench", "--synthetic", "no:q8_0"},
       {"bench", "-m", model(), "-p", "0", "-n", "0"},
       {"bench", "-m", model(), "-n", "4294967295"},
-      {"bench", "-m", model(), "-o", "json", "--dispatches"},
       {"logits", "-m", model(), "--tokens", "1", "--greedy", "4294967295"},
       {"kernels", "--used", model(), "--migration"},
       {"kernels", "--export", "no/such", "--docs"},
@@ -565,6 +564,20 @@ TEST_F(Cli, tune_says_where_there_is_nothing_to_tune) {
 }
 
 TEST_F(Cli, bench_lists_the_dispatches_of_a_step) {
+  const Result listed =
+      run({"bench", "-m", model(), "-p", "8", "-n", "4", "--dispatches", "-o", "json"});
+  ASSERT_EQ(listed.code, 0) << listed.error;
+  const auto lists = nlohmann::json::parse(listed.out);
+  ASSERT_EQ(lists.size(), 2u);
+  EXPECT_EQ(lists[1]["n_gen"], 4);
+  double sum = 0;
+  for (const auto& dispatch : lists[1]["dispatches"]) {
+    EXPECT_GT(dispatch["count"], 0);
+    EXPECT_GT(dispatch["bytes"], 0);
+    sum += dispatch["us"].get<double>();
+  }
+  EXPECT_NEAR(lists[1]["sum_us"].get<double>(), sum, 1e-6 * sum);
+  EXPECT_GT(lists[1]["whole_us"], 0.0);
   const Result result = run({"bench", "-m", model(), "-p", "8", "-n", "4", "--dispatches"});
   ASSERT_EQ(result.code, 0) << result.error;
   EXPECT_SAYS(result.out, "| matmul_gemv | attn_q | 1 |");
