@@ -76,14 +76,8 @@ double run_parallel(Engine& engine, const Test& test, bool fill) {
   const gpu::Recording& step = engine.step(true, test.parallel);
   const gpu::View slots = engine.model().slots().slice(0, {test.parallel, sizeof(Slot) / 4});
   const std::vector<uint32_t> before = some_tokens(engine, test.depth + test.parallel);
-  for (uint32_t slot = 0; slot < test.parallel; ++slot) {
-    if (fill) engine.prefill(std::span(before).subspan(slot, test.depth), 0, {}, slot);
-    engine.write_slot({.token = before[slot + test.depth],
-                       .position = test.depth,
-                       .limit = engine.model().context(),
-                       .stopped = Stopped::running},
-                      slot);
-  }
+  for (uint32_t slot = 0; slot < test.parallel; ++slot)
+    start_sequence(engine, slot, std::span(before).subspan(slot, test.depth + 1), fill);
   device.finish();
   const auto start = Clock::now();
   std::deque<gpu::Ticket> ahead;

@@ -125,6 +125,16 @@ double check_paths(Engine& engine, bool int8) {
   return nmse;
 }
 
+void start_sequence(Engine& engine, uint32_t slot, std::span<const uint32_t> tokens, bool fill) {
+  const uint32_t filled = uint32_t(tokens.size()) - 1;
+  if (fill) engine.prefill(tokens.first(filled), 0, {}, slot);
+  engine.write_slot({.token = tokens.back(),
+                     .position = filled,
+                     .limit = engine.model().context(),
+                     .stopped = Stopped::running},
+                    slot);
+}
+
 double check_parallel(Engine& engine, uint32_t sequences, bool int8) {
   constexpr uint32_t length = 9;
   const uint32_t vocab = engine.model().config().vocab;
@@ -136,14 +146,8 @@ double check_parallel(Engine& engine, uint32_t sequences, bool int8) {
     const std::vector<float> logits = engine.logits(tokens(slot), last, length);
     batch.insert(batch.end(), logits.begin(), logits.end());
   }
-  for (uint32_t slot = 0; slot < sequences; ++slot) {
-    engine.prefill(tokens(slot).first(length - 1), 0, {}, slot);
-    engine.write_slot({.token = tokens(slot).back(),
-                       .position = length - 1,
-                       .limit = engine.model().context(),
-                       .stopped = Stopped::running},
-                      slot);
-  }
+  for (uint32_t slot = 0; slot < sequences; ++slot)
+    start_sequence(engine, slot, tokens(slot), true);
   engine.device().submit(engine.step(true, sequences));
   const gpu::View logits = engine.model().logits();
   const auto bytes = engine.device().read(*logits.buffer, logits.offset, 4ull * sequences * vocab);

@@ -1,6 +1,7 @@
 // bench_model.hpp: the model that bench and tune time: of a file, or of random weights.
 #pragma once
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,10 @@ double microseconds(gpu::Device& device, const gpu::Recording& recording);
 // Token ids that do not repeat soon.
 std::vector<uint32_t> some_tokens(Engine& engine, uint32_t count);
 Request greedy(uint32_t tokens);
+
+// Puts a sequence into a slot: its last token is what the next step feeds, those before it are
+// evaluated with `fill`; else the cache has them.
+void start_sequence(Engine& engine, uint32_t slot, std::span<const uint32_t> tokens, bool fill);
 
 // The NMSE between the decode step's logits and a whole batch's. Throws Error where they disagree,
 // are not finite, or the greedy step draws another token than the likeliest.
