@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <ranges>
 
 #include "apps/generation.hpp"
 #include "apps/line_reader.hpp"
@@ -139,11 +140,19 @@ fs::path path_of(const std::string& text) {
   return home && text.starts_with("~/") ? fs::path(home) / text.substr(2) : fs::path(text);
 }
 
+// What a user wrote as JSON, without what lies deeper than anything that is wanted: nested values
+// are copied and freed by calls within calls. Discarded where it is no JSON.
+Json parse_shallow(std::string_view text) {
+  return Json::parse(
+      text.begin(), text.end(),
+      [](int depth, Json::parse_event_t, const Json&) { return depth < 8; }, false);
+}
+
 // Throws Error for a file that is none of /save's.
 Json read_conversation(const fs::path& path) {
   const MappedFile bytes(path);
   const auto* const text = reinterpret_cast<const char*>(bytes.bytes().data());
-  const Json file = Json::parse(text, text + bytes.bytes().size(), nullptr, false);
+  const Json file = parse_shallow({text, bytes.bytes().size()});
   try {
     require(file.is_object() && file.contains("messages") && file.contains("parameters") &&
                 file["parameters"].is_object(),
@@ -183,6 +192,9 @@ void write_conversation(fs::path path, const Json& file) {
   }
   text += '\n';
   const bool written = std::fwrite(text.data(), 1, text.size(), out) == text.size();
+  std::error_code none;
+  const auto old = fs::status(path, none);
+  if (fs::exists(old)) fs::permissions(part, old.permissions(), none);
   if (std::fclose(out) != 0 || !written || std::rename(part.c_str(), path.c_str()) != 0) {
     const int error = errno;
     std::remove(part.c_str());
@@ -361,7 +373,7 @@ void Chat::set(const std::string& text) {
   const size_t blank = std::min(rest.find_first_of(" \t"), rest.size());
   const std::string name = rest.substr(0, blank), value = trimmed(rest.substr(blank));
   require(!name.empty() && !value.empty(), "want /set PARAM VALUE; /show has their names");
-  Json json = Json::parse(value, nullptr, false);
+  Json json = parse_shallow(value);
   if (name == "stop" && !json.is_array())
     json = Json::array({json.is_string() ? json.get<std::string>() : value});
   if (json.is_discarded()) json = value;
@@ -430,12 +442,18 @@ std::vector<uint32_t> Chat::encode_what_fits(Json& messages) const {
   size_t dropped = 0;
   if (tokens.size() + room > context) {
     const size_t first = first_turn();
-    while (tokens.size() > context / 2 && messages.size() > first + 2) {
-      messages.erase(first);
-      messages.erase(first);
-      ++dropped;
-      tokens = engine_.encode_chat(messages);
-    }
+    const auto without = [&](size_t turns) {
+      Json rest = messages;
+      rest.erase(rest.begin() + first, rest.begin() + first + 2 * turns);
+      return rest;
+    };
+    // As few turns as leave half the context free, but all before the last if need be.
+    const auto counts = std::views::iota(size_t(0), (messages.size() - first - 1) / 2);
+    dropped = *std::ranges::partition_point(counts, [&](size_t turns) {
+      return engine_.encode_chat(without(turns)).size() > context / 2;
+    });
+    messages = without(dropped);
+    tokens = engine_.encode_chat(messages);
   }
   if (tokens.size() >= context)
     fail("the message{} has {} tokens, the context holds {}: shorten it, or raise the context (-c)",

@@ -102,6 +102,11 @@ View Work::add_scratch(Shape shape, Type type) {
   return {.scratch = uint32_t(scratch.size()), .shape = shape, .type = type};
 }
 
+void Work::append(Work other) {
+  assert(other.scratch.empty());
+  std::ranges::move(other.dispatches, std::back_inserter(dispatches));
+}
+
 Work& Work::operator+=(Work other) {
   const uint32_t before = uint32_t(scratch.size());
   for (Dispatch& dispatch : other.dispatches) {

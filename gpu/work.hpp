@@ -149,6 +149,8 @@ struct Work {
   Work(Dispatch dispatch) { dispatches.push_back(std::move(dispatch)); }
   View add_scratch(Shape shape, Type type = Type::f32);
   Work& operator+=(Work other);
+  // Dispatches that follow, of a work without scratch of its own: what they use is this one's.
+  void append(Work other);
 };
 std::string to_string(const Dispatch& dispatch);  // one line for --trace
 

@@ -411,7 +411,7 @@ std::vector<fs::path> Hub::remove(const ModelName& name) {
   };
   std::error_code none;
   if (!fs::is_directory(folder, none)) unknown();
-  if (fs::is_symlink(folder) && name.which.empty()) {
+  if (fs::is_symlink(folder) && !fs::is_symlink(folder.parent_path()) && name.which.empty()) {
     fs::remove(folder);
     rmdir(folder.parent_path().c_str());
     return {folder};

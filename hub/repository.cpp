@@ -187,7 +187,10 @@ uint64_t RepositoryModel::bytes() const {
 }
 
 std::vector<RepositoryFile> parse_listing(std::string_view json, const std::string& repository) {
-  const auto listing = nlohmann::json::parse(json, nullptr, false);
+  // Without what lies deeper than anything that is wanted: nested values are freed by calls within
+  // calls.
+  const auto listing = nlohmann::json::parse(
+      json, [](int depth, auto, const auto&) { return depth < 8; }, false);
   const auto wrong = [&] [[noreturn]] (std::string_view what) {
     fail("the hub's list of the files of {} {}: is HF_ENDPOINT a hub?", repository, what);
   };

@@ -3,6 +3,7 @@
 #include <span>
 
 #include "gpu/work.hpp"
+#include "kernels/attention_combine/attention_combine.hpp"
 #include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/attention_prefill/attention_prefill.hpp"
 #include "kernels/attention_streaming/attention_streaming.hpp"

@@ -145,6 +145,29 @@ gpu::View Lab::slots(const std::vector<uint32_t>& positions, size_t stopped) {
   return upload({slots.size(), sizeof(Slot) / 4}, gpu::Type::u32, std::as_bytes(std::span(slots)));
 }
 
+AttentionParts Lab::parts(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits,
+                          bool f16) {
+  AttentionParts parts{
+      .rows = rows, .heads = heads, .head_dim = head_dim, .splits = splits, .f16 = f16};
+  const uint64_t values = parts.value_words();
+  // Of head h the first h % (splits + 1) splits have keys; the others zeros.
+  parts.words = words({parts.size()}, [&](size_t i) {
+    const size_t split =
+        i < values ? i / (values / (size_t(rows) * heads * splits)) : (i - values) / 2;
+    const size_t head = split / splits;
+    const bool some = split % splits < (head + splits - rows % 2) % (splits + 1);
+    const uint32_t random = uint32_t(i * 2654435761u) >> 8;  // 24 bits
+    if (i >= values)
+      return std::bit_cast<uint32_t>(i % 2 == values % 2 ? float(random % 41) - 20.0f
+                                     : some              ? 1.0f + float(random % 100)
+                                                         : 0.0f);
+    if (!some) return 0u;
+    return f16 ? 0x3000b400u + (random & 0x03ff03ffu)
+               : std::bit_cast<uint32_t>(float(random) / 8388608.0f - 1);
+  });
+  return parts;
+}
+
 gpu::View Lab::output(gpu::Shape shape, gpu::Type type) {
   // An f16 NaN is 0x7e00: two of them make an f32 NaN as well.
   const std::vector<uint32_t> poison((shape.size() * bytes_of(type) + 3) / 4,

@@ -53,6 +53,8 @@ class Lab {
   // Blocks of a quantised type as they lie in a file, words of random bits; scales are finite, and
   // those of the first blocks zeros of both signs, subnormals and the largest.
   gpu::View blocks(TensorType type, uint64_t count);
+  // What splits of a step's keys have left, of which some had none.
+  AttentionParts parts(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits, bool f16);
   // Memory to be written, filled with NaN or 0xdeadbeef first.
   gpu::View output(gpu::Shape shape, gpu::Type type = gpu::Type::f32);
 

@@ -65,6 +65,15 @@ gpu::View Tensors::zeros(gpu::Shape shape) {
   return gpu::view(memory_.back(), shape, gpu::Type::u32);
 }
 
+AttentionParts Tensors::parts(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits,
+                              bool f16) {
+  if (lab_) return lab_->parts(rows, heads, head_dim, splits, f16);
+  AttentionParts parts{
+      .rows = rows, .heads = heads, .head_dim = head_dim, .splits = splits, .f16 = f16};
+  parts.words = filled({parts.size()}, gpu::Type::u32, Fill::halves);
+  return parts;
+}
+
 gpu::View Tensors::slot_at(uint32_t position) {
   if (lab_) return lab_->slots({position});
   const Slot slot{.position = position, .stopped = Stopped::running};
@@ -522,29 +531,43 @@ class Shapes {
                                    .parts = t.zeros({attention_part_words(1, heads, dim, 128)}),
                                    .splits = t.checks() ? 3u : 0u});
              }});
+      for (const uint32_t splits : {4u, 16u})
+        all.push_back({.kernel = "attention_combine",
+                       .what = fmt::format("{}, {} splits", what, splits),
+                       .bytes = heads * dim * (2.0 * splits + 4),
+                       .make = [=](Tensors& t) {
+                         return t.run(WRAPPER(attention_combine),
+                                      AttentionCombine{t.parts(1, heads, dim, splits, true),
+                                                       t.out({1, heads, dim})});
+                       }});
       // Lanes hold no more than 16 elements of a key.
       const uint32_t held = std::min(dim, 16 * caps_.min_subgroup_size);
       for (const uint32_t keys : {scaled(512), scaled(4096), scaled(65536)})
-        all.push_back(
-            {.kernel = "fused_attention",
-             .what = fmt::format("{}, {} keys of {}", what, keys, held),
-             .bytes = 4.0 * keys * kv_heads * held,
-             .flops = 4.0 * keys * heads * held,
-             .tolerance = f16_storage,  // of the newest key
-             .make = [=](Tensors& t) {
-               const uint32_t n = t.few(keys, 2000);
-               return t.run(
-                   WRAPPER(fused_attention),
-                   FusedAttention{
-                       .qkv = t.f32({1, (heads + 2 * kv_heads) * held}),
-                       .heads = heads,
-                       .cache = {.k = t.f16({n, kv_heads, held}), .v = t.f16({n, kv_heads, held})},
-                       .out = t.out({1, heads, held}),
-                       .slots = t.slot_at(n - 1),
-                       .rope = t.f32({2, n, held / 2}),
-                       .parts = t.zeros({attention_part_words(1, heads, held, 128)}),
-                       .splits = t.checks() ? 3u : 0u});
-             }});
+        all.push_back({.kernel = "fused_attention",
+                       .what = fmt::format("{}, {} keys of {}", what, keys, held),
+                       .bytes = 4.0 * keys * kv_heads * held,
+                       .flops = 4.0 * keys * heads * held,
+                       .tolerance = f16_storage,  // of the newest key
+                       .make = [=](Tensors& t) {
+                         const uint32_t n = t.few(keys, 2000);
+                         FusedAttention args{.qkv = t.f32({1, (heads + 2 * kv_heads) * held}),
+                                             .heads = heads,
+                                             .cache = {.k = t.f16({n, kv_heads, held}),
+                                                       .v = t.f16({n, kv_heads, held})},
+                                             .slots = t.slot_at(n - 1),
+                                             .rope = t.f32({2, n, held / 2})};
+                         args.parts = choose_parts(1, heads, args.cache);
+                         gpu::Work work;
+                         if (args.parts.splits)
+                           args.parts.words = work.add_scratch({args.parts.size()}, gpu::Type::u32);
+                         else
+                           args.out = t.out({1, heads, held});
+                         work.append(t.run(WRAPPER(fused_attention), args));
+                         if (args.parts)
+                           work.append(attention_combine(
+                               t.caps(), {.parts = args.parts, .out = t.out({1, heads, held})}));
+                         return work;
+                       }});
       // make(t, rows, depth): so many queries behind `depth` keys.
       const auto queries = [&](std::string_view kernel, uint32_t all_rows, uint32_t all_depth,
                                auto make) {

@@ -145,17 +145,37 @@ void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output
                      const gpu::View& post_norm) {
   const gpu::View q = by_head(q_, config_), out = by_head(attended_, config_);
   if (step() && suits_fused_attention(caps_, config_.head_dim, cache.k.type)) {
-    work_ += fused_attention(caps_, {.qkv = rope_ ? qkv_ : q_,
-                                     .heads = config_.heads,
-                                     .cache = cache,
-                                     .out = out,
-                                     .slots = options_.step.slots,
-                                     .rope = rope_,
-                                     .interleaved = config_.interleaved_rope,
-                                     .scale = config_.attention_scale,
-                                     .sliding_window = window,
-                                     .parts = memory_.attention_parts});
-    return add(attended_, output, post_norm);
+    FusedAttention args{.qkv = rope_ ? qkv_ : q_,
+                        .heads = config_.heads,
+                        .cache = cache,
+                        .slots = options_.step.slots,
+                        .rope = rope_,
+                        .interleaved = config_.interleaved_rope,
+                        .scale = config_.attention_scale,
+                        .sliding_window = window};
+    args.parts = choose_parts(rows_, config_.heads, cache);
+    if (!args.parts.splits) {
+      args.out = out;
+      work_ += fused_attention(caps_, args);
+      return add(attended_, output, post_norm);
+    }
+    gpu::Work work;
+    args.parts.words = work.add_scratch({args.parts.size()}, gpu::Type::u32);
+    work.append(fused_attention(caps_, args));
+    // What the workgroups of a query found is put together by the product, where that is a GEMV
+    // that adds to the residual.
+    const bool fused = few() && caps_.variant.subgroups && !post_norm && config_.q_size() % 32 == 0;
+    work.append(fused ? matmul_gemv_residual(caps_, {.weight = output,
+                                                     .residual = h_,
+                                                     .y = h2_,
+                                                     .parts = args.parts,
+                                                     .alpha = config_.residual_scale,
+                                                     .int8_activations = options_.int8_activations})
+                      : attention_combine(caps_, {.parts = args.parts, .out = out}));
+    work_ += std::move(work);
+    if (!fused) return add(attended_, output, post_norm);
+    std::swap(h_, h2_);
+    return;
   }
   work_ += step() ? attention_decode(caps_, {.q = q,
                                              .cache = cache,

@@ -271,6 +271,8 @@ class Chat(unittest.TestCase):
             json.dumps({**good, "parameters": {"top-k": 3, "temp": "hot"}}): "want a number",
             json.dumps({**good, "parameters": {"temp": -1}}): "temperature is -1",
             "[" * 100_000: "is no JSON object",
+            '{"messages": [], "parameters": {"temp": %s}}' % ("[" * 200_000 + "]" * 200_000): "want a number",
+            '{"messages": %s, "parameters": {}}' % ("[" * 200_000 + "]" * 200_000): "message 1 has no",
         }
         file = self.folder / "wrong.json"
         for text, message in wrong.items():

@@ -17,9 +17,9 @@ const gpu::Kernel fused_attention_kernel = gpu::kernel<FusedAttention>(
 
 namespace {
 
-constexpr uint32_t split_keys = 128;    // the fewest that are worth a workgroup
+constexpr uint32_t split_keys = 128;    // that are worth a workgroup
 constexpr uint32_t split_groups = 128;  // workgroups that fill a large device
-constexpr uint32_t most_splits = 128;
+constexpr uint32_t most_splits = 32;    // whose parts take little time to put together
 
 uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
@@ -38,8 +38,7 @@ uint32_t key_lanes(const gpu::Caps& caps, uint32_t head_dim, bool f16) {
 uint64_t workgroup_bytes(const FusedAttention::Overrides& over) {
   const uint64_t groups = over.workgroup_size / over.key_lanes;
   return 4ull * over.team * over.head_dim + (over.from_qkv ? 8ull * over.head_dim : 16) +
-         8 * over.team * groups + 4 * over.team * groups * over.head_dim +
-         (over.split ? 1024ull * over.team : 16);
+         8 * over.team * groups + 4 * over.team * groups * over.head_dim;
 }
 
 }  // namespace
@@ -51,24 +50,30 @@ bool suits_fused_attention(const gpu::Caps& caps, uint32_t head_dim, gpu::Type k
          head_dim / key_lanes(caps, head_dim, f16) <= 16;
 }
 
+AttentionParts choose_parts(uint32_t rows, uint32_t heads, const KvCache& cache) {
+  const uint32_t kv_heads = std::max(1u, cache.k.shape[1]), head_dim = cache.k.shape[2];
+  const uint32_t groups = rows * kv_heads * ceil_div(std::max(1u, heads / kv_heads), 4);
+  const uint32_t splits = std::min(
+      {split_groups / std::max(1u, groups), most_splits, ceil_div(cache.positions(), split_keys)});
+  return {.rows = rows,
+          .heads = heads,
+          .head_dim = head_dim,
+          .splits = splits < 2 || head_dim % 16 != 0 ? 0 : ceil_div(splits, 4) * 4,
+          .f16 = cache.k.type == gpu::Type::f16};
+}
+
 gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a) {
   const uint32_t kv_heads = std::max(1u, a.cache.k.shape[1]), head_dim = a.cache.k.shape[2];
   const uint32_t ratio = std::max(1u, a.heads / kv_heads);
   const bool f16 = a.cache.k.type == gpu::Type::f16;
   const uint32_t team = ceil_div(ratio, ceil_div(ratio, 4));
-  FusedAttention args = a;
-  if (!args.splits && a.parts) {
-    const uint32_t groups = a.slots.rows() * kv_heads * ceil_div(ratio, team);
-    args.splits =
-        std::clamp(split_groups / std::max(1u, groups), 1u,
-                   std::clamp(ceil_div(a.cache.positions(), split_keys), 1u, most_splits));
-  }
-  args.splits = std::max(1u, args.splits);
+  const bool windowed = a.sliding_window || a.cache.layout == KvLayout::ring;
   const uint32_t lanes = key_lanes(caps, head_dim, f16);
   FusedAttention::Overrides over{.workgroup_size = 256,
                                  .f16_kv = f16,
                                  .from_qkv = bool(a.rope),
-                                 .split = args.splits > 1,
+                                 .split = bool(a.parts),
+                                 .windowed = windowed,
                                  .head_dim = head_dim,
                                  .team = team,
                                  .key_lanes = lanes,
@@ -76,7 +81,7 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a) {
   while (over.workgroup_size > std::max(16u, lanes) &&
          workgroup_bytes(over) > caps.max_workgroup_bytes)
     over.workgroup_size /= 2;
-  return fused_attention(caps, args, over);
+  return fused_attention(caps, a, over);
 }
 
 gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
@@ -86,8 +91,9 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
                  head_dim = over.head_dim;
   require(a.cache.k.shape[2] == head_dim, "fused_attention: HEAD_DIM is {}, k is {}", head_dim,
           a.cache.k);
-  check_attention("fused_attention", a.out.as({rows, heads, head_dim}), a.out, a.cache, a.scale,
-                  a.attn_softcap);
+  // Of q and out, of which one stands beside k and v in qkv, and the other is in parts, the shapes.
+  const gpu::View q{.shape = {rows, heads, head_dim}};
+  check_attention("fused_attention", q, over.split ? q : a.out, a.cache, a.scale, a.attn_softcap);
   require(rows <= 65535, "fused_attention: {} rows, at most 65535", rows);
   const StepRows step{.slots = a.slots};
   require(bool(a.slots), "fused_attention: slots are absent, which say where a row stands");
@@ -107,8 +113,20 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
           caps.name, subgroup_lanes(caps));
 
   const uint32_t teams = ceil_div(heads / kv_heads, over.team);
-  const uint32_t splits = over.split ? std::max(1u, a.splits) : 1;
-  if (over.split) check_attention_parts("fused_attention", a.parts, rows, heads, head_dim, splits);
+  require(over.windowed || (!a.sliding_window && a.cache.layout != KvLayout::ring),
+          "fused_attention: WINDOWED is false, but keys begin at position 0 neither in a window of "
+          "{} nor in a ring",
+          a.sliding_window);
+  require(over.split == bool(a.parts), "fused_attention: SPLIT is {}, parts are {}", over.split,
+          a.parts.words);
+  if (over.split) {
+    check_parts("fused_attention", a.parts);
+    require(a.parts.rows == rows && a.parts.heads == heads && a.parts.head_dim == head_dim &&
+                a.parts.f16 == over.f16_kv && a.parts.splits <= 65535,
+            "fused_attention: parts are of [{}, {}, {}]{}, out would be [{}, {}, {}]{}",
+            a.parts.rows, a.parts.heads, a.parts.head_dim, a.parts.f16 ? " f16" : "", rows, heads,
+            head_dim, over.f16_kv ? " f16" : "");
+  }
   const uint64_t bytes = workgroup_bytes(over);
   require(over.workgroup_size <= caps.max_invocations && bytes <= caps.max_workgroup_bytes,
           "fused_attention: {} lanes and {} bytes a workgroup; {} has {} and {}",
@@ -116,14 +134,14 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
   return gpu::Dispatch{
       .kernel = &fused_attention_kernel,
       .constants = gpu::constants(over),
-      .bindings = {a.qkv, a.rope, a.slots, a.cache.block_table, a.cache.k, a.cache.v,
-                   over.split ? a.parts : gpu::View{}, a.out},
+      .bindings = {a.qkv, a.rope, a.slots, a.cache.block_table, a.cache.k, a.cache.v, a.parts.words,
+                   over.split ? gpu::View{} : a.out},
       .params = gpu::bytes(FusedAttention::Params{
           rows, heads, kv_heads, a.scale != 0 ? a.scale : 1 / std::sqrt(float(head_dim)),
           a.attn_softcap, a.sliding_window, uint32_t(a.cache.layout), a.cache.rows(),
-          a.cache.positions(), a.cache.page_size, splits, split_keys, tables.max_seq,
+          a.cache.positions(), a.cache.page_size, a.parts.splits, split_keys, tables.max_seq,
           tables.rotary_dim, a.interleaved}),
-      .grid = {kv_heads * teams, splits, rows}};
+      .grid = {kv_heads * teams, std::max(1u, a.parts.splits), rows}};
 }
 
 }  // namespace ms

@@ -6,6 +6,7 @@
 // other layouts the first: a position that they have no row for is not seen. What split_qkv and
 // attention_decode do, for head_dims of so many lanes' 16 bytes, and without norms of q and k.
 #pragma once
+#include "kernels/attention_combine/attention_combine.hpp"
 #include "kernels/kv.hpp"
 
 namespace ms {
@@ -15,7 +16,7 @@ struct FusedAttention {
                   // cache has the newest key: [rows, heads head_dim]
   uint32_t heads = 0;
   KvCache cache;
-  gpu::View out;        // [rows, heads, head_dim] f32
+  gpu::View out = {};   // [rows, heads, head_dim] f32; absent with parts
   gpu::View slots;      // [slots, 32] u32: Slot of kernels/slot.hpp
   gpu::View rope = {};  // [2, max_seq, rotary_dim / 2] f32: cosines, then sines; later positions
                         // use the last line
@@ -23,15 +24,15 @@ struct FusedAttention {
   float scale = 0;              // 0: 1 / sqrt(head_dim)
   float attn_softcap = 0;       // 0: off; else tanh(s / c) * c after scale
   uint32_t sliding_window = 0;  // keys, the row's own included; 0: all
-  // As AttentionDecode's.
-  gpu::View parts = {};
-  uint32_t splits = 0;
+  // Instead of out: what up to parts.splits workgroups, which share a query's keys, have found.
+  AttentionParts parts = {};
 
   struct Overrides {
     uint32_t workgroup_size = 32;
     bool f16_kv = true;
     bool from_qkv = true;
     bool split = false;
+    bool windowed = false;
     uint32_t head_dim = 128;
     uint32_t team = 4;
     uint32_t key_lanes = 8;
@@ -42,6 +43,7 @@ struct FusedAttention {
       v("F16_KV", f16_kv, {true, false});
       v("FROM_QKV", from_qkv, {true, false});
       v("SPLIT", split, {false, true});
+      v("WINDOWED", windowed, {false, true});
       v("HEAD_DIM", head_dim, {128u, 64u, 16u}, gpu::in_prelude.to(4, 256));
       v("TEAM", team, {4u, 1u, 3u}, gpu::in_prelude.to(1, 4));
       v("KEY_LANES", key_lanes, {8u, 4u, 1u}, gpu::in_prelude.powers_to(1, 32));
@@ -65,6 +67,10 @@ struct FusedAttention {
 };
 
 extern const gpu::Kernel fused_attention_kernel;
+
+// The parts that a step of so many rows leaves, their words still absent, where dividing the keys
+// is of use; splits 0 where it is not.
+AttentionParts choose_parts(uint32_t rows, uint32_t heads, const KvCache& cache);
 
 // Whether a device has it for such heads, and is faster with it than with split_qkv and
 // attention_decode.

@@ -2,26 +2,26 @@
 // FROM_QKV, of rows of [q | k | v], whose q and k are rotated, and whose k and v go into the cache.
 //
 // A workgroup serves up to TEAM query heads of a KV head. KEY_LANES lanes of a subgroup hold a key, and its value, between
-// them: KEYS at a time, whose loads are all under way at once and begin before anything waits for the query. Each such
-// group of lanes keeps its own largest score and sums in registers (the online softmax of Milakov and Gimelshein, 2018);
+// them: KEYS at a time, whose loads are all under way at once and wait neither for the query nor, where no window moves, for the
+// position. Each such group of lanes keeps its own largest score and sums in registers (the online softmax of Milakov and Gimelshein, 2018);
 // they meet once, at the end. Sums in f32.
-// With SPLIT the workgroups that share a query's keys leave what they found in `parts`, and the last one to do so combines it
-// (shared/parts.wgsl).
-// Grid: (kv_heads * teams, splits, rows). The newest key is with the last split's; only the first team's workgroup writes it.
-// Limits: 65,535 rows, 128 splits; subgroups of KEY_LANES lanes at least.
+// With SPLIT the workgroups that share a query's keys take rounds of them in turn, as many workgroups as there are split_keys for, and
+// leave their results in `parts` (shared/splits.wgsl) for the next dispatch to combine.
+// Grid: (kv_heads * teams, splits, rows). Only the first team's workgroup with the newest key writes it to the cache.
+// Limits: 65,535 rows; subgroups of KEY_LANES lanes at least; with SPLIT head_dim a multiple of 16 and splits of 4.
 // Beyond the plan: subgroups force it, whose lanes keep a key between them. Replaces nothing by itself: it does what split_qkv and
 // then attention_decode do.
 
 #import lane
 #import slot
 #import kv
-#import parts
 #import rope
 
 override WORKGROUP_SIZE: u32 = 32;
 override F16_KV: bool = true;     // k and v are f16, two a word
 override FROM_QKV: bool = true;   // else q is as attention takes it, and the cache holds the newest key
-override SPLIT: bool = false;     // workgroups share a query's keys
+override SPLIT: bool = false;     // workgroups share a query's keys, and leave parts
+override WINDOWED: bool = false;  // the first key depends on the position: of a sliding window, or a ring
 // HEAD_DIM: a multiple of 4 KEY_LANES, with F16_KV of 8 KEY_LANES; at most 16 KEY_LANES
 // TEAM: query heads of a workgroup, at most; 1 to 4
 // KEY_LANES: lanes that hold a key; powers of two up to 32
@@ -38,8 +38,8 @@ struct Params {
   kv_rows: u32,
   capacity: u32,
   page_size: u32,
-  splits: u32,          // with SPLIT: workgroups that may share a query's keys,
-  split_keys: u32,      // and the fewest keys worth one
+  splits: u32,          // with SPLIT: workgroups that may share a query's keys, a multiple of 4,
+  split_keys: u32,      // and the keys worth one
   max_seq: u32,
   rotary_dim: u32,      // even, <= HEAD_DIM
   interleaved: u32,     // 1: pairs (2i, 2i + 1), 0: (i, i + rotary_dim / 2)
@@ -52,9 +52,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read> block_table: array<u32>;    // [rows, capacity / page_size], read if paged
 @group(0) @binding(5) var<storage, read_write> k: array<vec4u>;      // [kv_rows, kv_heads, HEAD_DIM] f32 or f16
 @group(0) @binding(6) var<storage, read_write> v: array<vec4u>;      // [kv_rows, kv_heads, HEAD_DIM] f32 or f16
-// Sums [rows, heads, splits, HEAD_DIM], then {peak, total} [rows, heads, splits, 2], then how many have come [rows, heads].
-@group(0) @binding(7) var<storage, read_write> parts: array<atomic<u32>>;  // zeros, and zeros again afterwards
-@group(0) @binding(8) var<storage, read_write> out: array<f32>;      // [rows, heads, HEAD_DIM]
+@group(0) @binding(7) var<storage, read_write> parts: array<vec2u>;  // of shared/splits.wgsl, f16 with F16_KV
+@group(0) @binding(8) var<storage, read_write> out: array<f32>;      // [rows, heads, HEAD_DIM], without SPLIT
 
 const HEAD_FOURS = HEAD_DIM / 4;
 const FOURS = HEAD_FOURS / KEY_LANES;  // of a head, a lane's
@@ -63,14 +62,8 @@ var<workgroup> query: array<vec4f, TEAM * HEAD_FOURS>;                          
 var<workgroup> newest: array<vec4u, select(1, 2 * HEAD_FOURS, FROM_QKV)>;       // key and value as the cache has them
 var<workgroup> ends: array<vec2f, TEAM * WORKGROUP_SIZE / KEY_LANES>;           // {peak, total} [subgroups, TEAM]
 var<workgroup> sums: array<vec4f, TEAM * HEAD_FOURS * WORKGROUP_SIZE / KEY_LANES>;  // [subgroups, TEAM, HEAD_DIM], to be weighted by the ends
-var<workgroup> pairs: array<vec4f, select(1, 64 * TEAM, SPLIT)>;                // for parts.wgsl
 
-fn head_dim() -> u32 { return HEAD_DIM; }
-fn keep(i: u32, two: vec4f) { pairs[i] = two; }
-fn found(i: u32) -> vec2f {
-  let two = pairs[i / 2];
-  return select(two.xy, two.zw, (i & 1) != 0);
-}
+const LOWEST = -1e38;  // below any score, and finite when one is subtracted from it
 
 // A lane's part of a head: its first FOURS fours; of up to four heads; and of keys in the cache, up to four 16 bytes of each of
 // up to four. Members, not arrays: what a loop counts through goes to memory unless the compiler unrolls it, and NVIDIA's does not.
@@ -102,19 +95,23 @@ fn part_dot(x: Part, y: Part) -> f32 {
 fn weighted(x: Part, w: f32) -> Part { return Part(w * x.a, w * x.b, w * x.c, w * x.d); }
 fn add_weighted(sum: Part, x: Part, w: f32) -> Part { return Part(sum.a + w * x.a, sum.b + w * x.b, sum.c + w * x.c, sum.d + w * x.d); }
 
-// The positions that a row sees in the cache, and besides them its newest one, where it has a row to go to.
+// The positions that a row sees, first to first + count - 1, the last of which may be its newest one: not yet in the cache, but with a
+// row to go to.
 struct Keys { first: u32, count: u32, position: u32, newest: bool }
 
 fn keys_of(row: u32) -> Keys {
   let position = slots[row].position;
   if (slots[row].stopped != 0) { return Keys(0, 0, position, false); }
   let ring = params.kv_layout == KV_RING;
-  var end = select(position + 1, position, FROM_QKV);
   var first = 0u;
-  if (params.sliding_window != 0) { first = max(position + 1, params.sliding_window) - params.sliding_window; }
-  if (ring) { first = max(first, max(position + 1, params.capacity) - params.capacity); }
+  if (WINDOWED) {
+    if (params.sliding_window != 0) { first = max(position + 1, params.sliding_window) - params.sliding_window; }
+    if (ring) { first = max(first, max(position + 1, params.capacity) - params.capacity); }
+  }
+  var end = position + 1;
   if (!ring) { end = min(end, params.capacity); }
   let has_row = (ring | (position < params.capacity)) && kv_row(kv_run(row, position), 0) < params.kv_rows;
+  if (FROM_QKV & !has_row) { end = min(end, position); }
   return Keys(first, max(end, first) - first, position, FROM_QKV & has_row);
 }
 
@@ -132,27 +129,27 @@ fn elements(base: u32, i: u32, position: u32, of_v: bool) -> vec4f {
 
 fn row_elements() -> u32 { return select(params.heads, params.heads + 2 * params.kv_heads, FROM_QKV) * HEAD_DIM; }
 
-// The queries of `heads` heads from the first_head of row on; zeros for those that the team lacks.
-fn stage_query(row: u32, first_head: u32, heads: u32, position: u32, at: Lane) {
-  for (var i = at.lane; i < TEAM * HEAD_FOURS; i += WORKGROUP_SIZE) {
-    let h = i / HEAD_FOURS;
-    let e = elements(row * row_elements() + (first_head + min(h, heads - 1)) * HEAD_DIM, 4 * (i % HEAD_FOURS), position, false);
-    query[i] = select(vec4f(), params.scale * e, h < heads);
-  }
-}
-
-// The row's own key and value, as they go into the cache.
-fn stage_newest(row: u32, kv_head: u32, position: u32, at: Lane) {
-  for (var i = at.lane; i < 2 * head_units(); i += WORKGROUP_SIZE) {
+// The queries of `heads` heads from the first_head of row on, with zeros for those that the team lacks; and beside them, where it is
+// wanted, the row's own key and value, as they go into the cache: in one go, so that all loads are under way at once.
+fn stage(row: u32, first_head: u32, heads: u32, kv_head: u32, keys: Keys, has_newest: bool, at: Lane) {
+  let queries = TEAM * HEAD_FOURS;
+  for (var job = at.lane; job < queries + select(0, 2 * head_units(), has_newest); job += WORKGROUP_SIZE) {
+    if (job < queries) {
+      let h = job / HEAD_FOURS;
+      let e = elements(row * row_elements() + (first_head + min(h, heads - 1)) * HEAD_DIM, 4 * (job % HEAD_FOURS), keys.position, false);
+      query[job] = select(vec4f(), params.scale * e, h < heads);
+      continue;
+    }
+    let i = job - queries;
     let of_v = i >= head_units();
     let base = row * row_elements() + (params.heads + kv_head + select(0, params.kv_heads, of_v)) * HEAD_DIM;
     let u = i - select(0, head_units(), of_v);
     if (F16_KV) {
-      let e = elements(base, 8 * u, position, of_v);
-      let f = elements(base, 8 * u + 4, position, of_v);
+      let e = elements(base, 8 * u, keys.position, of_v);
+      let f = elements(base, 8 * u + 4, keys.position, of_v);
       newest[i] = vec4u(kv_halves(e.xy), kv_halves(e.zw), kv_halves(f.xy), kv_halves(f.zw));
     } else {
-      newest[i] = bitcast<vec4u>(elements(base, 4 * u, position, of_v));
+      newest[i] = bitcast<vec4u>(elements(base, 4 * u, keys.position, of_v));
     }
   }
 }
@@ -196,13 +193,13 @@ fn load_newest(start: u32) -> Units {
   return u;
 }
 
-// Where key i of a run of n begins, a lane's part; the last one's for those beyond.
+// Where key i of a run begins, a lane's part; that of key n - 1 for those beyond.
 fn key_start(run: KvRun, i: u32, n: u32, kv_head: u32, part: u32) -> u32 {
   let row = min(kv_row(run, min(i, n - 1)), params.kv_rows - 1);
   return (row * params.kv_heads + kv_head) * head_units() + part;
 }
 
-// Keys first, first + stride, … of a run.
+// Keys first, first + stride, … of a run's first n.
 fn load(run: KvRun, first: u32, stride: u32, n: u32, kv_head: u32, part: u32) -> Loaded {
   var loaded = Loaded();
   let a = key_start(run, first, n, kv_head, part);
@@ -218,6 +215,26 @@ fn load(run: KvRun, first: u32, stride: u32, n: u32, kv_head: u32, part: u32) ->
   if (KEYS > 2) { loaded.v.c = load_value(c); }
   if (KEYS > 3) { loaded.v.d = load_value(d); }
   return loaded;
+}
+
+// What was loaded, but with the newest key and value from where they are staged, if they are `newest_at` strides behind the first,
+// and zeros in place of values that are beyond the first `live`.
+fn as_seen(l: Loaded, newest_at: u32, live: u32, part: u32) -> Loaded {
+  var seen = l;
+  if (live < KEYS) {
+    if (live == 0) { seen.v.a = Units(); }
+    if ((KEYS > 1) & (live < 2)) { seen.v.b = Units(); }
+    if ((KEYS > 2) & (live < 3)) { seen.v.c = Units(); }
+    if (KEYS > 3) { seen.v.d = Units(); }
+  }
+  if (newest_at >= KEYS) { return seen; }
+  let key = load_newest(part);
+  let value = load_newest(head_units() + part);
+  if (newest_at == 0) { seen.k.a = key; seen.v.a = value; }
+  if ((KEYS > 1) & (newest_at == 1)) { seen.k.b = key; seen.v.b = value; }
+  if ((KEYS > 2) & (newest_at == 2)) { seen.k.c = key; seen.v.c = value; }
+  if ((KEYS > 3) & (newest_at == 3)) { seen.k.d = key; seen.v.d = value; }
+  return seen;
 }
 
 // What a group of lanes knows of the keys that it has seen, head by head.
@@ -327,6 +344,21 @@ fn show(h: u32, sum: Part, peak: f32, total: f32, at: Lane) {
   if (FOURS > 3) { sums[to * HEAD_FOURS + four_of(part, 3)] = sum.d; }
 }
 
+// Four of a split's values, and what they are of.
+fn leave_values(query_head: u32, split: u32, four: u32, values: vec4f) {
+  let i = (query_head * params.splits + split) * HEAD_FOURS + four;
+  if (F16_KV) {
+    parts[i] = vec2u(kv_halves(values.xy), kv_halves(values.zw));
+  } else {
+    parts[2 * i] = bitcast<vec2u>(values.xy);
+    parts[2 * i + 1] = bitcast<vec2u>(values.zw);
+  }
+}
+fn leave_ends(query_head: u32, split: u32, peak: f32, total: f32) {
+  let behind = params.rows * params.heads * params.splits * HEAD_FOURS * select(2u, 1u, F16_KV);
+  parts[behind + query_head * params.splits + split] = bitcast<vec2u>(vec2f(peak, total));
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
   let row = group.id.z;
@@ -340,29 +372,33 @@ fn main(group: Group, at: Lane) {
   let in_row = kv_head * ratio + team * team_heads;
   let first_head = row * params.heads + in_row;
 
-  let keys = keys_of(row);
-  var end = keys.count;  // of this workgroup's keys among those in the cache, and where they begin
-  var first = 0u;
-  var used = 1u;         // workgroups that have keys, or the first where there are none
-  if (SPLIT) {
-    let all = keys.count + select(0u, 1u, keys.newest);
-    let size = max((all + params.splits - 1) / params.splits, params.split_keys);
-    used = max(1, (all + size - 1) / size);
-    if (split >= used) { return; }
-    first = split * size;
-    end = min(end, first + size);
-  }
   // The keys' groups of lanes take them in turn.
   let groups = WORKGROUP_SIZE / KEY_LANES;
+  let held = groups * KEYS;  // keys a round
   let own = subgroup(at) * (subgroup_size(at) / KEY_LANES) + sublane(at) / KEY_LANES;
   let part = sublane(at) % KEY_LANES;
-  let run = kv_run(row, keys.first);
+  // The first round's loads: rows that hold no key yet are read, too.
   var loaded = Loaded();
-  if (first < end) { loaded = load(run, first + own, groups, end, kv_head, part); }
+  if (!WINDOWED) { loaded = load(kv_run(row, 0), split * held + own, groups, params.capacity, kv_head, part); }
 
-  let has_newest = FROM_QKV & keys.newest & (split + 1 == used);
-  stage_query(row, in_row, heads, keys.position, at);
-  if (has_newest) { stage_newest(row, kv_head, keys.position, at); }
+  let keys = keys_of(row);
+  var used = 1u;  // workgroups that have keys, or the first where there are none
+  if (SPLIT) {
+    used = clamp((keys.count + params.split_keys - 1) / params.split_keys, 1, params.splits);
+    if (split >= used) {
+      for (var i = at.lane; i < heads * HEAD_FOURS; i += WORKGROUP_SIZE) { leave_values(first_head + i / HEAD_FOURS, split, i % HEAD_FOURS, vec4f()); }
+      if (at.lane < heads) { leave_ends(first_head + at.lane, split, LOWEST, 0); }
+      return;
+    }
+  }
+  let run = kv_run(row, keys.first);
+  let last = max(keys.count, 1) - 1;
+  let tiles = (keys.count + held - 1) / held;
+  let rounds = (max(tiles, split) - split + used - 1) / used;
+  if (WINDOWED & (rounds > 0)) { loaded = load(run, split * held + own, groups, keys.count, kv_head, part); }
+
+  let has_newest = FROM_QKV & keys.newest & (last / held % used == split);
+  stage(row, in_row, heads, kv_head, keys, has_newest, at);
   workgroupBarrier();
   if (has_newest & (team == 0)) {
     let to = kv_row(kv_run(row, keys.position), 0);
@@ -379,19 +415,12 @@ fn main(group: Group, at: Lane) {
 
   var seen = Seen();
   seen.peak = vec4f(LOWEST);
-  // In rounds: those of the cache, and one of the newest key, which is the first group's.
-  let held = groups * KEYS;
-  let cached = (max(end, first) - first + held - 1) / held;
-  for (var round = 0u; round < cached + select(0u, 1u, has_newest); round++) {
-    let next = first + round * held + own;
-    var live = (max(end, next) - next + groups - 1) / groups;
-    var present = loaded;
-    if (round + 1 < cached) { loaded = load(run, next + held, groups, end, kv_head, part); }
-    if (round == cached) {
-      present.k.a = load_newest(part);
-      present.v.a = load_newest(head_units() + part);
-      live = select(0u, 1u, own == 0);
-    }
+  for (var round = 0u; round < rounds; round++) {
+    let next = (split + round * used) * held + own;
+    let live = (max(keys.count, next) - next + groups - 1) / groups;
+    let newest_at = select(KEYS, (last - next) / groups, has_newest & (last >= next) & ((last - next) % groups == 0));
+    let present = as_seen(loaded, newest_at, live, part);
+    if (round + 1 < rounds) { loaded = load(run, next + used * held, groups, keys.count, kv_head, part); }
     seen = look(seen, q, present, live);
   }
 
@@ -404,6 +433,7 @@ fn main(group: Group, at: Lane) {
   workgroupBarrier();
   for (var i = at.lane; i < heads * HEAD_FOURS; i += WORKGROUP_SIZE) {
     let h = i / HEAD_FOURS;
+    let four = i % HEAD_FOURS;
     var peak = LOWEST;
     for (var s = 0u; s < subgroups(at); s++) { peak = max(peak, ends[s * TEAM + h].x); }
     var total = 0.0;
@@ -414,17 +444,12 @@ fn main(group: Group, at: Lane) {
       total += weight * end.y;
       sum += weight * sums[s * TEAM * HEAD_FOURS + i];
     }
-    if (SPLIT & (used > 1)) {
-      for (var j = 0u; j < 4; j++) { put(sums_at(first_head + h, split) + 4 * (i % HEAD_FOURS) + j, sum[j]); }
-      if (i % HEAD_FOURS == 0) {
-        put(peak_at(first_head + h, split), peak);
-        put(peak_at(first_head + h, split) + 1, total);
-      }
+    sum = select(vec4f(), sum / total, total > 0);
+    if (SPLIT) {
+      leave_values(first_head + h, split, four, sum);
+      if (four == 0) { leave_ends(first_head + h, split, peak, total); }
     } else {
-      sum = select(vec4f(), sum / total, total > 0);
       for (var j = 0u; j < 4; j++) { out[first_head * HEAD_DIM + 4 * i + j] = sum[j]; }
     }
   }
-  if (!SPLIT | (used == 1)) { return; }
-  if (is_last(first_head, used, at)) { combine(first_head, heads, used, at); }
 }

@@ -12,7 +12,7 @@ void fused_attention_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<FusedAttention::Params>();
   const auto over = d.overrides<FusedAttention::Overrides>();
   const uint32_t dim = over.head_dim, half = p.rotary_dim / 2;
-  const auto qkv = d.get<float>(0), rope = d.get<float>(1), out = d.get<float>(7);
+  const auto qkv = d.get<float>(0), rope = d.get<float>(1);
   const auto slots = d.get<Slot>(2);
   const auto block_table = d.get<uint32_t>(3);
   const bool ring = p.kv_layout == uint32_t(KvLayout::ring);
@@ -61,23 +61,49 @@ void fused_attention_ref(const gpu::HostDispatch& d) {
     };
     for (uint32_t head = 0; head < p.heads; ++head) {
       const uint32_t kv_head = head / (p.heads / p.kv_heads);
-      std::vector<double> scores, result(dim);
-      double peak = -1e38, total = 0;
-      for (uint32_t key = first; key < end; ++key) {
-        double score = 0;
+      // The keys of a split, or all.
+      const uint32_t count = std::max(first, end) - first,
+                     held = over.workgroup_size / over.key_lanes * over.keys;
+      const uint32_t used =
+          over.split ? std::clamp((count + p.split_keys - 1) / p.split_keys, 1u, p.splits) : 1;
+      for (uint32_t split = 0; split < (over.split ? p.splits : 1); ++split) {
+        std::vector<double> scores, result(dim);
+        std::vector<uint32_t> keys;
+        for (uint32_t i = 0; i < count; ++i)
+          if (i / held % used == split) keys.push_back(first + i);
+        double peak = -1e38, total = 0;
+        for (uint32_t key : keys) {
+          double score = 0;
+          for (uint32_t i = 0; i < dim; ++i)
+            score += p.scale * element(head, i) * cached(4, at(key, kv_head) + i);
+          scores.push_back(
+              p.attn_softcap == 0 ? score : p.attn_softcap * std::tanh(score / p.attn_softcap));
+          peak = std::max(peak, scores.back());
+        }
+        for (size_t n = 0; n < keys.size(); ++n) {
+          const double weight = std::exp(scores[n] - peak);
+          total += weight;
+          for (uint32_t i = 0; i < dim; ++i)
+            result[i] += weight * cached(5, at(keys[n], kv_head) + i);
+        }
+        for (double& e : result) e = total > 0 ? e / total : 0;
+        const size_t query_head = size_t(row) * p.heads + head;
+        if (!over.split) {
+          for (uint32_t i = 0; i < dim; ++i)
+            d.get<float>(7)[query_head * dim + i] = float(result[i]);
+          continue;
+        }
+        const size_t part = query_head * p.splits + split;
         for (uint32_t i = 0; i < dim; ++i)
-          score += p.scale * element(head, i) * cached(4, at(key, kv_head) + i);
-        scores.push_back(p.attn_softcap == 0 ? score
-                                             : p.attn_softcap * std::tanh(score / p.attn_softcap));
-        peak = std::max(peak, scores.back());
+          if (over.f16_kv)
+            d.get<uint16_t>(6)[part * dim + i] =
+                f32_to_f16(float(std::clamp(result[i], -65504.0, 65504.0)));
+          else
+            d.get<float>(6)[part * dim + i] = float(result[i]);
+        const size_t ends = size_t(p.rows) * p.heads * p.splits * dim / (over.f16_kv ? 2 : 1);
+        d.get<float>(6)[ends + 2 * part] = float(peak);
+        d.get<float>(6)[ends + 2 * part + 1] = float(total);
       }
-      for (uint32_t key = first; key < end; ++key) {
-        const double weight = std::exp(scores[key - first] - peak);
-        total += weight;
-        for (uint32_t i = 0; i < dim; ++i) result[i] += weight * cached(5, at(key, kv_head) + i);
-      }
-      for (uint32_t i = 0; i < dim; ++i)
-        out[(size_t(row) * p.heads + head) * dim + i] = float(total > 0 ? result[i] / total : 0);
     }
   }
 }

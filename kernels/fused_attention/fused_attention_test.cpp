@@ -1,7 +1,6 @@
 // fused_attention_test.cpp: the cases of fused_attention.
 #include "kernels/fused_attention/fused_attention.hpp"
 
-#include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/lab.hpp"
 
 namespace ms {
@@ -17,34 +16,51 @@ struct Heads {
 };
 
 FusedAttention arguments(Lab& lab, Heads h, const gpu::View& slots, uint32_t kv_rows, bool f16,
-                         bool from_qkv, uint32_t splits = 1) {
+                         bool from_qkv, uint32_t splits = 0) {
   const uint32_t rows = slots.rows(), heads = h.heads + (from_qkv ? 2 * h.kv_heads : 0);
   const gpu::Shape shape{kv_rows, h.kv_heads, h.dim};
   const auto tensor = [&] { return f16 ? lab.random_f16(shape, -2, 2) : lab.random(shape, -2, 2); };
-  FusedAttention args{.qkv = lab.random({rows, uint64_t(heads) * h.dim}, -2, 2),
-                      .heads = h.heads,
-                      .cache = {.k = tensor(), .v = tensor(), .capacity = kv_rows / rows},
-                      .out = lab.output({rows, h.heads, h.dim}),
-                      .slots = slots,
-                      .parts = lab.words({attention_part_words(rows, h.heads, h.dim, splits)},
-                                         [](size_t) { return 0; }),
-                      .splits = splits};
+  FusedAttention args{
+      .qkv = lab.random({rows, uint64_t(heads) * h.dim}, -2, 2),
+      .heads = h.heads,
+      .cache = {.k = tensor(), .v = tensor(), .capacity = kv_rows / rows},
+      .out = lab.output({rows, h.heads, h.dim}),
+      .slots = slots,
+      .parts = {.rows = rows, .heads = h.heads, .head_dim = h.dim, .splits = splits, .f16 = f16}};
   if (from_qkv) args.rope = lab.random({2, 200, (h.rotary ? h.rotary : h.dim) / 2});
   return args;
 }
 
+// The values of parts are rounded to f16, too, beside an f16 cache.
 Tolerance tolerance_of(const FusedAttention& args) {
-  return args.rope && args.cache.k.type == gpu::Type::f16 ? rounded : tolerance;
+  return args.cache.k.type == gpu::Type::f16 && (args.rope || args.parts.splits) ? rounded
+                                                                                 : tolerance;
+}
+
+// make(args), whose parts, if there are any, are put together.
+gpu::Work whole(Lab& lab, FusedAttention args, auto make) {
+  if (!args.parts.splits) return make(args);
+  gpu::Work work;
+  args.parts.words = work.add_scratch({args.parts.size()}, gpu::Type::u32);
+  const gpu::View out = std::exchange(args.out, {});
+  work.append(make(args));
+  work.append(attention_combine(lab.caps(), {.parts = args.parts, .out = out}));
+  return work;
 }
 
 // As the wrapper chooses.
 void choose(Lab& lab, const FusedAttention& args) {
-  lab.check(fused_attention(lab.caps(), args), tolerance_of(args));
+  lab.check(whole(lab, args, [&](const auto& a) { return fused_attention(lab.caps(), a); }),
+            tolerance_of(args));
 }
 
 void run(Lab& lab, const FusedAttention& args) {
   lab.every<FusedAttention::Overrides>(
-      fused_attention_kernel, [&](auto over) { return fused_attention(lab.caps(), args, over); },
+      fused_attention_kernel,
+      [&](auto over) {
+        return whole(lab, args,
+                     [&](const auto& a) { return fused_attention(lab.caps(), a, over); });
+      },
       tolerance_of(args));
 }
 
@@ -58,16 +74,17 @@ KERNEL_TEST(fused_attention) {
       for (const Heads h :
            {Heads{1, 1, 128}, {10, 2, 128, 64}, {3, 1, 64}, {7, 1, 64}, {8, 2, 16, 8}})
         for (uint32_t position : {0u, 130u})
-          run(lab, arguments(lab, h, lab.slots({position}), position + 1, f16, from_qkv, 3));
+          run(lab, arguments(lab, h, lab.slots({position}), position + 1, f16, from_qkv, 4));
       for (uint32_t position : {1u, 2u, 15u, 16u, 31u, 32u, 33u, 63u, 64u, 65u, 127u, 128u, 256u})
         for (uint32_t dim : {64u, 16u, 128u})
           run(lab, arguments(lab, {4, 2, dim}, lab.slots({position}), position + 1, f16, from_qkv,
-                             1 + position % 4));
+                             position % 3 * 4));
     }
   for (const Heads h : {Heads{1, 1, 8}, {3, 1, 16}, {2, 1, 128}, {2, 2, 256}})
     for (bool f16 : {true, false})
       if (h.dim <= 16 * (lab.caps().variant.subgroups ? lab.caps().min_subgroup_size : 1))
-        choose(lab, arguments(lab, h, lab.slots({70}), 71, f16, f16 == (h.heads != 2), 2));
+        choose(lab, arguments(lab, h, lab.slots({70}), 71, f16, f16 == (h.heads != 2),
+                              h.dim % 16 ? 0 : 4));
 
   // Slots of their own lengths, one stopped and one beyond its capacity, in every layout, with and
   // without a window.
@@ -79,7 +96,7 @@ KERNEL_TEST(fused_attention) {
         for (uint32_t window : {0u, 1u, 50u})
           for (uint32_t dim : {64u, 16u}) {
             FusedAttention args =
-                arguments(lab, {3, 1, dim}, slots, 560, f16, from_qkv, window ? 2 : 1);
+                arguments(lab, {3, 1, dim}, slots, 560, f16, from_qkv, window ? 4 : 0);
             args.cache.layout = layout;
             args.cache.capacity = layout == KvLayout::ring ? 64 : 112;
             if (layout == KvLayout::paged)
@@ -103,19 +120,27 @@ KERNEL_TEST(fused_attention) {
     choose(lab, far);
   }
   // Long, whole and in parts.
-  for (uint32_t splits : {1u, 96u, 128u})
-    choose(lab, arguments(lab, {2, 1, 8}, lab.slots({65'535}), 65'536, true, false, splits));
+  for (uint32_t splits : {0u, 8u, 32u})
+    choose(lab, arguments(lab, {2, 1, 16}, lab.slots({65'535}), 65'536, true, false, splits));
 
-  lab.refuses("129 splits", [&] {
+  const auto refuses_parts = [&](std::string_view message, AttentionParts parts) {
+    parts.words = lab.output({1000}, gpu::Type::u32);
     FusedAttention args = bad;
-    args.splits = 129;
-    fused_attention(lab.caps(), args);
+    args.parts = parts;
+    lab.refuses(message, [&] { fused_attention(lab.caps(), args); });
+  };
+  refuses_parts("6 splits, a multiple of 4", {.splits = 6});
+  refuses_parts("are 2560 words, parts are [1000] u32",
+                {.rows = 1, .heads = 4, .head_dim = 16, .splits = 64, .f16 = true});
+  refuses_parts("parts are of [1, 4, 16], out would be [1, 4, 16] f16",
+                {.rows = 1, .heads = 4, .head_dim = 16, .splits = 4});
+  lab.refuses("WINDOWED is false", [&] {
+    FusedAttention args = bad;
+    args.sliding_window = 4;
+    fused_attention(lab.caps(), args, {.head_dim = 16, .key_lanes = 1});
   });
-  lab.refuses("SPLIT puts 4612 words into parts", [&] {
-    FusedAttention args = bad;
-    args.splits = 64;
-    args.parts = args.parts.slice(0, {1});
-    fused_attention(lab.caps(), args);
+  lab.refuses("SPLIT is true, parts are absent", [&] {
+    fused_attention(lab.caps(), bad, {.split = true, .head_dim = 16, .key_lanes = 1});
   });
   lab.refuses("3 heads do not share 2", [&] {
     fused_attention(lab.caps(), arguments(lab, {3, 2, 16}, lab.slots({5}), 6, true, false));

@@ -53,6 +53,8 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;   // [M, y_stride]
 @group(0) @binding(6) var<storage, read> experts: array<u32>;   // [M], with num_experts
 
+const PARTS = false;
+fn parts_half(i: u32) -> Sixteen { return Sixteen(); }
 fn norm4(i: u32) -> vec4f { return norm[i]; }
 fn quant(i: u32) -> vec4u { return quants[i]; }
 fn scale_word(i: u32) -> u32 { return scales[i]; }

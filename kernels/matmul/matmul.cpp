@@ -141,7 +141,7 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over)
   gpu::View rows = a.a, product = a.c;
   if (over.matrix && !over.f16_mode) {
     rows = work.add_scratch({M, K}, gpu::Type::f16);
-    work.dispatches = cast_f32_to_f16(caps, {.x = a.a, .y = rows}).dispatches;
+    work.append(cast_f32_to_f16(caps, {.x = a.a, .y = rows}));
   }
   if (splits > 1 || a.residual) product = work.add_scratch({splits, M, N});
   for (const WeightPart& part : parts) {
@@ -155,12 +155,8 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over)
                                .grid = {ceil_div(M, high), ceil_div(n, wide), splits}});
   }
   if (splits > 1 || a.residual)
-    for (gpu::Dispatch& d :
-         residual(
-             caps,
-             {.a = a.residual, .b = product, .y = a.c, .parts = splits, .sum_only = !a.residual})
-             .dispatches)
-      work.dispatches.push_back(std::move(d));
+    work.append(residual(
+        caps, {.a = a.residual, .b = product, .y = a.c, .parts = splits, .sum_only = !a.residual}));
   return work;
 }
 

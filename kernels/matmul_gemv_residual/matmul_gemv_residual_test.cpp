@@ -31,6 +31,29 @@ KERNEL_TEST(matmul_gemv_residual) {
             },
             {.abs = 2e-6 * std::sqrt(c.K) + (int8 ? 0.02 : 0), .rel = 2e-5});
     }
+  // Attention in parts, of as many splits and heads as have keys.
+  for (WeightType type : weight_types())
+    for (uint32_t dim : {128u, 32u})
+      for (bool f16 : {true, false}) {
+        const uint32_t rows = dim == 128 ? 1 : 3, heads = 512 / dim, N = 33;
+        const Weight weights[] = {lab.weight(type, N, 512), lab.weight(type, N, 512, 8)};
+        MatmulGemvResidual args{.weight = {},
+                                .residual = lab.random({rows, N}),
+                                .y = lab.output({rows, N}),
+                                .parts = lab.parts(rows, heads, dim, f16 ? 4 : 8, f16)};
+        args.weight = weights[choose_row_tile(lab.caps()) > 1];
+        if (choose_row_tile(lab.caps()) == 1 && lab.caps().variant.subgroups)
+          lab.check(matmul_gemv_residual(lab.caps(), args), {.abs = 1e-4, .rel = 2e-5});
+        for (bool int8 : {false, true})
+          lab.every<MatmulGemvResidual::Overrides>(
+              matmul_gemv_residual_kernel,
+              [&](auto over) {
+                require(over.int8_activations == int8, "of another case");
+                args.weight = weights[over.row_tile > 1];
+                return matmul_gemv_residual(lab.caps(), args, over);
+              },
+              {.abs = 1e-4 + (int8 ? 0.02 : 0), .rel = 2e-5});
+      }
   // Weights beyond one binding, which holds 64 rows.
   for (WeightType type : {WeightType::f16, WeightType::q8_0, WeightType::q4_k, WeightType::q6_k})
     for (uint32_t N : {65u, 128u, 191u}) {
@@ -63,6 +86,15 @@ KERNEL_TEST(matmul_gemv_residual) {
                        .residual = lab.random({1, 70}),
                        .y = lab.output({1, 70})}),
       {.abs = 1e-4, .rel = 2e-5});
+  lab.refuses("x is absent, W has 96 columns", [&] {
+    matmul_gemv_residual(
+        lab.caps(),
+        {.weight = lab.weight(WeightType::f16, 1, 96),
+         .residual = lab.random({1, 1}),
+         .y = lab.output({1, 1}),
+         .parts = lab.parts(1, 4, 32, 4, true)},
+        {GemvShape{}, true, false, uint32_t(WeightType::f16), false, true, true, 32});
+  });
   lab.refuses("holds 1024, too few", [&] {
     matmul_gemv_residual(lab.with_bindings_of(1024),
                          {.x = lab.random({1, 2048}),

@@ -3,6 +3,7 @@
 //
 // Needs: #import lane, reduce, left_sums, blocks, int8; fn x4(i) -> vec4f, elements 4 i to 4 i + 3 of the vectors; override WORKGROUP_SIZE, CHUNK, SPLIT, UNROLL,
 // NORM_INPUT (or a const), INT8_ACTIVATIONS, USE_SUBGROUPS; const ROWS, VECTORS; fn norm4(i) -> vec4f, the norm's weights 4 i to 4 i + 3;
+// PARTS (or a const) and fn parts_half(i) -> Sixteen, elements 16 i to 16 i + 15 of vectors that lie in parts, x4 then unused;
 // fn team_lanes() -> u32, of overrides alone: the lanes that share a row, 0 for those of SPLIT subgroups.
 //
 // A team of lanes owns ROWS rows, whose weights share what is read of x; its lane t takes blocks t, t + lanes, … of them
@@ -60,6 +61,7 @@ fn staged_place(i: u32) -> u32 {
 
 // Half a block of a vector, as it is and times the norm's weights.
 fn load_half(v: Vectors, c: u32, half: u32) -> Sixteen {
+  if (PARTS) { return parts_half((v.start + min(c, v.count - 1) * v.stride) / 16 + half); }
   let col = 16 * half;
   return Sixteen(element4(v, c, col), element4(v, c, col + 4), element4(v, c, col + 8), element4(v, c, col + 12));
 }
