@@ -319,6 +319,24 @@ class Chat(unittest.TestCase):
         self.assertEqual([path.read_text() for path in kept], ["mine"] * 2)
         self.assertEqual(len(list(self.folder.rglob("*"))), 7)
 
+    def test_save_keeps_a_files_permissions(self):
+        file = self.folder / "mine.json"
+        for _ in range(2):
+            self.assertIn("Saved", self.pipe(f"/save {file}\n", "-m", MODEL)[0])
+            file.chmod(0o600)
+        self.pipe(f"/save {file}\n", "-m", MODEL)
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+
+    def test_of_a_long_conversation_what_fits_is_found_at_once(self):
+        turn = [{"role": "user", "content": "Tell me a tale of a fox."}, {"role": "assistant", "content": "There was a fox. " * 20}]
+        file = self.folder / "long.json"
+        file.write_text(json.dumps({"messages": turn * 500, "parameters": {}}))
+        out, error = self.pipe(f"/load {file}\nAnd then?\n/save {file}\n", "-m", MODEL, "-c", "256", "--temp", "0", "-n", "4")
+        self.assertRegex(error, r"the oldest \d+ turns were dropped")
+        messages = json.loads(file.read_text())["messages"]
+        self.assertIn(len(messages) // 2, range(2, 20))
+        self.assertEqual(messages[:-2], (turn * 20)[: len(messages) - 2])
+
     def test_a_full_context_drops_the_oldest_turns(self):
         lines = [f"This is message number {n} of a long conversation." for n in range(30)]
         file = self.folder / "long.json"

@@ -266,6 +266,9 @@ class Hub(unittest.TestCase):
         for listing in b"", b"{}", b"<html>", b'[{"path": "m.gguf"}]':
             self.add("u/r", {}, listing=listing)
             self.assertIn("is HF_ENDPOINT a hub?", self.mainspring("pull", "u/r", code=1))
+        deep = b"[" * 200_000 + b"]" * 200_000
+        self.add("u/r", {}, listing=b'[{"path": "m.gguf", "size": 5, "type": %s}]' % deep)
+        self.mainspring("pull", "u/r", code=1)
 
     def test_hidden_files_are_skipped(self):
         self.add("u/r", {"._a-Q8_0.gguf": b"x", ".cache/a.gguf": b"x", "a-mmproj-Q8_0.gguf": b"x", "a-Q8_0.gguf": b"abc"})
@@ -430,7 +433,7 @@ class Hub(unittest.TestCase):
         # A repository's folder, and a user's, may be links.
         (self.models / "v/t").symlink_to(mine)
         (self.models / "w").symlink_to(self.models / "v")
-        for name, link in ("v/t:Q8_0", "v/t"), ("w/s", "w"):
+        for name, link in ("v/t:Q8_0", "v/t"), ("w/s", "w"), ("w/t", "w/t"):
             self.assertIn(f"{name} is not removed, for {self.models}/{link} is a link", self.mainspring("rm", name, code=1))
         self.add("v/t", {"model.safetensors": b"new", "config.json": b"{}"})
         self.assertIn(f"{self.models}/v/t/keep.safetensors is not removed", self.mainspring("pull", "v/t", code=1))
