@@ -4,6 +4,7 @@
 // Grid: lanes / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
 // Limits: HEAD_DIM a multiple of 16, up to 256.
 // Beyond the plan: what the last workgroup of attention_decode does in a dispatch of its own, which costs less than waiting for atomics.
+// Replaces nothing by itself: attention_decode's last workgroup combines on the way.
 
 #import lane
 #import int8
