@@ -47,9 +47,10 @@ gpu::Work attention_prefill(const gpu::Caps& caps, const AttentionPrefill& a,
           "HEAD_TILE; {} has {}, subgroups of {} to {}, head_dim is {}",
           caps.name, to_string(caps.variant), caps.min_subgroup_size, caps.max_subgroup_size,
           head_dim);
-  const uint32_t queries = over.matrix ? matrix_queries : over.block_size;
-  require(uint64_t(rows) <= 65535ull * queries, "attention_prefill: {} rows, at most {}", rows,
-          65535ull * queries);
+  const uint64_t sharing = over.matrix ? 1 : heads / kv_heads;  // heads of a workgroup
+  const uint64_t queries = over.matrix ? matrix_queries : over.block_size;
+  require(rows * sharing <= 65535 * queries, "attention_prefill: {} rows, at most {}", rows,
+          65535 * queries / sharing);
   require(!a.step.slots || a.step.prefill,
           "attention_prefill: rows of one slot each: attention_decode's");
   StepRows step = a.step;
@@ -78,7 +79,7 @@ gpu::Work attention_prefill(const gpu::Caps& caps, const AttentionPrefill& a,
       .constants = gpu::constants(over),
       .bindings = {a.q, a.cache.k, a.cache.v, a.step.slots, a.cache.block_table, a.out},
       .params = gpu::bytes(params),
-      .grid = {(rows + queries - 1) / queries, heads,
+      .grid = {uint32_t((rows * sharing + queries - 1) / queries), uint32_t(heads / sharing),
                (head_dim + over.head_tile - 1) / over.head_tile}};
 }
 

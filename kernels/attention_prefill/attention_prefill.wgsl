@@ -1,11 +1,11 @@
 // attention_prefill.wgsl: softmax(scale * q k^T) v for many queries of one sequence, causal or not.
 //
-// A workgroup serves BLOCK_SIZE queries of one head, a lane each, and walks the keys a tile at a time with a running
-// maximum and sum (online softmax; FlashAttention, Dao et al., 2022). HEAD_TILE dimensions of the output stay in registers:
+// A lane serves a query of one head, a workgroup BLOCK_SIZE of them, heads that share keys side by side, and walks the keys a
+// tile at a time with a running maximum and sum (online softmax; FlashAttention, Dao et al., 2022). HEAD_TILE dimensions of the output stay in registers:
 // a larger head_dim takes several passes, each with scores of its own. Sums in f32. Any kv_len.
 // With MATRIX four subgroups of 32 lanes serve 16 queries each by products of f16 matrices. They walk the keys twice, first
 // for the largest score of each query: so the sums, which lie in matrices, are never scaled anew.
-// Grid: (query blocks, heads, passes). A query that sees no key gives zeros.
+// Grid: (blocks of queries of kv heads, kv_heads, passes); with MATRIX (blocks of queries, heads, 1). A query that sees no key gives zeros.
 // Limits: head_dim 256, 65,535 heads, a multiple of kv_heads.
 // Replaces main and attention_decode of the old attention.wgsl, attention_f16kv.wgsl, attention_small.wgsl, attention_small_f16kv.wgsl.
 
@@ -16,7 +16,7 @@
 
 override F16_KV: bool = false;       // k and v are f16, two a word, each head rounded up to even
 override SMALL_TILES: bool = false;  // tiles of 8 keys instead of 16
-override BLOCK_SIZE: u32 = 64;       // queries of a workgroup: 32 or 64; with MATRIX its lanes, 128
+override BLOCK_SIZE: u32 = 64;       // lanes of a workgroup: 32 or 64; with MATRIX 128
 override HEAD_TILE: u32 = 64;        // dimensions held at a time: 32 or 64; with MATRIX all of them, 64 or 128
 override MATRIX: bool = false;       // q and the weights of the keys are rounded to f16: for devices with subgroup matrices
 
@@ -132,13 +132,16 @@ fn visible(key: vec4u, end: u32, position: u32) -> vec4<bool> {
 
 fn lanes(group: vec3u, lane: u32) {
   let units = HEAD_TILE / 4;
-  let head = group.y;
-  let kv_head = head / (params.heads / params.kv_heads);
-  let row = min(group.x * BLOCK_SIZE + lane, params.rows - 1);  // lanes beyond the last row repeat it, and drop it
+  let kv_head = group.y;
+  let sharing = params.heads / params.kv_heads;
+  let begin = group.x * BLOCK_SIZE;
+  let first_row = begin / sharing;
+  let row = (begin + lane) / sharing;
+  let head = kv_head * sharing + (begin + lane) % sharing;
   let pass_dim = group.z * HEAD_TILE;
   let slices = (params.head_dim + HEAD_TILE - 1) / HEAD_TILE;
 
-  let keys = seen_from(group.x * BLOCK_SIZE, BLOCK_SIZE);
+  let keys = seen_from(first_row, (begin + BLOCK_SIZE - 1) / sharing + 1 - first_row);
   let position = keys.start + row;
   var query = array<vec4f, MOST_UNITS>();
   var sums = array<vec4f, MOST_UNITS>();
@@ -147,6 +150,7 @@ fn lanes(group: vec3u, lane: u32) {
   for (var from_key = keys.first; from_key < keys.last; from_key += tile_keys()) {
     let run = kv_run(keys.slot, from_key);
     let n = min(tile_keys(), keys.last - from_key);
+    let own = select(0u, n, row < params.rows);  // lanes beyond the last row only load
     for (var slice = 0u; slice < slices; slice++) {
       workgroupBarrier();
       for (var i = lane; i < tile_keys() * units; i += BLOCK_SIZE) {
@@ -156,9 +160,9 @@ fn lanes(group: vec3u, lane: u32) {
       }
       workgroupBarrier();
       if (slices > 1 || from_key == keys.first) {
-        for (var u = 0u; u < units; u++) { query[u] = params.scale * q_four(row, head, slice * HEAD_TILE + 4 * u); }
+        for (var u = 0u; u < units; u++) { query[u] = params.scale * q_four(min(row, params.rows - 1), head, slice * HEAD_TILE + 4 * u); }
       }
-      for (var four = 0u; 4 * four < n; four++) {
+      for (var four = 0u; 4 * four < own; four++) {
         let at = four * 4 * units;
         var s = vec4f();
         for (var u = 0u; u < units; u++) {
@@ -171,7 +175,7 @@ fn lanes(group: vec3u, lane: u32) {
     }
 
     var best = peak;
-    for (var four = 0u; 4 * four < n; four++) {
+    for (var four = 0u; 4 * four < own; four++) {
       let seen = visible(from_key + 4 * four + vec4u(0, 1, 2, 3), from_key + n, position);
       let s = select(vec4f(LOWEST), softcapped(scores[four * BLOCK_SIZE + lane]), seen);
       scores[four * BLOCK_SIZE + lane] = s;
@@ -181,7 +185,7 @@ fn lanes(group: vec3u, lane: u32) {
     peak = best;
     total *= shrink;
     for (var u = 0u; u < units; u++) { sums[u] *= shrink; }
-    for (var four = 0u; 4 * four < n; four++) {
+    for (var four = 0u; 4 * four < own; four++) {
       let s = scores[four * BLOCK_SIZE + lane];
       let p = select(vec4f(), exp(s - peak), s > vec4f(LOWEST));
       total += p.x + p.y + p.z + p.w;
@@ -192,7 +196,7 @@ fn lanes(group: vec3u, lane: u32) {
     }
   }
 
-  if (group.x * BLOCK_SIZE + lane >= params.rows) { return; }
+  if (row >= params.rows) { return; }
   let inverse = select(0.0, 1 / total, total > 0);
   let to = (row * params.heads + head) * params.head_dim;
   for (var u = 0u; u < units; u++) {
