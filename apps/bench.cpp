@@ -11,6 +11,7 @@
 #include <deque>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 
 #include "apps/bandwidth.hpp"
 #include "apps/bench_model.hpp"
@@ -27,7 +28,8 @@ constexpr const char* notes =
     R"(pp: tokens of a prompt into the cache. tg: tokens generated greedily, one after the other, as `run`
 generates them, or with --parallel of so many sequences at once, t/s of all together. Each is run once
 before it is timed. GB/s: weights, keys and values that a step reads; their share is of the fastest
-that a kernel here read or copied large buffers.
+that a kernel here read or copied large buffers. busy: how much of a generation, of one run more, the
+device was at work, by its own clock.
 
 Examples:
   mainspring bench -m model.gguf
@@ -111,6 +113,19 @@ double run_once(Engine& engine, const Test& test, bool first) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// What part of a generation, from its first step's begin to its last one's end, the device was at
+// work; none on a device without timestamps, or where there are more steps than a trace holds.
+std::optional<double> busy_share(Engine& engine, const Test& test) {
+  if (!engine.device().caps().timestamps || test.generate > 1024) return {};
+  engine.device().start_trace();
+  run_once(engine, test, false);
+  const std::vector<gpu::Span> spans = engine.device().take_trace();
+  double busy = 0;
+  const auto steps = std::span(spans).last(std::min<size_t>(spans.size(), test.generate));
+  for (const gpu::Span& step : steps) busy += step.end - step.begin;
+  return busy / (steps.back().end - steps.front().begin);
+}
+
 // Weights that a step reads, and the keys and values of the positions before it on average.
 uint64_t bytes_per_step(Engine& engine, const Test& test) {
   const Decoder& model = engine.model();
@@ -163,7 +178,8 @@ struct Bench {
             {"bandwidth_measured_by", bandwidth.how}};
   }
 
-  Json to_json(const Test& test, const std::vector<double>& seconds) const {
+  Json to_json(const Test& test, const std::vector<double>& seconds,
+               std::optional<double> busy) const {
     std::vector<double> ns, rates;
     for (double s : seconds) {
       ns.push_back(std::round(s * 1e9));
@@ -184,6 +200,7 @@ struct Bench {
       json["gb_per_s"] = gb_per_s;
       json["share_of_bandwidth"] = gb_per_s / bandwidth.gb_per_s;
       json["dispatches_per_step"] = engine.step(true, test.parallel).dispatches().size();
+      if (busy) json["gpu_busy"] = *busy;
     }
     return json;
   }
@@ -198,7 +215,10 @@ struct Bench {
                         json["stddev_ts"].get<double>()),
             test.generate ? fmt::format("{:.1f}", json["gb_per_s"].get<double>()) : "",
             test.generate ? fmt::format("{:.0f} %", 100 * json["share_of_bandwidth"].get<double>())
-                          : ""};
+                          : "",
+            json.contains("gpu_busy")
+                ? fmt::format("{:.1f} %", 100 * json["gpu_busy"].get<double>())
+                : ""};
   }
 
   void print_conditions() const {
@@ -360,7 +380,7 @@ void bench(const GlobalOptions& options, const Arguments& a) {
   }
 
   std::vector<std::vector<std::string>> rows = {
-      {"model", "size", "params", "backend", "test", "t/s", "GB/s", "of bandwidth"}};
+      {"model", "size", "params", "backend", "test", "t/s", "GB/s", "of bandwidth", "busy"}};
   for (const Test& test : tests) {
     Progress progress(test.name());
     std::vector<double> seconds;
@@ -369,7 +389,8 @@ void bench(const GlobalOptions& options, const Arguments& a) {
       progress(i, a.repetitions);
       seconds.push_back(run_once(*engine, test, false));
     }
-    results.push_back(bench.to_json(test, seconds));
+    const auto busy = test.generate ? busy_share(*engine, test) : std::nullopt;
+    results.push_back(bench.to_json(test, seconds, busy));
     rows.push_back(bench.to_row(results.back(), test));
   }
   if (a.format == "json") {

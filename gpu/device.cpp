@@ -13,6 +13,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "gpu/blob_cache.hpp"
 #include "gpu/handle.hpp"
@@ -25,6 +26,7 @@ namespace {
 constexpr uint64_t view_alignment =
     256;  // minStorageBufferOffsetAlignment, minUniformBufferOffsetAlignment
 constexpr uint64_t binding_alignment = 16;  // so that arrays of vec4 reach the last element
+constexpr uint32_t most_passes = 2048;      // whose two timestamps fit one query set of 4096
 constexpr uint32_t stand_ins = 16;          // a place each, since writable ranges must not overlap
 
 uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
@@ -288,6 +290,8 @@ struct Device::Impl {
   };
   std::map<uint64_t, std::unique_ptr<Back>> pending;
   std::vector<std::unique_ptr<Back>> spare;
+  QuerySet trace;       // of start_trace, until take_trace
+  uint32_t traced = 0;  // passes that it has
   uint64_t next_ticket = 1;
 
   explicit Impl(std::filesystem::path cache) : blobs(std::move(cache)) {}
@@ -385,8 +389,40 @@ struct Device::Impl {
     ++counts.submits;
   }
 
+  QuerySet timestamps(uint32_t passes) {
+    if (!caps.timestamps) fail("{} has no timestamp queries", caps.name);
+    WGPUQuerySetDescriptor query = WGPU_QUERY_SET_DESCRIPTOR_INIT;
+    query.type = WGPUQueryType_Timestamp;
+    query.count = 2 * passes;
+    return QuerySet(wgpuDeviceCreateQuerySet(device.get(), &query));
+  }
+
+  // Submits what the encoder has, and returns the begins and ends that it or those before it wrote,
+  // in nanoseconds.
+  std::vector<uint64_t> resolve(WGPUCommandEncoder encoder, const QuerySet& set, uint32_t passes) {
+    const RawBuffer resolved =
+        make(16 * passes, WGPUBufferUsage_QueryResolve | WGPUBufferUsage_CopySrc, "timestamps");
+    wgpuCommandEncoderResolveQuerySet(encoder, set.get(), 0, 2 * passes, resolved.get(), 0);
+    auto back = copy_back(encoder, resolved.get(), 0, 16 * passes);
+    submit(encoder);
+    map(*back);
+    const auto bytes = take(std::move(back));
+    std::vector<uint64_t> ns(2 * passes);
+    std::memcpy(ns.data(), bytes.data(), bytes.size());
+    return ns;
+  }
+
   void encode_all(WGPUCommandEncoder encoder, const Recording& recording) {
-    const ComputePass pass(wgpuCommandEncoderBeginComputePass(encoder, nullptr));
+    WGPUPassTimestampWrites writes = WGPU_PASS_TIMESTAMP_WRITES_INIT;
+    WGPUComputePassDescriptor descriptor = WGPU_COMPUTE_PASS_DESCRIPTOR_INIT;
+    if (trace.get() && traced < most_passes) {
+      writes.querySet = trace.get();
+      writes.beginningOfPassWriteIndex = 2 * traced;
+      writes.endOfPassWriteIndex = 2 * traced + 1;
+      descriptor.timestampWrites = &writes;
+      ++traced;
+    }
+    const ComputePass pass(wgpuCommandEncoderBeginComputePass(encoder, &descriptor));
     for (const auto& step : recording.steps_)
       if (step.grid[0] && step.grid[1] && step.grid[2]) encode(pass.get(), step);
     wgpuComputePassEncoderEnd(pass.get());
@@ -716,20 +752,13 @@ void Device::warm_up(const Recording& recording) {
 
 std::vector<double> Device::time(const Recording& recording, uint32_t repeats) {
   impl_->check();
-  if (!impl_->caps.timestamps) fail("{} has no timestamp queries", impl_->caps.name);
   require(repeats > 0, "a median of {} repeats", repeats);
   const uint32_t n = uint32_t(recording.steps_.size());
-  constexpr uint32_t batch = 2048;  // passes whose two timestamps fit one query set of 4096
   std::vector<std::vector<double>> samples(n);
   for (uint32_t repeat = 0; repeat < repeats; ++repeat) {
-    for (uint32_t first = 0; first < n; first += batch) {
-      const uint32_t count = std::min(batch, n - first);
-      WGPUQuerySetDescriptor query = WGPU_QUERY_SET_DESCRIPTOR_INIT;
-      query.type = WGPUQueryType_Timestamp;
-      query.count = 2 * count;
-      const QuerySet set(wgpuDeviceCreateQuerySet(impl_->device.get(), &query));
-      const RawBuffer resolved = impl_->make(
-          16 * count, WGPUBufferUsage_QueryResolve | WGPUBufferUsage_CopySrc, "timestamps");
+    for (uint32_t first = 0; first < n; first += most_passes) {
+      const uint32_t count = std::min(most_passes, n - first);
+      const QuerySet set = impl_->timestamps(count);
       const CommandEncoder encoder(wgpuDeviceCreateCommandEncoder(impl_->device.get(), nullptr));
       for (uint32_t i = 0; i < count; ++i) {
         WGPUPassTimestampWrites writes = WGPU_PASS_TIMESTAMP_WRITES_INIT;
@@ -742,13 +771,7 @@ std::vector<double> Device::time(const Recording& recording, uint32_t repeats) {
         impl_->encode(pass.get(), recording.steps_[first + i]);
         wgpuComputePassEncoderEnd(pass.get());
       }
-      wgpuCommandEncoderResolveQuerySet(encoder.get(), set.get(), 0, 2 * count, resolved.get(), 0);
-      auto back = impl_->copy_back(encoder.get(), resolved.get(), 0, 16 * count);
-      impl_->submit(encoder.get());
-      impl_->map(*back);
-      const auto bytes = impl_->take(std::move(back));
-      std::vector<uint64_t> ns(2 * count);
-      std::memcpy(ns.data(), bytes.data(), bytes.size());
+      const std::vector<uint64_t> ns = impl_->resolve(encoder.get(), set, count);
       for (uint32_t i = 0; i < count; ++i)
         samples[first + i].push_back(double(ns[2 * i + 1] - ns[2 * i]) / 1000);
     }
@@ -759,6 +782,25 @@ std::vector<double> Device::time(const Recording& recording, uint32_t repeats) {
     medians.push_back(s[s.size() / 2]);
   }
   return medians;
+}
+
+void Device::start_trace() {
+  impl_->check();
+  impl_->trace = impl_->timestamps(most_passes);
+  impl_->traced = 0;
+}
+
+std::vector<Span> Device::take_trace() {
+  impl_->check();
+  const QuerySet set = std::move(impl_->trace);
+  const uint32_t n = std::exchange(impl_->traced, 0);
+  if (!n) return {};
+  const CommandEncoder encoder(wgpuDeviceCreateCommandEncoder(impl_->device.get(), nullptr));
+  const std::vector<uint64_t> ns = impl_->resolve(encoder.get(), set, n);
+  std::vector<Span> spans;
+  for (uint32_t i = 0; i < n; ++i)
+    spans.push_back({double(ns[2 * i] - ns[0]) / 1000, double(ns[2 * i + 1] - ns[0]) / 1000});
+  return spans;
 }
 
 void Device::run_twin(const Dispatch& dispatch) {

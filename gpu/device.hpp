@@ -83,6 +83,11 @@ struct Ticket {
   uint64_t id = 0;
 };
 
+// When a submission began and ended on the device, microseconds since the first of its trace began.
+struct Span {
+  double begin = 0, end = 0;
+};
+
 class Device {
  public:
   // The adapters that this machine offers, best first. Empty when there is none.
@@ -120,6 +125,11 @@ class Device {
   // Runs the recording `repeats` times, each dispatch in a pass of its own; median microseconds
   // each. Throws Error on a device without timestamps.
   std::vector<double> time(const Recording& recording, uint32_t repeats);
+  // From here on notes when each recording that is submitted, of the next 2,048, begins and ends.
+  // Throws Error on a device without timestamps.
+  void start_trace();
+  // What was noted, in the order of submission; waits for it, and ends the trace.
+  std::vector<Span> take_trace();
   // Runs the dispatch's CPU twin on copies of its buffers and writes the results back.
   void run_twin(const Dispatch& dispatch);
 

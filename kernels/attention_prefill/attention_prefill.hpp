@@ -24,6 +24,7 @@ struct AttentionPrefill {
     bool small_tiles = false;
     uint32_t block_size = 64;
     uint32_t head_tile = 64;
+    bool use_subgroups = false;
     bool matrix = false;
 
     void visit(auto&& v) {
@@ -31,11 +32,13 @@ struct AttentionPrefill {
       v("SMALL_TILES", small_tiles, {false, true});
       v("BLOCK_SIZE", block_size, {32u, 64u, 128u});
       v("HEAD_TILE", head_tile, {32u, 64u, 128u});
+      v("USE_SUBGROUPS", use_subgroups, {true, false}, gpu::sizing);
       v("MATRIX", matrix, {false, true});
     }
     std::string_view refusal() const {
       if (matrix && (!f16_kv || small_tiles))
         return "MATRIX multiplies f16 in tiles of 64 keys: with F16_KV, without SMALL_TILES";
+      if (matrix && use_subgroups) return "USE_SUBGROUPS is for what lanes all need, not MATRIX";
       if (matrix && (block_size != 128 || head_tile < 64))
         return "MATRIX has 128 lanes, and holds 64 or 128 dimensions";
       if (!matrix && (block_size > 64 || head_tile > 64))

@@ -9,6 +9,7 @@
 // Limits: head_dim 256, 65,535 heads, a multiple of kv_heads.
 // Replaces main and attention_decode of the old attention.wgsl, attention_f16kv.wgsl, attention_small.wgsl, attention_small_f16kv.wgsl.
 
+#import lane
 #import slot
 #import kv
 #import matrix
@@ -18,6 +19,7 @@ override F16_KV: bool = false;       // k and v are f16, two a word, each head r
 override SMALL_TILES: bool = false;  // tiles of 8 keys instead of 16
 override BLOCK_SIZE: u32 = 64;       // lanes of a workgroup: 32 or 64; with MATRIX 128
 override HEAD_TILE: u32 = 64;        // dimensions held at a time: 32 or 64; with MATRIX all of them, 64 or 128
+override USE_SUBGROUPS: bool = false; // lanes load a part each of what all need, 8 or more a subgroup: where loads cost more than arithmetic
 override MATRIX: bool = false;       // q and the weights of the keys are rounded to f16: for devices with subgroup matrices
 
 struct Params {
@@ -47,6 +49,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> block_table: array<u32>;  // [slots, capacity / page_size], read if paged
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;    // [rows, heads, head_dim]
 
+const WORKGROUP_SIZE = 64u;  // lane wants the name, for how many subgroups there are, which nobody asks here
 const LOWEST = -1e38;  // below any score, and finite when one is subtracted from it
 const MOST_UNITS = 16; // HEAD_TILE / 4 at most
 
@@ -130,7 +133,8 @@ fn visible(key: vec4u, end: u32, position: u32) -> vec4<bool> {
   return seen;
 }
 
-fn lanes(group: vec3u, lane: u32) {
+fn lanes(group: vec3u, at: Lane) {
+  let lane = at.lane;
   let units = HEAD_TILE / 4;
   let kv_head = group.y;
   let sharing = params.heads / params.kv_heads;
@@ -150,7 +154,6 @@ fn lanes(group: vec3u, lane: u32) {
   for (var from_key = keys.first; from_key < keys.last; from_key += tile_keys()) {
     let run = kv_run(keys.slot, from_key);
     let n = min(tile_keys(), keys.last - from_key);
-    let own = select(0u, n, row < params.rows);  // lanes beyond the last row only load
     for (var slice = 0u; slice < slices; slice++) {
       workgroupBarrier();
       for (var i = lane; i < tile_keys() * units; i += BLOCK_SIZE) {
@@ -162,12 +165,26 @@ fn lanes(group: vec3u, lane: u32) {
       if (slices > 1 || from_key == keys.first) {
         for (var u = 0u; u < units; u++) { query[u] = params.scale * q_four(min(row, params.rows - 1), head, slice * HEAD_TILE + 4 * u); }
       }
-      for (var four = 0u; 4 * four < own; four++) {
-        let at = four * 4 * units;
+      for (var four = 0u; 4 * four < n; four++) {
+        let first = four * 4 * units;
         var s = vec4f();
-        for (var u = 0u; u < units; u++) {
-          let e = query[u];
-          s += vec4f(dot(e, k_tile[at + u]), dot(e, k_tile[at + units + u]), dot(e, k_tile[at + 2 * units + u]), dot(e, k_tile[at + 3 * units + u]));
+        if (USE_SUBGROUPS) {
+          for (var u = 0u; u < units; u += 8) {
+            let own = first + u + (sublane(at) & 7);
+            let k0 = first_lanes_vec4f(k_tile[own]);
+            let k1 = first_lanes_vec4f(k_tile[own + units]);
+            let k2 = first_lanes_vec4f(k_tile[own + 2 * units]);
+            let k3 = first_lanes_vec4f(k_tile[own + 3 * units]);
+            for (var i = 0u; i < 8; i++) {
+              let e = query[u + i];
+              s += vec4f(dot(e, k0[i]), dot(e, k1[i]), dot(e, k2[i]), dot(e, k3[i]));
+            }
+          }
+        } else {
+          for (var u = 0u; u < units; u++) {
+            let e = query[u];
+            s += vec4f(dot(e, k_tile[first + u]), dot(e, k_tile[first + units + u]), dot(e, k_tile[first + 2 * units + u]), dot(e, k_tile[first + 3 * units + u]));
+          }
         }
         if (slice > 0) { s += scores[four * BLOCK_SIZE + lane]; }
         scores[four * BLOCK_SIZE + lane] = s;
@@ -175,7 +192,7 @@ fn lanes(group: vec3u, lane: u32) {
     }
 
     var best = peak;
-    for (var four = 0u; 4 * four < own; four++) {
+    for (var four = 0u; 4 * four < n; four++) {
       let seen = visible(from_key + 4 * four + vec4u(0, 1, 2, 3), from_key + n, position);
       let s = select(vec4f(LOWEST), softcapped(scores[four * BLOCK_SIZE + lane]), seen);
       scores[four * BLOCK_SIZE + lane] = s;
@@ -185,13 +202,24 @@ fn lanes(group: vec3u, lane: u32) {
     peak = best;
     total *= shrink;
     for (var u = 0u; u < units; u++) { sums[u] *= shrink; }
-    for (var four = 0u; 4 * four < own; four++) {
+    for (var four = 0u; 4 * four < n; four++) {
       let s = scores[four * BLOCK_SIZE + lane];
       let p = select(vec4f(), exp(s - peak), s > vec4f(LOWEST));
       total += p.x + p.y + p.z + p.w;
-      let at = four * 4 * units;
-      for (var u = 0u; u < units; u++) {
-        sums[u] += p.x * v_tile[at + u] + p.y * v_tile[at + units + u] + p.z * v_tile[at + 2 * units + u] + p.w * v_tile[at + 3 * units + u];
+      let first = four * 4 * units;
+      if (USE_SUBGROUPS) {
+        for (var u = 0u; u < units; u += 8) {
+          let own = first + u + (sublane(at) & 7);
+          let v0 = first_lanes_vec4f(v_tile[own]);
+          let v1 = first_lanes_vec4f(v_tile[own + units]);
+          let v2 = first_lanes_vec4f(v_tile[own + 2 * units]);
+          let v3 = first_lanes_vec4f(v_tile[own + 3 * units]);
+          for (var i = 0u; i < 8; i++) { sums[u + i] += p.x * v0[i] + p.y * v1[i] + p.z * v2[i] + p.w * v3[i]; }
+        }
+      } else {
+        for (var u = 0u; u < units; u++) {
+          sums[u] += p.x * v_tile[first + u] + p.y * v_tile[first + units + u] + p.z * v_tile[first + 2 * units + u] + p.w * v_tile[first + 3 * units + u];
+        }
       }
     }
   }
@@ -230,19 +258,19 @@ fn stage(of_v: bool, run: KvRun, n: u32, kv_head: u32, lane: u32) {
   }
 }
 
-fn matrices(group: vec3u, at: MatrixLane) {
+fn matrices(group: vec3u, at: Lane) {
   let pitch = HEAD_TILE / 8 + 1;
   let units = HEAD_TILE / 8;
   let head = group.y;
   let kv_head = head / (params.heads / params.kv_heads);
   let block_row = group.x * SIDE;
   let keys = seen_from(block_row, SIDE);
-  let own = 16 * matrix_subgroup(at);               // the subgroup's first query of the block
+  let own = 16 * subgroup(at);               // the subgroup's first query of the block
   let own_scores = SIDE * pitch + own * SCORE_PITCH;
   let own_weights = SIDE * (pitch + SCORE_PITCH) + own * WEIGHT_PITCH;
   // Two lanes share a query, half of the keys each.
-  let half = matrix_sublane(at) % 2;
-  let query_row = matrix_sublane(at) / 2;
+  let half = sublane(at) % 2;
+  let query_row = sublane(at) / 2;
   let row = min(block_row + own + query_row, params.rows - 1);
   let position = keys.start + row;
 
@@ -355,6 +383,6 @@ fn store_sixteen(sums: Sums, own: u32, mine: u32, to: u32, dim: u32, end: u32, i
 }
 
 @compute @workgroup_size(BLOCK_SIZE)
-fn main(@builtin(workgroup_id) group: vec3u, at: MatrixLane) {
-  if (MATRIX) { matrices(group, at); } else { lanes(group, at.lane); }
+fn main(group: Group, at: Lane) {
+  if (MATRIX) { matrices(group.id, at); } else { lanes(group.id, at); }
 }

@@ -30,6 +30,7 @@ struct Matmul {
     uint32_t row_tile = 1;
     bool row_lanes = false;
     bool int8_activations = false;
+    bool use_subgroups = false;
     bool matrix = false;
     uint32_t workgroup_size = 64;
     uint32_t tile_m = 8;
@@ -43,6 +44,7 @@ struct Matmul {
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("ROW_LANES", row_lanes, {false, true});
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
+      v("USE_SUBGROUPS", use_subgroups, {true, false}, gpu::sizing);
       v("MATRIX", matrix, {false, true});
       v("WORKGROUP_SIZE", workgroup_size, {64u, 256u, 32u}, gpu::sizing);
       v("TILE_M", tile_m, {8u, 2u}, gpu::in_prelude);
@@ -58,6 +60,8 @@ struct Matmul {
       if (int8_activations && !row_lanes)
         return "INT8_ACTIVATIONS keeps whole blocks in a lane, as ROW_LANES does; the tile holds "
                "floats";
+      if (use_subgroups && !row_lanes)
+        return "USE_SUBGROUPS is for what lanes of ROW_LANES all need";
       if (matrix && row_lanes)
         return "MATRIX gives matrices to subgroups, ROW_LANES columns to lanes: one of them";
       if (matrix && (workgroup_size != 256 || tile_m * lane_n < 16))

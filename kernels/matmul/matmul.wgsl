@@ -22,6 +22,7 @@ override WEIGHT_TYPE: u32 = 0;            // shared/blocks.wgsl; B is packed whe
 override ROW_TILE: u32 = 1;               // of a packed B: kernels/weight.hpp
 override ROW_LANES: bool = false;         // lanes own columns of C: for devices whose loads are slow
 override INT8_ACTIVATIONS: bool = false;  // with ROW_LANES: A is rounded to int8, 16 elements a scale; integer weights only
+override USE_SUBGROUPS: bool = false;     // with ROW_LANES: lanes load a part each of what all need; 8 or more a subgroup
 override MATRIX: bool = false;            // A is f16, as with F16_MODE, and B is rounded to it: for devices with subgroup matrices
 override WORKGROUP_SIZE: u32 = 64;        // 64; with MATRIX 256; with ROW_LANES any
 // const TILE_M, LANE_N: u32, of the prelude: the rows and columns of C a lane, with ROW_LANES, or 16 of each a workgroup, with
@@ -339,8 +340,15 @@ fn stage_rows(m0: u32, first: u32, at: Lane) {
   }
 }
 
-// The tile's four columns j of block s of row m of A.
-fn staged(s: u32, j: u32, m: u32) -> vec4f { return bitcast<vec4f>(tile[(s * 8 + j) * TILE_M + m]); }
+// What the tile has from `first` on of the TILE_M rows of A.
+fn of_rows(first: u32, at: Lane) -> array<vec4f, 8> {
+  if (USE_SUBGROUPS) { return first_lanes_vec4f(bitcast<vec4f>(tile[first + sublane(at) % TILE_M])); }
+  var e = array<vec4f, 8>();
+  for (var m = 0u; m < TILE_M; m++) { e[m] = bitcast<vec4f>(tile[first + m]); }
+  return e;
+}
+// Four columns j of block s.
+fn staged(s: u32, j: u32, at: Lane) -> array<vec4f, 8> { return of_rows((s * 8 + j) * TILE_M, at); }
 
 fn row_lanes(group: Group, at: Lane) {
   let m0 = group.id.x * TILE_M;
@@ -357,9 +365,9 @@ fn row_lanes(group: Group, at: Lane) {
         for (var j = 0u; j < 8; j++) {
           var w = array<vec4f, LANE_N>();
           for (var r = 0u; r < LANE_N; r++) { w[r] = b_four(n0 + r, 32 * (first + s) + 4 * j); }
+          let e = staged(s, j, at);
           for (var m = 0u; m < TILE_M; m++) {
-            let e = staged(s, j, m);
-            for (var r = 0u; r < LANE_N; r++) { sums[m][r] += dot(w[r], e); }
+            for (var r = 0u; r < LANE_N; r++) { sums[m][r] += dot(w[r], e[m]); }
           }
         }
         continue;
@@ -367,11 +375,15 @@ fn row_lanes(group: Group, at: Lane) {
       var w = array<Block, LANE_N>();
       for (var r = 0u; r < LANE_N; r++) { w[r] = load_block(place_of(min(n0 + r, params.N - 1), first + s, params.row_blocks)); }
       if (INT8_ACTIVATIONS) {
+        let of_low = of_rows(s * 2 * TILE_M, at);
+        let of_high = of_rows((s * 2 + 1) * TILE_M, at);
+        let low_scale = of_rows((CHUNK + s) * 2 * TILE_M, at);
+        let high_scale = of_rows(((CHUNK + s) * 2 + 1) * TILE_M, at);
         for (var m = 0u; m < TILE_M; m++) {
-          let low = tile[s * 2 * TILE_M + m];
-          let high = tile[(s * 2 + 1) * TILE_M + m];
-          let s0 = bitcast<vec2f>(tile[TILE_M * CHUNK * 2 + s * 2 * TILE_M + m].xy);
-          let s1 = bitcast<vec2f>(tile[TILE_M * CHUNK * 2 + (s * 2 + 1) * TILE_M + m].xy);
+          let low = bitcast<vec4u>(of_low[m]);
+          let high = bitcast<vec4u>(of_high[m]);
+          let s0 = low_scale[m];
+          let s1 = high_scale[m];
           for (var r = 0u; r < LANE_N; r++) {
             let d0 = dot4I8Packed(w[r].q[0], low.x) + dot4I8Packed(w[r].q[1], low.y) + dot4I8Packed(w[r].q[2], low.z) + dot4I8Packed(w[r].q[3], low.w);
             let d1 = dot4I8Packed(w[r].q[4], high.x) + dot4I8Packed(w[r].q[5], high.y) + dot4I8Packed(w[r].q[6], high.z) + dot4I8Packed(w[r].q[7], high.w);
@@ -383,9 +395,9 @@ fn row_lanes(group: Group, at: Lane) {
       for (var j = 0u; j < 8; j++) {
         var f = array<vec4f, LANE_N>();
         for (var r = 0u; r < LANE_N; r++) { f[r] = w[r].scale[j / 4] * vec4f(unpack4xI8(w[r].q[j])) + w[r].offset[j / 4]; }
+        let e = staged(s, j, at);
         for (var m = 0u; m < TILE_M; m++) {
-          let e = staged(s, j, m);
-          for (var r = 0u; r < LANE_N; r++) { sums[m][r] += dot(f[r], e); }
+          for (var r = 0u; r < LANE_N; r++) { sums[m][r] += dot(f[r], e[m]); }
         }
       }
     }

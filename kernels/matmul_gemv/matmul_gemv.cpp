@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "kernels/shared/lane.hpp"
+
 namespace ms {
 
 using gpu::in, gpu::out;
@@ -13,8 +15,6 @@ const gpu::Kernel matmul_gemv_kernel =
     gpu::kernel<MatmulGemv>("matmul_gemv", {in, in, in, in, out, in}, matmul_gemv_ref);
 
 namespace {
-
-constexpr uint32_t shared_lanes = 8;  // first_lanes_vec4f of lane.subgroups.wgsl
 
 // Of workgroup memory: what is staged of a block of 32 elements of a vector, and the sums of a
 // kernel's subgroups.

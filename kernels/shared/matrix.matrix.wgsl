@@ -3,13 +3,6 @@
 // Kernels call the functions below in uniform control flow and never name the built-ins: without the feature the portable
 // form stands in for them, and does nothing.
 // Needs: var<workgroup> tile: array<vec4u, …>, where a row is `stride` of its vec4u, eight f16 or four f32 each.
-struct MatrixLane {
-  @builtin(local_invocation_index) lane: u32,
-  @builtin(subgroup_id) subgroup: u32,
-  @builtin(subgroup_invocation_id) sublane: u32,
-}
-fn matrix_subgroup(at: MatrixLane) -> u32 { return at.subgroup; }
-fn matrix_sublane(at: MatrixLane) -> u32 { return at.sublane; }
 // Of a lane and the one beside it.
 fn pair_max(e: f32) -> f32 { return max(e, subgroupShuffleXor(e, 1)); }
 fn pair_sum(e: f32) -> f32 { return e + subgroupShuffleXor(e, 1); }

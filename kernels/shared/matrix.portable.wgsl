@@ -1,7 +1,4 @@
 // matrix.portable.wgsl: what stands in for matrix.matrix.wgsl on devices without subgroup matrices, where nobody calls it.
-struct MatrixLane { @builtin(local_invocation_index) lane: u32 }
-fn matrix_subgroup(at: MatrixLane) -> u32 { return at.lane; }
-fn matrix_sublane(at: MatrixLane) -> u32 { return 0; }
 fn pair_max(e: f32) -> f32 { return e; }
 fn pair_sum(e: f32) -> f32 { return e; }
 
