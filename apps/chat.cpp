@@ -439,18 +439,18 @@ std::vector<uint32_t> Chat::encode_what_fits(Json& messages) const {
   const int64_t most = a_.request.max_tokens;
   const size_t room = most < 0 ? context / 4 : std::min(context / 4, size_t(most));
   std::vector<uint32_t> tokens = engine_.encode_chat(messages);
+  const size_t first = first_turn(), turns = (messages.size() - first - 1) / 2;
   size_t dropped = 0;
-  if (tokens.size() + room > context) {
-    const size_t first = first_turn();
-    const auto without = [&](size_t turns) {
+  if (turns > 0 && tokens.size() + room > context) {
+    const auto without = [&](size_t count) {
       Json rest = messages;
-      rest.erase(rest.begin() + first, rest.begin() + first + 2 * turns);
+      rest.erase(rest.begin() + first, rest.begin() + first + 2 * count);
       return rest;
     };
     // As few turns as leave half the context free, but all before the last if need be.
-    const auto counts = std::views::iota(size_t(0), (messages.size() - first - 1) / 2);
-    dropped = *std::ranges::partition_point(counts, [&](size_t turns) {
-      return engine_.encode_chat(without(turns)).size() > context / 2;
+    const auto counts = std::views::iota(size_t(1), turns);
+    dropped = *std::ranges::partition_point(counts, [&](size_t count) {
+      return engine_.encode_chat(without(count)).size() > context / 2;
     });
     messages = without(dropped);
     tokens = engine_.encode_chat(messages);
@@ -469,9 +469,10 @@ void Chat::answer(Json messages) {
   const std::vector<uint32_t> tokens = encode_what_fits(messages);
   Request request = a_.request;
   request.sampling.seed = a_.draw_seed();
-  interrupted = 0;
   if (!reader_.editing()) catch_interrupts(true);
-  {
+  last_ = {};
+  last_.finish = Finish::cancelled;
+  if (!interrupted) {  // since the line was read
     Output output;
     last_ = engine_.generate(
         tokens, request, [&](std::string_view text) { return output.write(text); },
