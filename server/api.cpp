@@ -469,14 +469,15 @@ struct Conversation {
 };
 
 // As the template takes it. `form`: null for a template that does not know tools.
-Conversation conversation_of(const Json& body, const Tools& tools, const ToolForm* form) {
+Conversation conversation_of(const Json& body, const Tools& tools, const ToolForm* form,
+                             const ChatTemplate& chat_template) {
   Conversation result{messages_of(body), {.tools = tools.shown, .variables = variables_of(body)}};
   const auto about_tools = [](const Json& message) {
     return message["role"] == "tool" || message.contains("tool_calls");
   };
   if (form || (tools.shown.is_null() && std::ranges::none_of(result.messages, about_tools)))
     return result;
-  result.messages = explain_tools(result.messages, tools.shown);
+  result.messages = explain_tools(result.messages, tools.shown, chat_template);
   result.options.tools = nullptr;
   return result;
 }
@@ -602,7 +603,7 @@ Completion read_chat(const Json& body, const Engine& engine, const ToolForm* for
   else if (find(body, "top_logprobs"))
     refuse("top_logprobs", "top_logprobs is for \"logprobs\": true");
   const Tools tools = tools_of(body);
-  const Conversation conversation = conversation_of(body, tools, form);
+  const Conversation conversation = conversation_of(body, tools, form, *engine.chat_template());
   result.prompt = of_request(
       "messages", [&] { return engine.encode_chat(conversation.messages, conversation.options); });
   std::set<std::string> names;
@@ -804,7 +805,7 @@ Json detokenize(const Json& body, const Engine& engine) {
 Json apply_template(const Json& body, const Engine& engine, const ToolForm* form) {
   need_text(engine);
   need_template(engine);
-  Conversation conversation = conversation_of(body, tools_of(body), form);
+  Conversation conversation = conversation_of(body, tools_of(body), form, *engine.chat_template());
   conversation.options.add_generation_prompt = flag(body, "add_generation_prompt", true);
   return {{"prompt", of_request("messages", [&] {
              return engine.chat_template()->render(conversation.messages, conversation.options);
