@@ -164,10 +164,13 @@ std::vector<fs::path> folders_in(const fs::path& folder) {
 
 }  // namespace
 
-Hub::Hub(HubOptions options)
-    : options_(std::move(options)),
-      http_(options_.endpoint, options_.token, options_.stall_seconds) {
+Hub::Hub(HubOptions options) : options_(std::move(options)) {
   require(!options_.folder.empty(), "there is no folder for models: set HOME or XDG_CACHE_HOME");
+}
+
+Http& Hub::http() {
+  if (!http_) http_ = options_.http();
+  return *http_;
 }
 
 fs::path Hub::folder_of(const std::string& repository) const {
@@ -196,18 +199,18 @@ fs::path Hub::get(const ModelName& name) {
 }
 
 void Hub::refuse(const HttpAnswer& answer, const ModelName& name, std::string_view what) {
-  const std::string page = fmt::format("{}/{}", http_.endpoint(), name.repository);
+  const std::string page = fmt::format("{}/{}", http().endpoint(), name.repository);
   const std::string code(answer.header("x-error-code"));
   if (code == "GatedRepo" || answer.status == 403)
     fail(
         "{} may not be fetched{}: accept its licence at {}, and set HF_TOKEN to a token that may "
         "read it",
-        what, http_.has_token() ? " with this HF_TOKEN" : "", page);
+        what, http().has_token() ? " with this HF_TOKEN" : "", page);
   if (answer.status == 401)
     fail("{}: the hub knows no public model {}. Check the name; if it is private, {}", what,
          name.repository,
-         http_.has_token() ? "HF_TOKEN is not one that may read it" : "set HF_TOKEN");
-  if (answer.status == 404) fail("there is no {} at {}", what, http_.endpoint());
+         http().has_token() ? "HF_TOKEN is not one that may read it" : "set HF_TOKEN");
+  if (answer.status == 404) fail("there is no {} at {}", what, http().endpoint());
   std::string said(answer.header("x-error-message"));
   if (said.empty()) said = answer.error_body.substr(0, 200);
   for (char& c : said) c = uint8_t(c) < 32 || c == 127 ? ' ' : c;
@@ -222,7 +225,7 @@ std::string Hub::get_text(const std::string& url, std::string& next_page, const 
     std::string text;
     HttpAnswer answer;
     try {
-      answer = http_.get(url, 0, {}, [&](std::string_view piece) {
+      answer = http().get(url, 0, {}, [&](std::string_view piece) {
         if (text.size() + piece.size() > most_page_bytes)
           fail("the hub's list of the files of {} has no end", name.repository);
         text += piece;
@@ -240,7 +243,7 @@ std::string Hub::get_text(const std::string& url, std::string& next_page, const 
 std::vector<RepositoryFile> Hub::listing(const ModelName& name) {
   std::vector<RepositoryFile> files;
   std::string url =
-      fmt::format("{}/api/models/{}/tree/main?recursive=true", http_.endpoint(), name.repository);
+      fmt::format("{}/api/models/{}/tree/main?recursive=true", http().endpoint(), name.repository);
   for (size_t pages = 0; !url.empty(); ++pages) {
     if (pages == most_pages)
       fail("the hub's list of the files of {} has no end: {} pages", name.repository, pages);
@@ -254,7 +257,7 @@ std::vector<RepositoryFile> Hub::listing(const ModelName& name) {
 
 void Hub::fetch(const RepositoryFile& file, const fs::path& path, const ModelName& name) {
   const std::string url =
-      fmt::format("{}/{}/resolve/main/{}", http_.endpoint(), name.repository, url_path(file.path));
+      fmt::format("{}/{}/resolve/main/{}", http().endpoint(), name.repository, url_path(file.path));
   PartFile part(path, file,
                 [&](uint64_t done) { options_.progress("checking", file.path, done, file.size); });
   bool resumed = part.size() > 0;
@@ -266,7 +269,7 @@ void Hub::fetch(const RepositoryFile& file, const fs::path& path, const ModelNam
       const uint64_t from = part.size();
       try {
         options_.progress("fetching", file.path, from, file.size);
-        answer = http_.get(
+        answer = http().get(
             url, from,
             [&](const HttpAnswer& head) {
               const std::string_view range = head.header("content-range");
@@ -321,18 +324,18 @@ bool Hub::is_there(const RepositoryFile& file, const fs::path& path) {
 fs::path Hub::pull(const ModelName& name) {
   const std::vector<RepositoryModel> models = models_among(listing(name));
   if (models.empty())
-    fail("{} at {} has no model: neither GGUF nor safetensors", name.repository, http_.endpoint());
+    fail("{} at {} has no model: neither GGUF nor safetensors", name.repository, http().endpoint());
   const RepositoryModel* const model = choose(models, name.which);
   if (!model)
     fail("{} has no \"{}\". It has{}", name.repository, name.which,
          list_of(names_of(models, name.repository)));
   if (!model->complete)
-    fail("{} at {} is not complete: {}", name.text(), http_.endpoint(),
+    fail("{} at {} is not complete: {}", name.text(), http().endpoint(),
          model->entry.empty() ? "it has no config.json"
                               : "parts of " + model->entry + " are missing");
   for (const RepositoryFile& file : model->files)
     if (file.size == 0 && (!model->entry.empty() || file.path.ends_with(".safetensors")))
-      fail("{} at {} is empty: {}", name.text(), http_.endpoint(), file.path);
+      fail("{} at {} is empty: {}", name.text(), http().endpoint(), file.path);
 
   const fs::path folder = folder_of(name.repository);
   const FolderLock lock(folder, options_);

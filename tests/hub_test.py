@@ -92,6 +92,12 @@ class Hub(unittest.TestCase):
         self.assertEqual(json.loads(self.mainspring("inspect", "-o", "json", MAINSPRING_HF_REPO="u/tales", **nowhere))["tensors"], tensors)
         words = self.mainspring("run", "-hf", "u/tales", "--temp", "0", "-n", "8", "Once upon", MAINSPRING_MODEL="no/such", **nowhere)
         self.assertEqual(words, self.mainspring("run", "-m", MODEL, "--temp", "0", "-n", "8", "Once upon", MAINSPRING_HF_REPO="no/such"))
+        # What is wrong with the way to the hub is of no account, where none is asked.
+        for wrong in {"HF_ENDPOINT": "hub"}, {"HF_TOKEN": "a\nb"}, {"HF_HUB_DOWNLOAD_TIMEOUT": "x"}:
+            self.mainspring("inspect", "-hf", "u/tales", **wrong)
+            self.assertIn("u/tales:Q8_0", self.mainspring("list", **wrong))
+            self.assertIn("there is no u/none", self.mainspring("rm", "u/none", code=1, **wrong))
+            self.assertIn(next(iter(wrong)), self.mainspring("inspect", "-hf", "u/tales:F32", code=2, **wrong))
         self.assertIn("give one of them", self.mainspring("run", "-m", MODEL, "-hf", "u/tales", "x", code=2))
         error = self.mainspring("inspect", "-hf", "u/tales:F32", code=1, **nowhere)
         self.assertIn("cannot reach http://127.0.0.1:9", error)
