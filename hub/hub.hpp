@@ -1,7 +1,8 @@
 // hub.hpp: models from a hub, kept in a folder: FOLDER/USER/REPO/FILE.
 //
 // A file has its name only when it is whole and its checksum right; until then it is FILE.part,
-// which the next download goes on from. Processes that fetch from one repository take turns.
+// which the next download goes on from. Processes that fetch from one repository take turns, by a
+// lock that tells the folders of pull from others'.
 #pragma once
 #include <filesystem>
 #include <functional>
