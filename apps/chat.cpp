@@ -186,8 +186,8 @@ void write_conversation(fs::path path, const Json& file) {
   fs::path part;
   std::FILE* out = nullptr;
   for (int n = 1; !out; ++n) {
-    part = fmt::format("{}.part{}", path.string(), n);
-    out = std::fopen(part.c_str(), "wbx");  // x: not what is there
+    part = path.parent_path() / fmt::format("mainspring.part{}", n);  // as short as any name may be
+    out = std::fopen(part.c_str(), "wbx");                            // x: not what is there
     if (!out && errno != EEXIST) fail("cannot write {}: {}", part.string(), std::strerror(errno));
   }
   text += '\n';

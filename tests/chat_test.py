@@ -305,9 +305,6 @@ class Chat(unittest.TestCase):
             self.assertEqual(list(self.folder.iterdir()), [loop])
 
     def test_save_writes_one_file_and_what_a_link_names(self):
-        kept = [self.folder / f"one.json.part{n}" for n in ("", 1)]
-        for path in kept:
-            path.write_text("mine")
         names = {"one.json": "one.json", "link.json": "more/two.json", "other.json": "link.json"}
         (self.folder / "more").mkdir()
         for link in "link.json", "other.json":
@@ -316,8 +313,14 @@ class Chat(unittest.TestCase):
             self.assertIn("Saved", self.pipe(f"/system {turn}\n/save {self.folder / name}\n", "-m", MODEL)[0])
             self.assertEqual(json.loads((self.folder / name).read_text())["messages"][0]["content"], str(turn))
         self.assertEqual([os.readlink(self.folder / link) for link in ("link.json", "other.json")], ["more/two.json", "link.json"])
-        self.assertEqual([path.read_text() for path in kept], ["mine"] * 2)
-        self.assertEqual(len(list(self.folder.rglob("*"))), 7)
+        self.assertEqual(len(list(self.folder.rglob("*"))), 5)
+
+    def test_save_takes_any_name_that_a_file_may_have(self):
+        (self.folder / "mainspring.part1").write_text("mine")
+        file = self.folder / ("x" * 255)
+        self.assertIn("Saved", self.pipe(f"/save {file}\n", "-m", MODEL)[0])
+        self.assertEqual(sorted(self.folder.iterdir()), [self.folder / "mainspring.part1", file])
+        self.assertEqual((self.folder / "mainspring.part1").read_text(), "mine")
 
     def test_save_keeps_a_files_permissions(self):
         file = self.folder / "mine.json"
