@@ -54,6 +54,23 @@ EngineOptions engine_options(const GlobalOptions& options, const std::filesystem
 EngineOptions engine_options(const GlobalOptions& options, const ModelArguments& arguments,
                              uint32_t context);
 
+// Makes what has an engine. Its context is not -c's: an error that tells to change that names these
+// options instead.
+auto with_context_of(std::string_view options, auto&& make) {
+  try {
+    return make();
+  } catch (const Error& error) {
+    std::string what = error.what();
+    const size_t at = what.find("(-c)");
+    if (at == what.npos) throw;
+    fail("{}", what.replace(at, 4, fmt::format("({})", options)));
+  }
+}
+
+// Whether an option stands on the command line: a variable of the environment may be meant for
+// other commands.
+bool is_given(const CLI::Option& option);
+
 // argv without the program's name, the spellings that llama.cpp has but CLI11 cannot parse (-hf,
 // -hfr, -ub, -ctk, -ctv) replaced by the long ones; last argument first, as CLI11 takes it.
 std::vector<std::string> reversed_arguments(int argc, char** argv);
