@@ -11,6 +11,7 @@
 #include "apps/generation.hpp"
 #include "apps/line_reader.hpp"
 #include "base/mapped_file.hpp"
+#include "base/shallow_json.hpp"
 
 namespace ms {
 
@@ -140,19 +141,11 @@ fs::path path_of(const std::string& text) {
   return home && text.starts_with("~/") ? fs::path(home) / text.substr(2) : fs::path(text);
 }
 
-// What a user wrote as JSON, without what lies deeper than anything that is wanted: nested values
-// are copied and freed by calls within calls. Discarded where it is no JSON.
-Json parse_shallow(std::string_view text) {
-  return Json::parse(
-      text.begin(), text.end(),
-      [](int depth, Json::parse_event_t, const Json&) { return depth < 8; }, false);
-}
-
 // Throws Error for a file that is none of /save's.
 Json read_conversation(const fs::path& path) {
   const MappedFile bytes(path);
   const auto* const text = reinterpret_cast<const char*>(bytes.bytes().data());
-  const Json file = parse_shallow({text, bytes.bytes().size()});
+  const Json file = parse_shallow<Json>({text, bytes.bytes().size()});
   try {
     require(file.is_object() && file.contains("messages") && file.contains("parameters") &&
                 file["parameters"].is_object(),
@@ -373,7 +366,7 @@ void Chat::set(const std::string& text) {
   const size_t blank = std::min(rest.find_first_of(" \t"), rest.size());
   const std::string name = rest.substr(0, blank), value = trimmed(rest.substr(blank));
   require(!name.empty() && !value.empty(), "want /set PARAM VALUE; /show has their names");
-  Json json = parse_shallow(value);
+  Json json = parse_shallow<Json>(value);
   if (name == "stop" && !json.is_array())
     json = Json::array({json.is_string() ? json.get<std::string>() : value});
   if (json.is_discarded()) json = value;

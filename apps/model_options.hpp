@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "apps/common.hpp"
+#include "base/range.hpp"
 #include "engine/engine.hpp"
 
 namespace ms {
@@ -77,17 +78,6 @@ std::vector<std::string> reversed_arguments(int argc, char** argv);
 
 namespace detail {
 std::string environment_name(const CLI::Option& option);
-// "0 to 1", "0 or more"; empty for all of a type that has more numbers than anyone writes. A
-// float's least positive number stands for all above 0.
-template <class Number>
-std::string range(Number least, Number most) {
-  using Limits = std::numeric_limits<Number>;
-  if (std::is_floating_point_v<Number> && least == Limits::min())
-    return most < Limits::max() ? fmt::format("above 0, at most {}", most) : "above 0";
-  constexpr bool wide = std::is_floating_point_v<Number> || sizeof(Number) == 8;
-  if (!wide || most < Limits::max()) return fmt::format("{} to {}", least, most);
-  return least > Limits::lowest() ? fmt::format("{} or more", least) : "";
-}
 }  // namespace detail
 
 template <class T>
@@ -102,7 +92,7 @@ template <class T, class Number>
 CLI::Option* add_number(CLI::App& command, const std::string& names, T& value,
                         const std::string& help, std::type_identity_t<Number> least,
                         std::type_identity_t<Number> most) {
-  const std::string range = detail::range(least, most);
+  const std::string range = ms::range(least, most);
   const auto check = [=](const std::string& text) {
     Number number{};
     if (CLI::detail::lexical_cast(text, number) && number >= least && number <= most)
