@@ -181,7 +181,7 @@ void write_conversation(fs::path path, const Json& file) {
   for (int n = 1; !out; ++n) {
     part = path.parent_path() / fmt::format("mainspring.part{}", n);  // as short as any name may be
     out = std::fopen(part.c_str(), "wbx");                            // x: not what is there
-    if (!out && errno != EEXIST) fail("cannot write {}: {}", part.string(), std::strerror(errno));
+    if (!out && errno != EEXIST) fail("cannot write {}: {}", path.string(), std::strerror(errno));
   }
   text += '\n';
   const bool written = std::fwrite(text.data(), 1, text.size(), out) == text.size();

@@ -21,7 +21,7 @@ is one piece, and every token but the first counts.
 
 With --kl-base FILE the log-probabilities of every counted position are kept there, as f32: 4 bytes times
 the vocabulary for each; a file that is there already is written over only if it is one of these. With
---kl, too, they are read, and this run is compared with them; the text is then the file's own.
+--kl, too, they are read, and this run is compared with them; the text and its pieces are then the file's.
 
 Examples:
   mainspring perplexity -m model.gguf -f text.txt
