@@ -495,6 +495,23 @@ TEST_F(Cli, perplexity_is_what_the_probabilities_say) {
   }
 }
 
+TEST(CliPerplexity, of_a_long_text_is_the_exact_models) {
+  if (!std::getenv("MAINSPRING_FULL")) GTEST_SKIP() << "takes minutes: needs MAINSPRING_FULL";
+  const auto folder = shared_folder() / "golden";
+  for (const std::string name : {"smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"}) {
+    const auto golden = folder / (name + "-long.json"), model = model_file(name);
+    if (!exists(golden) || !exists(model))
+      GTEST_SKIP() << golden << " or " << model << " is not there";
+    const auto json = read_json(golden);
+    const Result result = run({"perplexity", "-m", model, "-f",
+                               folder / json["text"].get<std::string>(), "--whole", "-ctk", "f32"});
+    EXPECT_EQ(result.code, 0) << result.error;
+    const size_t at = result.out.find("of them counted: ");
+    ASSERT_NE(at, std::string::npos) << result.out;
+    EXPECT_NEAR(std::stod(result.out.substr(at + 17)), json["nats_per_token"].get<double>(), 1e-6);
+  }
+}
+
 TEST_F(Cli, embed_prints_a_vector_of_length_1_for_each_text) {
   const Result result = run({"embed", "-m", MS_SOURCE_DIR "/tests/golden/hf-bert", "one"});
   EXPECT_EQ(result.code, 1);
