@@ -216,6 +216,9 @@ TEST(Doctor, says_which_models_fit_and_which_are_broken) {
   const auto doctor = [&] {
     return run("doctor --brief -o json", "XDG_CACHE_HOME=" + cache.path().string());
   };
+  std::ofstream(models / "u/r/.lock") << "";  // as pull leaves one
+  EXPECT_SAYS(run("doctor --brief", "XDG_CACHE_HOME=" + cache.path().string()).out,
+              "/mainspring/models: 1 file, 0 bytes");
   std::filesystem::copy(MS_SOURCE_DIR "/models/tales-31m-q8_0.gguf",
                         models / "u/r/tales-Q8_0.gguf");
   std::ofstream(models / "other.gguf")
@@ -422,8 +425,9 @@ TEST(BenchCommand, of_kernels_refuses_what_is_for_models) {
     const Ran ran = run(fmt::format("bench {} --kernels scale", arguments));
     EXPECT_EQ(ran.code, 2) << arguments;
     EXPECT_EQ(ran.out, "") << arguments;
-    EXPECT_SAYS(ran.err, "mainspring: error: bench --kernels takes no --");
+    EXPECT_SAYS(ran.err, "mainspring: error: bench --kernels takes no -");
   }
+  EXPECT_SAYS(run("bench -m no/such --kernels nonsense").err, "there is no kernel \"nonsense\"");
   // What the environment says for other commands is no wrong use.
   EXPECT_EQ(run("bench --kernels check_stop", "MAINSPRING_MODEL=no/such").code, 0);
 }

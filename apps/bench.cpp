@@ -352,8 +352,9 @@ void bench(const GlobalOptions& options, const Arguments& a) {
     context = std::max(context, 64 + test.depth + test.prompt + test.generate);
 
   ModelInfo model;
-  const auto engine =
-      load_bench_model(options, a.model, a.synthetic, context, most_parallel(a), model);
+  const auto engine = with_context_of("-d with -p or -n", [&] {
+    return load_bench_model(options, a.model, a.synthetic, context, most_parallel(a), model);
+  });
   double nmse = check_paths(*engine, a.model.int8_activations);
   for (const uint32_t parallel : a.parallel)
     if (parallel > 1)
@@ -401,13 +402,6 @@ void bench(const GlobalOptions& options, const Arguments& a) {
   bench.print_conditions();
 }
 
-// Whether it was given on the command line, and is for models. Those options have variables of the
-// environment, which hold for other commands as well.
-bool for_models(const CLI::Option& option) {
-  const std::string& variable = option.get_envname();
-  return !variable.empty() && option.count() && !std::getenv(variable.c_str());
-}
-
 }  // namespace
 
 void add_bench(CLI::App& app, const GlobalOptions& options) {
@@ -445,8 +439,10 @@ void add_bench(CLI::App& app, const GlobalOptions& options) {
   command.callback([=, &options, &command] {
     std::erase(a->kernels, "");  // CLI11's form of --kernels without names
     if (kernels->count()) {
-      for (const CLI::Option* option : command.get_options())
-        require(!for_models(*option), "bench --kernels takes no {}", option->get_name());
+      require_kernels(a->kernels);
+      for (const CLI::Option* option : command.get_options())  // those of models have variables
+        require(option->get_envname().empty() || !is_given(*option), "bench --kernels takes no {}",
+                option->get_name(false, true));
       bench_kernels(options, a->kernels, a->format == "json");
     } else {
       bench(options, *a);

@@ -11,6 +11,7 @@
 #include "apps/generation.hpp"
 #include "apps/line_reader.hpp"
 #include "base/mapped_file.hpp"
+#include "base/shallow_json.hpp"
 
 namespace ms {
 
@@ -140,19 +141,11 @@ fs::path path_of(const std::string& text) {
   return home && text.starts_with("~/") ? fs::path(home) / text.substr(2) : fs::path(text);
 }
 
-// What a user wrote as JSON, without what lies deeper than anything that is wanted: nested values
-// are copied and freed by calls within calls. Discarded where it is no JSON.
-Json parse_shallow(std::string_view text) {
-  return Json::parse(
-      text.begin(), text.end(),
-      [](int depth, Json::parse_event_t, const Json&) { return depth < 8; }, false);
-}
-
 // Throws Error for a file that is none of /save's.
 Json read_conversation(const fs::path& path) {
   const MappedFile bytes(path);
   const auto* const text = reinterpret_cast<const char*>(bytes.bytes().data());
-  const Json file = parse_shallow({text, bytes.bytes().size()});
+  const Json file = parse_shallow<Json>({text, bytes.bytes().size()});
   try {
     require(file.is_object() && file.contains("messages") && file.contains("parameters") &&
                 file["parameters"].is_object(),
@@ -186,9 +179,9 @@ void write_conversation(fs::path path, const Json& file) {
   fs::path part;
   std::FILE* out = nullptr;
   for (int n = 1; !out; ++n) {
-    part = fmt::format("{}.part{}", path.string(), n);
-    out = std::fopen(part.c_str(), "wbx");  // x: not what is there
-    if (!out && errno != EEXIST) fail("cannot write {}: {}", part.string(), std::strerror(errno));
+    part = path.parent_path() / fmt::format("mainspring.part{}", n);  // as short as any name may be
+    out = std::fopen(part.c_str(), "wbx");                            // x: not what is there
+    if (!out && errno != EEXIST) fail("cannot write {}: {}", path.string(), std::strerror(errno));
   }
   text += '\n';
   const bool written = std::fwrite(text.data(), 1, text.size(), out) == text.size();
@@ -373,7 +366,7 @@ void Chat::set(const std::string& text) {
   const size_t blank = std::min(rest.find_first_of(" \t"), rest.size());
   const std::string name = rest.substr(0, blank), value = trimmed(rest.substr(blank));
   require(!name.empty() && !value.empty(), "want /set PARAM VALUE; /show has their names");
-  Json json = parse_shallow(value);
+  Json json = parse_shallow<Json>(value);
   if (name == "stop" && !json.is_array())
     json = Json::array({json.is_string() ? json.get<std::string>() : value});
   if (json.is_discarded()) json = value;
@@ -439,18 +432,18 @@ std::vector<uint32_t> Chat::encode_what_fits(Json& messages) const {
   const int64_t most = a_.request.max_tokens;
   const size_t room = most < 0 ? context / 4 : std::min(context / 4, size_t(most));
   std::vector<uint32_t> tokens = engine_.encode_chat(messages);
+  const size_t first = first_turn(), turns = (messages.size() - first - 1) / 2;
   size_t dropped = 0;
-  if (tokens.size() + room > context) {
-    const size_t first = first_turn();
-    const auto without = [&](size_t turns) {
+  if (turns > 0 && tokens.size() + room > context) {
+    const auto without = [&](size_t count) {
       Json rest = messages;
-      rest.erase(rest.begin() + first, rest.begin() + first + 2 * turns);
+      rest.erase(rest.begin() + first, rest.begin() + first + 2 * count);
       return rest;
     };
     // As few turns as leave half the context free, but all before the last if need be.
-    const auto counts = std::views::iota(size_t(0), (messages.size() - first - 1) / 2);
-    dropped = *std::ranges::partition_point(counts, [&](size_t turns) {
-      return engine_.encode_chat(without(turns)).size() > context / 2;
+    const auto counts = std::views::iota(size_t(1), turns);
+    dropped = *std::ranges::partition_point(counts, [&](size_t count) {
+      return engine_.encode_chat(without(count)).size() > context / 2;
     });
     messages = without(dropped);
     tokens = engine_.encode_chat(messages);
@@ -469,9 +462,10 @@ void Chat::answer(Json messages) {
   const std::vector<uint32_t> tokens = encode_what_fits(messages);
   Request request = a_.request;
   request.sampling.seed = a_.draw_seed();
-  interrupted = 0;
   if (!reader_.editing()) catch_interrupts(true);
-  {
+  last_ = {};
+  last_.finish = Finish::cancelled;
+  if (!interrupted) {  // since the line was read
     Output output;
     last_ = engine_.generate(
         tokens, request, [&](std::string_view text) { return output.write(text); },

@@ -457,8 +457,9 @@ void add_cache(Report& report, const std::string& what, const std::string& cost)
     if (std::error_code ignored; at->is_regular_file(ignored))
       ++files, bytes += at->file_size(ignored);
   report.add("cache", {{what,
-                        fmt::format("{}: {} files, {}, {}", folder.string(), grouped(files),
-                                    binary_bytes(bytes), why.empty() ? "writable" : "not writable"),
+                        fmt::format("{}: {} file{}, {}, {}", folder.string(), grouped(files),
+                                    files == 1 ? "" : "s", binary_bytes(bytes),
+                                    why.empty() ? "writable" : "not writable"),
                         {{"folder", folder.string()},
                          {"files", files},
                          {"bytes", bytes},

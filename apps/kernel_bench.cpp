@@ -100,7 +100,6 @@ std::vector<std::string> to_row(const Line& line, const Limits& limits) {
 }  // namespace
 
 void bench_kernels(const GlobalOptions& options, const std::vector<std::string>& names, bool json) {
-  require_kernels(names);
   const auto device = gpu::Device::open(device_options(options));
   const gpu::Caps& caps = device->caps();
   if (!caps.timestamps) fail("{} has no timestamps", caps.name);

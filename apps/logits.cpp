@@ -79,7 +79,9 @@ void logits(const GlobalOptions& options, const Arguments& a) {
   }
   const std::filesystem::path model = model_path(a.model.model, a.model.hub_model);
   require_decoder(model);
-  Engine engine(engine_options(options, model, a.model, uint32_t(tokens.size()) + a.greedy));
+  Engine engine = with_context_of("--tokens with --greedy", [&] {
+    return Engine(engine_options(options, model, a.model, uint32_t(tokens.size()) + a.greedy));
+  });
   if (!a.out.empty())
     write_npy(a.out, engine.logits(tokens, rows, engine.model().options().batch), rows.size());
   if (a.greedy) {

@@ -100,6 +100,11 @@ EngineOptions engine_options(const GlobalOptions& options, const ModelArguments&
   return engine_options(options, model_path(a.model, a.hub_model), a, context);
 }
 
+bool is_given(const CLI::Option& option) {
+  const std::string& variable = option.get_envname();
+  return option.count() && (variable.empty() || !std::getenv(variable.c_str()));
+}
+
 std::vector<std::string> reversed_arguments(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   const auto end = std::ranges::find(arguments, "--");

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "apps/common.hpp"
+#include "base/range.hpp"
 #include "engine/engine.hpp"
 
 namespace ms {
@@ -54,23 +55,29 @@ EngineOptions engine_options(const GlobalOptions& options, const std::filesystem
 EngineOptions engine_options(const GlobalOptions& options, const ModelArguments& arguments,
                              uint32_t context);
 
+// Makes what has an engine. Its context is not -c's: an error that tells to change that names these
+// options instead.
+auto with_context_of(std::string_view options, auto&& make) {
+  try {
+    return make();
+  } catch (const Error& error) {
+    std::string what = error.what();
+    const size_t at = what.find("(-c)");
+    if (at == what.npos) throw;
+    fail("{}", what.replace(at, 4, fmt::format("({})", options)));
+  }
+}
+
+// Whether an option stands on the command line: a variable of the environment may be meant for
+// other commands.
+bool is_given(const CLI::Option& option);
+
 // argv without the program's name, the spellings that llama.cpp has but CLI11 cannot parse (-hf,
 // -hfr, -ub, -ctk, -ctv) replaced by the long ones; last argument first, as CLI11 takes it.
 std::vector<std::string> reversed_arguments(int argc, char** argv);
 
 namespace detail {
 std::string environment_name(const CLI::Option& option);
-// "0 to 1", "0 or more"; empty for all of a type that has more numbers than anyone writes. A
-// float's least positive number stands for all above 0.
-template <class Number>
-std::string range(Number least, Number most) {
-  using Limits = std::numeric_limits<Number>;
-  if (std::is_floating_point_v<Number> && least == Limits::min())
-    return most < Limits::max() ? fmt::format("above 0, at most {}", most) : "above 0";
-  constexpr bool wide = std::is_floating_point_v<Number> || sizeof(Number) == 8;
-  if (!wide || most < Limits::max()) return fmt::format("{} to {}", least, most);
-  return least > Limits::lowest() ? fmt::format("{} or more", least) : "";
-}
 }  // namespace detail
 
 template <class T>
@@ -85,7 +92,7 @@ template <class T, class Number>
 CLI::Option* add_number(CLI::App& command, const std::string& names, T& value,
                         const std::string& help, std::type_identity_t<Number> least,
                         std::type_identity_t<Number> most) {
-  const std::string range = detail::range(least, most);
+  const std::string range = ms::range(least, most);
   const auto check = [=](const std::string& text) {
     Number number{};
     if (CLI::detail::lexical_cast(text, number) && number >= least && number <= most)

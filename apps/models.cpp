@@ -104,7 +104,8 @@ std::string variable(const char* name, const char* otherwise) {
   return value && *value ? value : otherwise;
 }
 
-HubOptions hub_options() {
+// Throws std::invalid_argument for a variable that is wrong.
+Http http_of_environment() {
   const std::string timeout = variable("HF_HUB_DOWNLOAD_TIMEOUT", "30");
   uint32_t seconds = 0;
   const auto [end, error] =
@@ -112,11 +113,13 @@ HubOptions hub_options() {
   require(error == std::errc{} && end == timeout.data() + timeout.size() && seconds > 0 &&
               seconds <= 86400,
           "HF_HUB_DOWNLOAD_TIMEOUT is \"{}\": want seconds, 1 to 86400", timeout);
+  return Http(variable("HF_ENDPOINT", "https://huggingface.co"), variable("HF_TOKEN", ""), seconds);
+}
+
+HubOptions hub_options() {
   const auto progress = std::make_shared<DownloadProgress>();
   return {.folder = cache_folder("models"),
-          .endpoint = variable("HF_ENDPOINT", "https://huggingface.co"),
-          .token = variable("HF_TOKEN", ""),
-          .stall_seconds = seconds,
+          .http = http_of_environment,
           .say = [=](std::string_view line) { progress->say(line); },
           .progress = [=](std::string_view what, const std::string& file, uint64_t done,
                           uint64_t all) { (*progress)(what, file, done, all); }};

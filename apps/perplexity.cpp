@@ -21,7 +21,7 @@ is one piece, and every token but the first counts.
 
 With --kl-base FILE the log-probabilities of every counted position are kept there, as f32: 4 bytes times
 the vocabulary for each; a file that is there already is written over only if it is one of these. With
---kl, too, they are read, and this run is compared with them; the text is then the file's own.
+--kl, too, they are read, and this run is compared with them; the text and its pieces are then the file's.
 
 Examples:
   mainspring perplexity -m model.gguf -f text.txt
@@ -209,13 +209,20 @@ void perplexity(const GlobalOptions& options, const Arguments& a) {
   require(!a.kl || a.file.empty(), "--kl takes its text from the file of --kl-base, not -f");
   require(a.kl || !a.file.empty(), "no text: give one with -f");
   require(a.context >= 4 || a.whole, "-c {}: a piece has 4 tokens or more", a.context);
+  std::error_code none;
+  if (std::filesystem::exists(a.kl_base, none) && !std::filesystem::is_regular_file(a.kl_base))
+    fail("--kl-base {}: is not a regular file", a.kl_base);  // a pipe would be waited for
   const std::filesystem::path model = model_path(a.model.model, a.model.hub_model);
   if (!a.kl && !a.kl_base.empty()) check_overwriting(a.kl_base, model, a.file);
   require_decoder(model);
   Base base;
   // The text comes first: its length is the context's.
   Text text = a.kl ? base.open(a.kl_base) : cut(Tokenizer::from_file(open_model(model)), a);
-  Engine engine(engine_options(options, model, a.model, text.header.piece));
+  Engine engine = with_context_of(
+      a.kl      ? "--kl-base"
+      : a.whole ? "-c instead of --whole"
+                : "-c",
+      [&] { return Engine(engine_options(options, model, a.model, text.header.piece)); });
   const uint32_t vocab = engine.model().config().vocab;
   if (a.kl && vocab != text.header.vocab)
     fail("{} is of a vocabulary of {} tokens, the model has {}", a.kl_base, text.header.vocab,
@@ -278,13 +285,23 @@ void add_perplexity(CLI::App& app, const GlobalOptions& options) {
   command.footer(notes);
   add_model_options(command, a->model);
   command.add_option("-f,--file", a->file, "The text")->type_name("FILE")->check(CLI::ExistingFile);
-  add_number(command, "-c,--ctx-size", a->context, "Tokens of a piece");
-  add_number(command, "--chunks", a->chunks, "Most pieces; 0: the whole text");
-  add_flag(command, "--whole", a->whole, "The text as one piece, all tokens but the first counted");
-  command.add_option("--kl-base", a->kl_base, "Log-probabilities: written, or with --kl read")
-      ->type_name("FILE");
+  const std::vector<CLI::Option*> of_pieces = {
+      add_number(command, "-c,--ctx-size", a->context, "Tokens of a piece"),
+      add_number(command, "--chunks", a->chunks, "Most pieces; 0: the whole text"),
+      add_flag(command, "--whole", a->whole,
+               "The text as one piece, all tokens but the first counted")};
+  CLI::Option* const base =
+      command.add_option("--kl-base", a->kl_base, "Log-probabilities: written, or with --kl read")
+          ->type_name("FILE");
   add_flag(command, "--kl", a->kl, "Compare with --kl-base: KL divergence and top tokens");
-  command.callback([=, &options] { perplexity(options, *a); });
+  command.callback([=, &options] {
+    require(!base->count() || !a->kl_base.empty(), "--kl-base names no file");
+    for (const CLI::Option* option : of_pieces)
+      require(!a->kl || !is_given(*option),
+              "--kl takes no {}: its pieces are those of the file of --kl-base",
+              option->get_name(false, true));
+    perplexity(options, *a);
+  });
 }
 
 }  // namespace ms

@@ -78,10 +78,28 @@ std::string next_link(std::string_view header) {
   return {};
 }
 
-// Held by who changes a repository's folder. Makes the folder.
+// Removes a repository's folder, and then its user's, that holds nothing but folders and the lock.
+void remove_if_empty(const fs::path& folder) {
+  std::error_code error;
+  if (fs::is_symlink(folder, error)) return;
+  for (fs::recursive_directory_iterator at(folder, error), end; !error && at != end;
+       at.increment(error))
+    if (at->symlink_status(error).type() != fs::file_type::directory &&
+        at->path() != folder / lock_name)
+      return;
+  if (!error) fs::remove_all(folder, error);
+  rmdir(folder.parent_path().c_str());  // where it is empty, and no link
+}
+
+// Held by who changes a repository's folder. Makes the folder, and leaves no empty one.
 class FolderLock {
  public:
-  FolderLock(const fs::path& folder, const HubOptions& options) {
+  FolderLock(const fs::path& folder, const HubOptions& options) : folder_(folder) {
+    std::error_code ignored;
+    for (const fs::path& link : {folder.parent_path(), folder})
+      if (fs::is_symlink(link, ignored) && !fs::exists(link, ignored))
+        fail("{} is a link that leads nowhere: remove it, or make the folder that it leads to",
+             link.string());
     for (const fs::path path = folder / lock_name;;) {
       std::error_code error;
       fs::create_directories(folder, error);
@@ -104,9 +122,13 @@ class FolderLock {
   }
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;
-  ~FolderLock() { close(fd_); }
+  ~FolderLock() {
+    remove_if_empty(folder_);
+    close(fd_);
+  }
 
  private:
+  const fs::path folder_;
   int fd_ = -1;
 };
 
@@ -142,11 +164,77 @@ void refuse_to_remove_through_a_link(const fs::path& folder, const std::string& 
 }
 
 bool is_part(const RepositoryFile& file) { return file.path.ends_with(part_ending); }
+fs::path part_of(const fs::path& file) { return file.string() + std::string(part_ending); }
+
+// The models of a folder, whole or not: what is a part counts by the name that it will have.
+std::vector<RepositoryModel> models_in(const fs::path& folder) {
+  std::vector<RepositoryFile> files = files_below(folder);
+  for (RepositoryFile& file : files)
+    if (is_part(file)) file.path.resize(file.path.size() - part_ending.size());
+  std::ranges::sort(files, {}, &RepositoryFile::path);
+  const auto twice = std::ranges::unique(files, {}, &RepositoryFile::path);
+  files.erase(twice.begin(), twice.end());
+  return models_among(std::move(files));
+}
+
+// Others beside the models may have folders of their own.
+bool is_of_pull(const fs::path& folder) {
+  std::error_code none;
+  return fs::is_directory(folder, none) &&
+         (fs::is_symlink(folder) || fs::exists(folder / lock_name, none));
+}
+
+// Before anything is fetched: a file's name is taken only once it is there.
+void require_place_for(const fs::path& path, const fs::path& folder) {
+  const auto refuse = [](const fs::path& there, std::string_view what) {
+    fail("{} is {}, where pull would write: move it away", there.string(), what);
+  };
+  if (fs::is_directory(path)) refuse(path, "a folder");
+  for (fs::path parent = path.parent_path(); parent != folder; parent = parent.parent_path())
+    if (fs::is_symlink(parent)) refuse(parent, "a link");
+}
 
 std::string list_of(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += "\n  " + name;
   return text;
+}
+
+// A repository's models, and what is left of downloads that were broken off.
+std::vector<CachedModel> cached_in(const fs::path& folder, const std::string& repository) {
+  std::vector<CachedModel> all;
+  std::error_code none;
+  const auto add = [&](const std::string& name, const std::vector<fs::path>& files, bool complete) {
+    if (files.empty()) return;
+    CachedModel& cached = all.emplace_back(CachedModel{.name = name, .complete = complete});
+    for (const fs::path& file : files) {
+      cached.bytes += fs::file_size(file, none);
+      cached.when = std::max(cached.when, fs::last_write_time(file, none));
+    }
+  };
+  const std::vector<RepositoryModel> models = models_in(folder);
+  const std::vector<std::string> names = names_of(models, repository);
+  for (size_t i = 0; i < models.size(); ++i) {
+    std::vector<fs::path> whole, parts;
+    for (const RepositoryFile& file : models[i].files) {
+      const fs::path path = folder / file.path, part = part_of(path);
+      if (fs::is_regular_file(path, none)) whole.push_back(path);
+      if (fs::is_regular_file(part, none)) parts.push_back(part);
+    }
+    // Beside a whole model there may be parts of its next version; else its files wait for others.
+    const bool complete = models[i].complete && whole.size() == models[i].files.size();
+    if (complete)
+      add(names[i], whole, true);
+    else
+      parts.insert(parts.end(), whole.begin(), whole.end());
+    add(names[i], parts, false);
+  }
+  if (!models.empty()) return all;
+  std::vector<fs::path> parts;  // of a model whose weights have not begun
+  for (const RepositoryFile& file : files_below(folder))
+    if (is_part(file) && !is_hidden(file.path)) parts.push_back(folder / file.path);
+  add(repository, parts, false);
+  return all;
 }
 
 // Those of users or repositories.
@@ -164,10 +252,13 @@ std::vector<fs::path> folders_in(const fs::path& folder) {
 
 }  // namespace
 
-Hub::Hub(HubOptions options)
-    : options_(std::move(options)),
-      http_(options_.endpoint, options_.token, options_.stall_seconds) {
+Hub::Hub(HubOptions options) : options_(std::move(options)) {
   require(!options_.folder.empty(), "there is no folder for models: set HOME or XDG_CACHE_HOME");
+}
+
+Http& Hub::http() {
+  if (!http_) http_ = options_.http();
+  return *http_;
 }
 
 fs::path Hub::folder_of(const std::string& repository) const {
@@ -196,18 +287,18 @@ fs::path Hub::get(const ModelName& name) {
 }
 
 void Hub::refuse(const HttpAnswer& answer, const ModelName& name, std::string_view what) {
-  const std::string page = fmt::format("{}/{}", http_.endpoint(), name.repository);
+  const std::string page = fmt::format("{}/{}", http().endpoint(), name.repository);
   const std::string code(answer.header("x-error-code"));
   if (code == "GatedRepo" || answer.status == 403)
     fail(
         "{} may not be fetched{}: accept its licence at {}, and set HF_TOKEN to a token that may "
         "read it",
-        what, http_.has_token() ? " with this HF_TOKEN" : "", page);
+        what, http().has_token() ? " with this HF_TOKEN" : "", page);
   if (answer.status == 401)
     fail("{}: the hub knows no public model {}. Check the name; if it is private, {}", what,
          name.repository,
-         http_.has_token() ? "HF_TOKEN is not one that may read it" : "set HF_TOKEN");
-  if (answer.status == 404) fail("there is no {} at {}", what, http_.endpoint());
+         http().has_token() ? "HF_TOKEN is not one that may read it" : "set HF_TOKEN");
+  if (answer.status == 404) fail("there is no {} at {}", what, http().endpoint());
   std::string said(answer.header("x-error-message"));
   if (said.empty()) said = answer.error_body.substr(0, 200);
   for (char& c : said) c = uint8_t(c) < 32 || c == 127 ? ' ' : c;
@@ -222,7 +313,7 @@ std::string Hub::get_text(const std::string& url, std::string& next_page, const 
     std::string text;
     HttpAnswer answer;
     try {
-      answer = http_.get(url, 0, {}, [&](std::string_view piece) {
+      answer = http().get(url, 0, {}, [&](std::string_view piece) {
         if (text.size() + piece.size() > most_page_bytes)
           fail("the hub's list of the files of {} has no end", name.repository);
         text += piece;
@@ -240,7 +331,7 @@ std::string Hub::get_text(const std::string& url, std::string& next_page, const 
 std::vector<RepositoryFile> Hub::listing(const ModelName& name) {
   std::vector<RepositoryFile> files;
   std::string url =
-      fmt::format("{}/api/models/{}/tree/main?recursive=true", http_.endpoint(), name.repository);
+      fmt::format("{}/api/models/{}/tree/main?recursive=true", http().endpoint(), name.repository);
   for (size_t pages = 0; !url.empty(); ++pages) {
     if (pages == most_pages)
       fail("the hub's list of the files of {} has no end: {} pages", name.repository, pages);
@@ -254,7 +345,7 @@ std::vector<RepositoryFile> Hub::listing(const ModelName& name) {
 
 void Hub::fetch(const RepositoryFile& file, const fs::path& path, const ModelName& name) {
   const std::string url =
-      fmt::format("{}/{}/resolve/main/{}", http_.endpoint(), name.repository, url_path(file.path));
+      fmt::format("{}/{}/resolve/main/{}", http().endpoint(), name.repository, url_path(file.path));
   PartFile part(path, file,
                 [&](uint64_t done) { options_.progress("checking", file.path, done, file.size); });
   bool resumed = part.size() > 0;
@@ -266,7 +357,7 @@ void Hub::fetch(const RepositoryFile& file, const fs::path& path, const ModelNam
       const uint64_t from = part.size();
       try {
         options_.progress("fetching", file.path, from, file.size);
-        answer = http_.get(
+        answer = http().get(
             url, from,
             [&](const HttpAnswer& head) {
               const std::string_view range = head.header("content-range");
@@ -321,26 +412,27 @@ bool Hub::is_there(const RepositoryFile& file, const fs::path& path) {
 fs::path Hub::pull(const ModelName& name) {
   const std::vector<RepositoryModel> models = models_among(listing(name));
   if (models.empty())
-    fail("{} at {} has no model: neither GGUF nor safetensors", name.repository, http_.endpoint());
+    fail("{} at {} has no model: neither GGUF nor safetensors", name.repository, http().endpoint());
   const RepositoryModel* const model = choose(models, name.which);
   if (!model)
     fail("{} has no \"{}\". It has{}", name.repository, name.which,
          list_of(names_of(models, name.repository)));
   if (!model->complete)
-    fail("{} at {} is not complete: {}", name.text(), http_.endpoint(),
+    fail("{} at {} is not complete: {}", name.text(), http().endpoint(),
          model->entry.empty() ? "it has no config.json"
                               : "parts of " + model->entry + " are missing");
   for (const RepositoryFile& file : model->files)
     if (file.size == 0 && (!model->entry.empty() || file.path.ends_with(".safetensors")))
-      fail("{} at {} is empty: {}", name.text(), http_.endpoint(), file.path);
+      fail("{} at {} is empty: {}", name.text(), http().endpoint(), file.path);
 
   const fs::path folder = folder_of(name.repository);
   const FolderLock lock(folder, options_);
   std::vector<std::pair<const RepositoryFile*, fs::path>> missing;  // and its part
   uint64_t needed = 0;
   for (const RepositoryFile& file : model->files) {
+    require_place_for(folder / file.path, folder);
     if (is_there(file, folder / file.path)) continue;
-    fs::path part = folder / (file.path + std::string(part_ending));
+    fs::path part = part_of(folder / file.path);
     std::error_code none;
     const uint64_t here = fs::file_size(part, none);
     needed += file.size - (none ? 0 : std::min(here, file.size));
@@ -372,32 +464,11 @@ fs::path Hub::pull(const ModelName& name) {
 
 std::vector<CachedModel> Hub::cached() const {
   std::vector<CachedModel> all;
-  for (const fs::path& user : folders_in(options_.folder)) {
-    for (const fs::path& folder : folders_in(user)) {
-      const std::string repository = (user.filename() / folder.filename()).generic_string();
-      const std::vector<RepositoryModel> models = cached_models(repository);
-      const std::vector<std::string> names = names_of(models, repository);
-      const auto add = [&](const std::string& name, const std::vector<RepositoryFile>& files,
-                           bool complete) {
-        CachedModel cached{.name = name, .complete = complete};
-        for (const RepositoryFile& file : files) {
-          std::error_code ignored;
-          cached.bytes += file.size;
-          cached.when = std::max(cached.when, fs::last_write_time(folder / file.path, ignored));
-        }
-        all.push_back(std::move(cached));
-      };
-      for (size_t i = 0; i < models.size(); ++i)
-        if (models[i].complete) add(names[i], models[i].files, true);
-      // What is left of a download: its parts, and files that wait for the others.
-      std::vector<RepositoryFile> parts = files_below(folder);
-      std::erase_if(
-          parts, [](const RepositoryFile& file) { return !is_part(file) || is_hidden(file.path); });
-      for (const RepositoryModel& model : models)
-        if (!model.complete) parts.insert(parts.end(), model.files.begin(), model.files.end());
-      if (!parts.empty()) add(repository, parts, false);
-    }
-  }
+  for (const fs::path& user : folders_in(options_.folder))
+    for (const fs::path& folder : folders_in(user))
+      if (is_of_pull(folder))
+        std::ranges::move(cached_in(folder, (user.filename() / folder.filename()).generic_string()),
+                          std::back_inserter(all));
   return all;
 }
 
@@ -410,22 +481,18 @@ std::vector<fs::path> Hub::remove(const ModelName& name) {
     fail("there is no {} here. There is{}", name.text(), list_of(names));
   };
   std::error_code none;
-  if (!fs::is_directory(folder, none)) unknown();
-  if (fs::is_symlink(folder) && !fs::is_symlink(folder.parent_path()) && name.which.empty()) {
+  if (fs::is_symlink(folder) && !fs::is_regular_file(folder, none) &&
+      !fs::is_symlink(folder.parent_path()) && name.which.empty()) {
     fs::remove(folder);
     rmdir(folder.parent_path().c_str());
     return {folder};
   }
+  if (!is_of_pull(folder)) unknown();
   refuse_to_remove_through_a_link(folder, name.text());
   const FolderLock lock(folder, options_);
   std::vector<RepositoryFile> files = files_below(folder);
   if (!name.which.empty()) {  // the model's, whether they are whole or not
-    for (RepositoryFile& file : files)
-      if (is_part(file)) file.path.resize(file.path.size() - part_ending.size());
-    std::ranges::sort(files, {}, &RepositoryFile::path);
-    const auto twice = std::ranges::unique(files, {}, &RepositoryFile::path);
-    files.erase(twice.begin(), twice.end());
-    const std::vector<RepositoryModel> models = models_among(files);
+    const std::vector<RepositoryModel> models = models_in(folder);
     const RepositoryModel* const model = choose(models, name.which);
     if (!model) unknown();
     files = model->files;
@@ -433,15 +500,11 @@ std::vector<fs::path> Hub::remove(const ModelName& name) {
   std::vector<fs::path> removed;
   for (const RepositoryFile& file : files) {
     const fs::path path = folder / file.path;
-    for (const fs::path& form : {path, fs::path(path.string() + std::string(part_ending))})
+    for (const fs::path& form : {path, part_of(path)})
       if (fs::remove(form)) removed.push_back(form);
     std::error_code not_empty;
     for (fs::path parent = path.parent_path(); parent != folder; parent = parent.parent_path())
       if (!fs::remove(parent, not_empty)) break;
-  }
-  if (files_below(folder).empty()) {
-    fs::remove_all(folder);
-    rmdir(folder.parent_path().c_str());  // where it is empty, and no link
   }
   return removed;
 }

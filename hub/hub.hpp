@@ -1,10 +1,12 @@
 // hub.hpp: models from a hub, kept in a folder: FOLDER/USER/REPO/FILE.
 //
 // A file has its name only when it is whole and its checksum right; until then it is FILE.part,
-// which the next download goes on from. Processes that fetch from one repository take turns.
+// which the next download goes on from. Processes that fetch from one repository take turns, by a
+// lock that tells the folders of pull from others'.
 #pragma once
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,8 +18,7 @@ namespace ms {
 
 struct HubOptions {
   std::filesystem::path folder;  // of all models
-  std::string endpoint, token;   // an empty token: none
-  uint32_t stall_seconds = 30;   // that a connection may be silent
+  std::function<Http()> http;    // the way to the hub, made when it is asked for the first time
   // A line for people: what is being waited for, or done again.
   std::function<void(std::string_view)> say = [](std::string_view) {};
   // What is done with a file ("fetching", "checking"), bytes of it so far, of all.
@@ -60,8 +61,10 @@ class Hub {
   bool is_there(const RepositoryFile& file, const std::filesystem::path& path);
   [[noreturn]] void refuse(const HttpAnswer& answer, const ModelName& name, std::string_view what);
 
+  Http& http();
+
   HubOptions options_;
-  Http http_;
+  std::optional<Http> http_;
 };
 
 }  // namespace ms

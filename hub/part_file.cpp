@@ -93,6 +93,7 @@ PartFile::PartFile(std::filesystem::path path, const RepositoryFile& file, const
   try {
     struct stat status;
     if (fstat(fd_, &status) != 0) fail_with_errno("read", path_);
+    if (!S_ISREG(status.st_mode)) fail("{} is not a regular file: move it away", path_.string());
     if (uint64_t(status.st_size) <= file.size)
       size_ = read_all(fd_, path_, checksum_, on_bytes);
     else

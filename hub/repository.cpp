@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "base/error.hpp"
+#include "base/shallow_json.hpp"
 
 namespace ms {
 
@@ -187,10 +188,7 @@ uint64_t RepositoryModel::bytes() const {
 }
 
 std::vector<RepositoryFile> parse_listing(std::string_view json, const std::string& repository) {
-  // Without what lies deeper than anything that is wanted: nested values are freed by calls within
-  // calls.
-  const auto listing = nlohmann::json::parse(
-      json, [](int depth, auto, const auto&) { return depth < 8; }, false);
+  const auto listing = parse_shallow<nlohmann::json>(json);
   const auto wrong = [&] [[noreturn]] (std::string_view what) {
     fail("the hub's list of the files of {} {}: is HF_ENDPOINT a hub?", repository, what);
   };

@@ -7,11 +7,11 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
-#include <limits>
 #include <random>
 #include <set>
 
 #include "base/error.hpp"
+#include "base/range.hpp"
 #include "engine/guidance.hpp"
 #include "text/utf8.hpp"
 
@@ -36,12 +36,6 @@ template <class... Args>
 const Json* find(const Json& object, const char* name) {
   const auto found = object.find(name);
   return found == object.end() || found->is_null() ? nullptr : &*found;
-}
-
-// "0 to 2", "384", "1 or more"
-std::string range(auto least, auto most) {
-  if (most == std::numeric_limits<decltype(most)>::max()) return fmt::format("{} or more", least);
-  return least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most);
 }
 
 double number(const Json& body, const char* name, double least, double most, double otherwise) {
@@ -469,14 +463,15 @@ struct Conversation {
 };
 
 // As the template takes it. `form`: null for a template that does not know tools.
-Conversation conversation_of(const Json& body, const Tools& tools, const ToolForm* form) {
+Conversation conversation_of(const Json& body, const Tools& tools, const ToolForm* form,
+                             const ChatTemplate& chat_template) {
   Conversation result{messages_of(body), {.tools = tools.shown, .variables = variables_of(body)}};
   const auto about_tools = [](const Json& message) {
     return message["role"] == "tool" || message.contains("tool_calls");
   };
   if (form || (tools.shown.is_null() && std::ranges::none_of(result.messages, about_tools)))
     return result;
-  result.messages = explain_tools(result.messages, tools.shown);
+  result.messages = explain_tools(result.messages, tools.shown, chat_template);
   result.options.tools = nullptr;
   return result;
 }
@@ -602,7 +597,7 @@ Completion read_chat(const Json& body, const Engine& engine, const ToolForm* for
   else if (find(body, "top_logprobs"))
     refuse("top_logprobs", "top_logprobs is for \"logprobs\": true");
   const Tools tools = tools_of(body);
-  const Conversation conversation = conversation_of(body, tools, form);
+  const Conversation conversation = conversation_of(body, tools, form, *engine.chat_template());
   result.prompt = of_request(
       "messages", [&] { return engine.encode_chat(conversation.messages, conversation.options); });
   std::set<std::string> names;
@@ -634,8 +629,7 @@ const Json& prompt_in(const Json& body) {
 }
 
 // As tokens.
-std::vector<uint32_t> prompt_of(const Json& body, const Engine& engine, bool framed) {
-  const Json& prompt = prompt_in(body);
+std::vector<uint32_t> tokens_of_prompt(const Json& prompt, const Engine& engine, bool framed) {
   if (!prompt.is_string()) return tokens_of(prompt, "prompt", engine.config().vocab);
   return of_request("prompt", [&] {
     return engine.tokenizer().encode(prompt.get_ref<const std::string&>(),
@@ -645,14 +639,14 @@ std::vector<uint32_t> prompt_of(const Json& body, const Engine& engine, bool fra
 
 // What stands between a prompt and a suffix is asked for by special tokens, of whose names models
 // have these.
-std::vector<uint32_t> prompt_with_suffix(const Json& body, const Engine& engine) {
+std::vector<uint32_t> prompt_with_suffix(const Json& prompt, const std::string& suffix,
+                                         const Engine& engine) {
   constexpr const char* names[][3] = {
       {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},  // Qwen2.5-Coder, Gemma
       {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},        // StarCoder, Granite
       {"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},  // DeepSeek-Coder
       {"▁<PRE>", "▁<SUF>", "▁<MID>"},                          // CodeLlama
   };
-  const std::string suffix = text(body, "suffix", "suffix");
   return of_request("suffix", [&] {
     const Tokenizer& tokenizer = engine.tokenizer();
     for (const auto& [before, behind, between] : names) {
@@ -664,7 +658,7 @@ std::vector<uint32_t> prompt_with_suffix(const Json& body, const Engine& engine)
         result.insert(result.end(), tokens.begin(), tokens.end());
       };
       add({*a});
-      add(prompt_of(body, engine, false));
+      add(tokens_of_prompt(prompt, engine, false));
       add({*b});
       add(tokenizer.encode(suffix, {.add_special = false, .parse_special = false}));
       add({*c});
@@ -678,10 +672,10 @@ Completion read_completion(const Json& body, const Engine& engine) {
   Completion result = read_common(body, engine, 16, 0);
   refuse_of_other(body, of_chat, "/v1/chat/completions");
   result.request.logprobs = int32_t(integer(body, "logprobs", 0, most_logprobs, -1));
-  const Json* const suffix = find(body, "suffix");
-  result.prompt =
-      suffix && *suffix != "" ? prompt_with_suffix(body, engine) : prompt_of(body, engine, true);
+  const std::string suffix = find(body, "suffix") ? text(body, "suffix", "suffix") : "";
   const Json& prompt = prompt_in(body);
+  result.prompt = suffix.empty() ? tokens_of_prompt(prompt, engine, true)
+                                 : prompt_with_suffix(prompt, suffix, engine);
   if (result.prompt.empty() && prompt.is_string() && engine.tokenizer().bos())
     result.prompt = {*engine.tokenizer().bos()};
   check_prompt(result.prompt, engine, "prompt");
@@ -804,7 +798,7 @@ Json detokenize(const Json& body, const Engine& engine) {
 Json apply_template(const Json& body, const Engine& engine, const ToolForm* form) {
   need_text(engine);
   need_template(engine);
-  Conversation conversation = conversation_of(body, tools_of(body), form);
+  Conversation conversation = conversation_of(body, tools_of(body), form, *engine.chat_template());
   conversation.options.add_generation_prompt = flag(body, "add_generation_prompt", true);
   return {{"prompt", of_request("messages", [&] {
              return engine.chat_template()->render(conversation.messages, conversation.options);

@@ -62,6 +62,32 @@ size_t head_of_call(std::string_view text, std::string_view arguments, std::stri
   return at - 1;
 }
 
+// Whether a system message shows in a template's text: Gemma 2's refuses any.
+bool takes_system(const ChatTemplate& chat_template) {
+  constexpr const char* about = "What the system says";
+  try {
+    return chat_template
+               .render({{{"role", "system"}, {"content", about}},
+                        {{"role", "user"}, {"content", "Question"}}},
+                       {})
+               .find(about) != std::string::npos;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+std::string about_tools(const Json& tools) {
+  std::string text =
+      "You may call these functions, which are described as JSON with schemas of their "
+      "arguments:\n<tools>\n";
+  for (const Json& tool : tools) text += to_text(tool) + "\n";
+  return text +
+         "</tools>\nTo call one, write an object with its name and its arguments between "
+         "<tool_call> and </tool_call>:\n<tool_call>\n{\"name\": NAME, \"arguments\": "
+         "ARGUMENTS}\n</tool_call>\nWhat it returns comes between <tool_response> and "
+         "</tool_response>.";
+}
+
 }  // namespace
 
 const ToolForm& ToolForm::usual() { return forms[0]; }
@@ -98,27 +124,17 @@ const ToolForm* ToolForm::of(const ChatTemplate& chat_template) {
   return nullptr;
 }
 
-Json explain_tools(const Json& messages, const Json& tools) {
+Json explain_tools(const Json& messages, const Json& tools, const ChatTemplate& chat_template) {
   Json result = Json::array();
-  if (!tools.is_null()) {
-    std::string text =
-        "You may call these functions, which are described as JSON with schemas of their "
-        "arguments:\n<tools>\n";
-    for (const Json& tool : tools) text += to_text(tool) + "\n";
-    text +=
-        "</tools>\nTo call one, write an object with its name and its arguments between "
-        "<tool_call> and </tool_call>:\n<tool_call>\n{\"name\": NAME, \"arguments\": "
-        "ARGUMENTS}\n</tool_call>\nWhat it returns comes between <tool_response> and "
-        "</tool_response>.";
-    result.push_back({{"role", "system"}, {"content", text}});
-  }
+  std::string about = tools.is_null() ? "" : about_tools(tools);
+  const bool in_system = !about.empty() && takes_system(chat_template);
+  if (in_system && messages.front()["role"] != "system")
+    result.push_back({{"role", "system"}, {"content", std::exchange(about, "")}});
   for (const Json& message : messages) {
     const std::string role = message["role"];
     std::string content = message["content"];
-    if (role == "system" && !tools.is_null() && &message == &messages.front()) {
-      result[0]["content"] = content + "\n\n" + result[0]["content"].get<std::string>();
-      continue;
-    }
+    if (role == "system" && in_system && !about.empty())
+      content += "\n\n" + std::exchange(about, "");
     if (const auto calls = message.find("tool_calls"); calls != message.end())
       for (const Json& call : *calls) {
         const Json& function = call["function"];
@@ -127,18 +143,20 @@ Json explain_tools(const Json& messages, const Json& tools) {
             "<tool_call>\n{}\n</tool_call>",
             to_text({{"name", function["name"]}, {"arguments", function["arguments"]}}));
       }
-    if (role != "tool") {
-      result.push_back({{"role", role}, {"content", content}});
-      continue;
-    }
-    content = "<tool_response>\n" + content + "\n</tool_response>";
+    if (role == "tool") content = "<tool_response>\n" + content + "\n</tool_response>";
+    if ((role == "user" || role == "tool") && !about.empty())
+      content = std::exchange(about, "") + "\n\n" + content;
     // Templates may want turns to alternate.
-    if (!result.empty() && result.back().contains("results"))
+    if (role == "tool" && !result.empty() && result.back().contains("results"))
       result.back()["content"] = result.back()["content"].get<std::string>() + "\n" + content;
-    else
+    else if (role == "tool")
       result.push_back({{"role", "user"}, {"content", content}, {"results", true}});
+    else
+      result.push_back({{"role", role}, {"content", content}});
   }
   for (Json& message : result) message.erase("results");
+  if (!about.empty())  // there is no message of a user's
+    result.insert(result.begin(), Json{{"role", "user"}, {"content", about}});
   return result;
 }
 

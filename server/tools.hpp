@@ -34,8 +34,9 @@ struct ToolForm {
 };
 
 // A conversation for a template that does not know tools: they are explained in the system message,
-// and calls and results are text. `tools`: null or a list.
-Json explain_tools(const Json& messages, const Json& tools);
+// or in the first of the user where the template takes none, and calls and results are text.
+// `messages`: one at least; `tools`: null or a list.
+Json explain_tools(const Json& messages, const Json& tools, const ChatTemplate& chat_template);
 
 // What a reply is held to: calls of these tools alone, from its beginning on, or, where it is free
 // to call none, from the form's start on. `in_prompt`: the prompt ends with the start.

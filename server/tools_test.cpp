@@ -30,9 +30,17 @@ constexpr const char* llama =
     "{{ m.tool_calls[0].function.arguments | tojson }}}{% else %}{{ m.content }}{% endif %}"
     "{% endfor %}";
 
-const ToolForm* form_of(const char* source) {
-  return ToolForm::of(ChatTemplate::from_string(source, "<s>", "</s>"));
+constexpr const char* plain = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}";
+constexpr const char* gemma2 =
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}{% for m in messages %}"
+    "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must "
+    "alternate') }}{% endif %}<|{{ m.role }}|>{{ m.content }}{% endfor %}";
+
+ChatTemplate template_of(const char* source) {
+  return ChatTemplate::from_string(source, "<s>", "</s>");
 }
+const ToolForm* form_of(const char* source) { return ToolForm::of(template_of(source)); }
 
 TEST(ToolForm, a_template_shows_its_own) {
   ASSERT_TRUE(form_of(hermes) && form_of(mistral) && form_of(llama));
@@ -60,7 +68,7 @@ TEST(ToolForm, a_conversation_for_a_template_that_knows_no_tools) {
     {"role": "tool", "tool_call_id": "1", "content": "one"},
     {"role": "tool", "tool_call_id": "2", "content": "two"},
     {"role": "user", "content": "!"}])");
-  const Json got = explain_tools(messages, tools);
+  const Json got = explain_tools(messages, tools, template_of(plain));
   ASSERT_EQ(got.size(), 5u);
   const std::string system = got[0]["content"];
   EXPECT_TRUE(system.starts_with("Be brief.\n\n"));
@@ -72,8 +80,26 @@ TEST(ToolForm, a_conversation_for_a_template_that_knows_no_tools) {
     "<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response>"})"));
   EXPECT_EQ(got[4], messages[5]);
   // Without tools there is nothing to explain; without a system message, there is one.
-  EXPECT_EQ(explain_tools(messages, nullptr)[0], messages[0]);
-  EXPECT_EQ(explain_tools(Json::array({messages[1]}), tools)[0]["role"], "system");
+  EXPECT_EQ(explain_tools(messages, nullptr, template_of(plain))[0], messages[0]);
+  const Json question = Json::array({messages[1]});
+  EXPECT_EQ(explain_tools(question, tools, template_of(plain))[0]["role"], "system");
+}
+
+TEST(ToolForm, a_template_that_takes_no_system_message_has_tools_explained_by_the_user) {
+  const Json question = Json::parse(R"([{"role": "user", "content": "?"}])");
+  const std::string about = explain_tools(question, tools, template_of(plain))[0]["content"];
+  // It refuses one, or says nothing of it.
+  for (const char* source :
+       {gemma2, "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"}) {
+    const ChatTemplate chat_template = template_of(source);
+    const Json got = explain_tools(question, tools, chat_template);
+    EXPECT_EQ(got, Json::array({{{"role", "user"}, {"content", about + "\n\n?"}}}));
+    EXPECT_NE(chat_template.render(got, {}).find(about), std::string::npos);
+    // Where no user asks, there is a message for it.
+    const Json answer = Json::parse(R"([{"role": "assistant", "content": "!"}])");
+    EXPECT_EQ(explain_tools(answer, tools, chat_template)[0]["content"], about);
+    EXPECT_EQ(explain_tools(question, nullptr, chat_template), question);
+  }
 }
 
 // "content|~thought|!name|{arguments}…", neighbours of a kind as one.

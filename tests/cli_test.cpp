@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -445,6 +446,18 @@ TEST_F(Cli, perplexity_is_what_the_probabilities_say) {
   refuses(2, {}, "give one with -f");
   refuses(2, {"-f", text.path(), "--kl"}, "--kl-base");
   refuses(2, {"-f", text.path(), "--kl", "--kl-base", base.path()}, "not -f");
+  for (const std::vector<std::string>& pieces :
+       {std::vector<std::string>{"-c", "64"}, {"--chunks", "1"}, {"--whole"}}) {
+    std::vector<std::string> arguments = {"--kl", "--kl-base", base.path()};
+    arguments.insert(arguments.end(), pieces.begin(), pieces.end());
+    refuses(2, arguments, "its pieces are those of the file of --kl-base");
+  }
+  refuses(2, {"-f", text.path(), "--kl-base", ""}, "--kl-base names no file");
+  const TemporaryFolder folder;
+  const std::string pipe = folder.path() / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  refuses(1, {"--kl", "--kl-base", pipe}, "pipe: is not a regular file");
+  refuses(1, {"-f", text.path(), "--whole", "--kl-base", pipe}, "pipe: is not a regular file");
   refuses(2, {"-f", text.path(), "-c", "3"}, "4 tokens or more");
   refuses(1, {"-f", text.path()}, "has 5 tokens; 512 at least");
   refuses(1, {"--kl", "--kl-base", text.path()}, "is not a file of --kl-base");
@@ -479,6 +492,23 @@ TEST_F(Cli, perplexity_is_what_the_probabilities_say) {
        {std::string_view("\xff\xff\xff\xff", 4), {"\0\0\x80\x7f", 4}, {"\0\0\0\0", 4}}) {
     const TemporaryFile row = changed(24 + 5 * 4, number, whole_file.size());
     refuses(1, {"--kl", "--kl-base", row.path()}, "row 0 is damaged: its probabilities come to ");
+  }
+}
+
+TEST(CliPerplexity, of_a_long_text_is_the_exact_models) {
+  if (!std::getenv("MAINSPRING_FULL")) GTEST_SKIP() << "takes minutes: needs MAINSPRING_FULL";
+  const auto folder = shared_folder() / "golden";
+  for (const std::string name : {"smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"}) {
+    const auto golden = folder / (name + "-long.json"), model = model_file(name);
+    if (!exists(golden) || !exists(model))
+      GTEST_SKIP() << golden << " or " << model << " is not there";
+    const auto json = read_json(golden);
+    const Result result = run({"perplexity", "-m", model, "-f",
+                               folder / json["text"].get<std::string>(), "--whole", "-ctk", "f32"});
+    EXPECT_EQ(result.code, 0) << result.error;
+    const size_t at = result.out.find("of them counted: ");
+    ASSERT_NE(at, std::string::npos) << result.out;
+    EXPECT_NEAR(std::stod(result.out.substr(at + 17)), json["nats_per_token"].get<double>(), 1e-6);
   }
 }
 
@@ -555,6 +585,22 @@ TEST_F(Cli, bench_times_several_sequences_at_once) {
   const Result table = run({"bench", "-m", model(), "-p", "0", "-n", "4", "--parallel", "2"});
   EXPECT_SAYS(table.out, "| tg4 x 2 |");
   EXPECT_SAYS(table.out, "sequences side by side");
+}
+
+TEST_F(Cli, a_context_that_no_binding_holds_is_told_with_the_options_that_made_it) {
+  const TemporaryFile text(std::string(4'000'000, 'z'));
+  const std::string most = fmt::format("{}", 1 << 20);
+  const std::pair<std::vector<std::string>, const char*> cases[] = {
+      {{"bench", "-d", most, "-p", most}, "tokens (-d with -p or -n)"},
+      {{"logits", "--tokens", "1", "--greedy", most + "0"}, "tokens (--tokens with --greedy)"},
+      {{"perplexity", "-f", text.path(), "--whole"}, "tokens (-c instead of --whole)"},
+      {{"run", "-c", most + "0", ">"}, "tokens (-c)"}};
+  for (auto [arguments, message] : cases) {
+    arguments.insert(arguments.end(), {"-m", model(), "--tier", "portable"});  // for its limits
+    const Result result = run(arguments);
+    EXPECT_EQ(result.code, 1);
+    EXPECT_SAYS(result.error, message);
+  }
 }
 
 TEST_F(Cli, tune_says_where_there_is_nothing_to_tune) {

@@ -61,8 +61,8 @@ std::vector<Case> cases() {
   goldens.push_back(
       {.name = "smollm2-135m-long", .model = "smollm2-135m", .real = true, .step = full});
   if (full)
-    goldens.push_back(
-        {.name = "qwen2.5-coder-0.5b-long", .model = "qwen2.5-coder-0.5b", .real = true});
+    for (const std::string model : {"qwen2.5-coder-0.5b", "gemma3-270m"})
+      goldens.push_back({.name = model + "-long", .model = model, .real = true});
 
   std::vector<Case> result;
   for (const Golden& golden : goldens)

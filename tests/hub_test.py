@@ -92,6 +92,12 @@ class Hub(unittest.TestCase):
         self.assertEqual(json.loads(self.mainspring("inspect", "-o", "json", MAINSPRING_HF_REPO="u/tales", **nowhere))["tensors"], tensors)
         words = self.mainspring("run", "-hf", "u/tales", "--temp", "0", "-n", "8", "Once upon", MAINSPRING_MODEL="no/such", **nowhere)
         self.assertEqual(words, self.mainspring("run", "-m", MODEL, "--temp", "0", "-n", "8", "Once upon", MAINSPRING_HF_REPO="no/such"))
+        # What is wrong with the way to the hub is of no account, where none is asked.
+        for wrong in {"HF_ENDPOINT": "hub"}, {"HF_TOKEN": "a\nb"}, {"HF_HUB_DOWNLOAD_TIMEOUT": "x"}:
+            self.mainspring("inspect", "-hf", "u/tales", **wrong)
+            self.assertIn("u/tales:Q8_0", self.mainspring("list", **wrong))
+            self.assertIn("there is no u/none", self.mainspring("rm", "u/none", code=1, **wrong))
+            self.assertIn(next(iter(wrong)), self.mainspring("inspect", "-hf", "u/tales:F32", code=2, **wrong))
         self.assertIn("give one of them", self.mainspring("run", "-m", MODEL, "-hf", "u/tales", "x", code=2))
         error = self.mainspring("inspect", "-hf", "u/tales:F32", code=1, **nowhere)
         self.assertIn("cannot reach http://127.0.0.1:9", error)
@@ -154,7 +160,7 @@ class Hub(unittest.TestCase):
             time.sleep(0.01)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
-        self.assertRegex(self.mainspring("list"), r"u/r +[89]\.\d MB .*, not complete")
+        self.assertRegex(self.mainspring("list"), r"u/r:m.gguf +[89]\.\d MB .*, not complete")
         process.send_signal(signal.SIGINT)
         process.communicate()
         self.assertEqual(self.files(), {"u/r/m.gguf.part"})
@@ -414,11 +420,12 @@ class Hub(unittest.TestCase):
         kept = {mine / name for name in ("own-Q8_0.gguf", "keep.safetensors", "config.json")}
         for path in kept:
             path.write_bytes(b"mine")
-        for name in "u/r", "v/s":
-            (self.models / name).mkdir(parents=True)
         link = self.models / "u/r/d-Q8_0.gguf"
-        for name in "u/r", "u/r:Q8_0":
-            link.parent.mkdir(parents=True, exist_ok=True)
+        for name in "u/r", "v/s", "u/r:Q8_0":
+            (self.models / name[:3]).mkdir(parents=True, exist_ok=True)
+            (self.models / name[:3] / ".lock").touch()
+            if name == "v/s":
+                continue
             link.symlink_to(mine / "own-Q8_0.gguf")
             self.assertRegex(self.mainspring("list"), r"u/r:Q8_0 +4 bytes")
             self.assertEqual(self.mainspring("rm", name), f"removed {link}\n")
@@ -440,10 +447,73 @@ class Hub(unittest.TestCase):
         self.assertEqual(self.mainspring("rm", "v/t"), f"removed {self.models}/v/t\n")
         self.mainspring("rm", "v/s")
         self.assertEqual([p.name for p in self.models.iterdir()], ["w"])
+        # So may they be links that lead nowhere.
         (self.models / "x").mkdir()
-        (self.models / "x/loop").symlink_to("loop")
-        self.assertIn("there is no x/loop", self.mainspring("rm", "x/loop", code=1))
+        self.add("x/s", {"m.gguf": b"new"})
+        for to in "s", "none/such":
+            (self.models / "x/s").symlink_to(to)
+            self.assertIn(f"{self.models}/x/s is a link that leads nowhere", self.mainspring("pull", "x/s", code=1))
+            self.assertEqual(self.mainspring("rm", "x/s"), f"removed {self.models}/x/s\n")
+            (self.models / "x").mkdir()
+        (self.models / "x").rmdir()
+        (self.models / "x").symlink_to("none")
+        self.assertIn(f"{self.models}/x is a link that leads nowhere", self.mainspring("pull", "x/s", code=1))
         self.assertLessEqual(kept, set(mine.iterdir()))
+
+    def test_what_a_broken_download_left_has_a_name(self):
+        self.add("u/r", {f"m-{which}.gguf": b"abc" for which in ("Q8_0", "F32")})
+        self.mainspring("pull", "u/r:Q8_0")
+        folder = self.models / "u/r"
+        for name in "m-F32.gguf.part", "m-Q8_0.gguf.part":
+            (folder / name).write_bytes(b"ab")
+        rows = [re.split("  +", row) for row in self.mainspring("list").splitlines()[1:]]
+        self.assertEqual([(name, size, "not complete" in when) for name, size, when in rows],
+                         [("u/r:F32", "2 bytes", True), ("u/r:Q8_0", "3 bytes", False), ("u/r:Q8_0", "2 bytes", True)])
+        self.assertEqual(self.mainspring("rm", "u/r:F32"), f"removed {folder}/m-F32.gguf.part\n")
+        self.assertEqual(self.mainspring("rm", "u/r:Q8_0"), f"removed {folder}/m-Q8_0.gguf\nremoved {folder}/m-Q8_0.gguf.part\n")
+        self.assertFalse(folder.exists())
+        # Before there are any weights it can have the repository's name alone.
+        folder.mkdir(parents=True)
+        for name in ".lock", "generation_config.json.part":
+            (folder / name).write_bytes(b"a")
+        self.assertRegex(self.mainspring("list"), r"\nu/r +1 bytes .*not complete")
+        self.mainspring("rm", "u/r")
+        self.assertFalse(folder.exists())
+
+    def test_folders_that_pull_did_not_make_are_none_of_its_own(self):
+        folder = self.models / "mine/1_Pooling"
+        folder.mkdir(parents=True)
+        for name in "config.json", "model.safetensors":
+            (folder / name).write_bytes(b"mine")
+        self.assertIn("no model was fetched yet", self.mainspring("list") + self.error)
+        self.assertIn("there is no mine/1_Pooling", self.mainspring("rm", "mine/1_Pooling", code=1))
+        self.assertEqual(len(self.files()), 2)
+
+    def test_what_stands_in_the_way_is_said_before_the_download(self):
+        self.add("u/r", {f"d/m-0000{n}-of-00002.gguf": b"abc" for n in (1, 2)})
+        folder = self.models / "u/r/d"
+        (folder / "m-00002-of-00002.gguf/mine").mkdir(parents=True)
+        (folder / "m-00002-of-00002.gguf/mine/file").touch()
+        self.assertIn(f"{folder}/m-00002-of-00002.gguf is a folder", self.mainspring("pull", "u/r", code=1))
+        folder.rename(self.models / "mine")
+        (self.models / "elsewhere").mkdir()
+        folder.symlink_to(self.models / "elsewhere")
+        self.assertIn(f"{folder} is a link", self.mainspring("pull", "u/r", code=1))
+        self.assertEqual(self.storage.requests, [])
+        folder.unlink()
+        folder.mkdir()
+        os.mkfifo(folder / "m-00001-of-00002.gguf.part")
+        self.assertIn("m-00001-of-00002.gguf.part is not a regular file", self.mainspring("pull", "u/r", code=1))
+
+    def test_a_pull_that_fails_leaves_no_empty_folder(self):
+        self.add("u/r", {"d/m.gguf": b"abc"}, status={"d/m.gguf": [404] * 2})
+        self.mainspring("pull", "u/r", code=1)
+        self.assertFalse((self.models / "u").exists())
+        # What else is there stays.
+        (self.models / "u/r").mkdir(parents=True)
+        (self.models / "u/r/mine").symlink_to("none")
+        self.mainspring("pull", "u/r", code=1)
+        self.assertTrue((self.models / "u/r/mine").is_symlink())
 
     def test_a_cache_that_cannot_be_written(self):
         self.add("u/r", {"m.gguf": b"abc"})
