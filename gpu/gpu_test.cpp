@@ -777,6 +777,27 @@ TEST_F(Recorder, a_dispatch_is_timed_in_microseconds) {
   EXPECT_THROW(device->time(recording, 0), std::invalid_argument);
 }
 
+TEST_F(Recorder, a_trace_has_the_begin_and_end_of_each_submission) {
+  Dispatch slow = dispatch(slow_kernel, in_view, out_view);
+  slow.params = bytes(Add::Params{1'000'000});
+  const Recording recording = device->record(slow);
+  if (!device->caps().timestamps) GTEST_SKIP() << device->caps().name << " has no timestamps";
+  device->submit(recording);  // before the trace
+  device->start_trace();
+  EXPECT_TRUE(device->take_trace().empty());
+  device->start_trace();
+  for (int i = 0; i < 3; ++i) device->submit(recording);
+  const std::vector<Span> spans = device->take_trace();
+  ASSERT_EQ(spans.size(), 3u);
+  EXPECT_EQ(spans[0].begin, 0);
+  for (size_t i = 0; i < spans.size(); ++i) {
+    EXPECT_LT(spans[i].begin, spans[i].end);
+    EXPECT_TRUE(i == 0 || spans[i - 1].end <= spans[i].begin);
+  }
+  device->submit(recording);  // after it
+  EXPECT_TRUE(device->take_trace().empty());
+}
+
 // Failures.
 
 TEST(Device, memory_beyond_the_limit_is_an_error_with_both_sizes) {

@@ -563,6 +563,8 @@ TEST_F(Cli, bench_prints_what_llama_bench_prints) {
     EXPECT_GT(test["bandwidth_gb_per_s"], 0.0);
     EXPECT_LT(test["nmse_step_to_batch"], 1e-4);
     EXPECT_EQ(test.contains("share_of_bandwidth"), test["n_gen"] > 0);
+    const double busy = test.value("gpu_busy", 1.0);
+    EXPECT_TRUE(busy > 0 && busy <= 1) << busy;
   }
   const Result table = run({"bench", "-m", model(), "-p", "8", "-n", "4", "-r", "1"});
   EXPECT_EQ(table.code, 0);
