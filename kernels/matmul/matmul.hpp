@@ -44,7 +44,7 @@ struct Matmul {
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("ROW_LANES", row_lanes, {false, true});
       v("INT8_ACTIVATIONS", int8_activations, {false, true});
-      v("USE_SUBGROUPS", use_subgroups, {true, false}, gpu::sizing);
+      v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MATRIX", matrix, {false, true});
       v("WORKGROUP_SIZE", workgroup_size, {64u, 256u, 32u}, gpu::sizing);
       v("TILE_M", tile_m, {8u, 2u}, gpu::in_prelude);
