@@ -32,7 +32,7 @@ struct AttentionPrefill {
       v("SMALL_TILES", small_tiles, {false, true});
       v("BLOCK_SIZE", block_size, {32u, 64u, 128u});
       v("HEAD_TILE", head_tile, {32u, 64u, 128u});
-      v("USE_SUBGROUPS", use_subgroups, {true, false}, gpu::sizing);
+      v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MATRIX", matrix, {false, true});
     }
     std::string_view refusal() const {
