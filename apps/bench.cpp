@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <nlohmann/json.hpp>
@@ -114,7 +113,8 @@ double run_once(Engine& engine, const Test& test, bool first) {
 }
 
 // What part of a generation, from its first step's begin to its last one's end, the device was at
-// work; none on a device without timestamps, or where there are more steps than a trace holds.
+// work; none on a device without timestamps, or where steps may be more than a trace holds, beside
+// the submissions of what is before them.
 std::optional<double> busy_share(Engine& engine, const Test& test) {
   if (!engine.device().caps().timestamps || test.generate > 1024) return {};
   engine.device().start_trace();

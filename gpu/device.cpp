@@ -412,17 +412,21 @@ struct Device::Impl {
     return ns;
   }
 
-  void encode_all(WGPUCommandEncoder encoder, const Recording& recording) {
+  // A pass whose begin and end are those of number i in the set, unless that is null.
+  static ComputePass begin_pass(WGPUCommandEncoder encoder, WGPUQuerySet set, uint32_t i) {
     WGPUPassTimestampWrites writes = WGPU_PASS_TIMESTAMP_WRITES_INIT;
+    writes.querySet = set;
+    writes.beginningOfPassWriteIndex = 2 * i;
+    writes.endOfPassWriteIndex = 2 * i + 1;
     WGPUComputePassDescriptor descriptor = WGPU_COMPUTE_PASS_DESCRIPTOR_INIT;
-    if (trace.get() && traced < most_passes) {
-      writes.querySet = trace.get();
-      writes.beginningOfPassWriteIndex = 2 * traced;
-      writes.endOfPassWriteIndex = 2 * traced + 1;
-      descriptor.timestampWrites = &writes;
-      ++traced;
-    }
-    const ComputePass pass(wgpuCommandEncoderBeginComputePass(encoder, &descriptor));
+    if (set) descriptor.timestampWrites = &writes;
+    return ComputePass(wgpuCommandEncoderBeginComputePass(encoder, &descriptor));
+  }
+
+  void encode_all(WGPUCommandEncoder encoder, const Recording& recording) {
+    const bool noted = trace.get() && traced < most_passes;
+    const ComputePass pass = begin_pass(encoder, noted ? trace.get() : nullptr, traced);
+    traced += noted;
     for (const auto& step : recording.steps_)
       if (step.grid[0] && step.grid[1] && step.grid[2]) encode(pass.get(), step);
     wgpuComputePassEncoderEnd(pass.get());
@@ -761,13 +765,7 @@ std::vector<double> Device::time(const Recording& recording, uint32_t repeats) {
       const QuerySet set = impl_->timestamps(count);
       const CommandEncoder encoder(wgpuDeviceCreateCommandEncoder(impl_->device.get(), nullptr));
       for (uint32_t i = 0; i < count; ++i) {
-        WGPUPassTimestampWrites writes = WGPU_PASS_TIMESTAMP_WRITES_INIT;
-        writes.querySet = set.get();
-        writes.beginningOfPassWriteIndex = 2 * i;
-        writes.endOfPassWriteIndex = 2 * i + 1;
-        WGPUComputePassDescriptor descriptor = WGPU_COMPUTE_PASS_DESCRIPTOR_INIT;
-        descriptor.timestampWrites = &writes;
-        const ComputePass pass(wgpuCommandEncoderBeginComputePass(encoder.get(), &descriptor));
+        const ComputePass pass = Impl::begin_pass(encoder.get(), set.get(), i);
         impl_->encode(pass.get(), recording.steps_[first + i]);
         wgpuComputePassEncoderEnd(pass.get());
       }

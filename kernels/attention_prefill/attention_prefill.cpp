@@ -30,7 +30,7 @@ gpu::Work attention_prefill(const gpu::Caps& caps, const AttentionPrefill& a) {
                                    .small_tiles = false,
                                    .block_size = rows <= 32 ? 32u : 64u,
                                    .head_tile = head_dim <= 32 ? 32u : 64u};
-  over.use_subgroups = caps.cpu && caps.min_subgroup_size >= shared_lanes;
+  over.use_subgroups = caps.cpu && has_shared_lanes(caps);
   const AttentionPrefill::Overrides matrices{
       .f16_kv = true, .block_size = 128, .head_tile = head_dim <= 64 ? 64u : 128u, .matrix = true};
   if (over.f16_kv && rows >= 16 && head_dim <= 128 && has_matrices(caps, matrices)) over = matrices;
@@ -50,9 +50,7 @@ gpu::Work attention_prefill(const gpu::Caps& caps, const AttentionPrefill& a,
           "HEAD_TILE; {} has {}, subgroups of {} to {}, head_dim is {}",
           caps.name, to_string(caps.variant), caps.min_subgroup_size, caps.max_subgroup_size,
           head_dim);
-  require(!over.use_subgroups || caps.min_subgroup_size >= shared_lanes,
-          "attention_prefill: USE_SUBGROUPS takes {} lanes a subgroup, {} has {}", shared_lanes,
-          caps.name, caps.min_subgroup_size);
+  if (over.use_subgroups) require_shared_lanes(caps, "attention_prefill");
   const uint64_t sharing = over.matrix ? 1 : heads / kv_heads;  // heads of a workgroup
   const uint64_t queries = over.matrix ? matrix_queries : over.block_size;
   require(rows * sharing <= 65535 * queries, "attention_prefill: {} rows, at most {}", rows,

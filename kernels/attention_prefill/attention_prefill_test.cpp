@@ -154,6 +154,11 @@ KERNEL_TEST(attention_prefill) {
   refuses("kv_len 17 exceeds a capacity of 16", [](auto& a) { a.kv_len = 17; });
   refuses("scale is nan", [](auto& a) { a.scale = NAN; });
   refuses("attn_softcap is -1", [](auto& a) { a.attn_softcap = -1; });
+  lab.refuses("USE_SUBGROUPS takes 8 lanes a subgroup", [&] {
+    gpu::Caps caps = lab.caps();
+    caps.min_subgroup_size = 4;
+    attention_prefill(caps, plain, {.use_subgroups = true});
+  });
   lab.refuses("head_dim is 300", [&] {
     attention_prefill(lab.caps(),
                       {.q = lab.random({1, 1, 300}),

@@ -68,7 +68,7 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
   over.weight_type = over.f16_mode ? 0 : uint32_t(a.b.type);
   over.row_tile = a.b.row_tile;
   over.row_lanes = caps.cpu;
-  over.use_subgroups = over.row_lanes && caps.min_subgroup_size >= shared_lanes;
+  over.use_subgroups = over.row_lanes && has_shared_lanes(caps);
   over.int8_activations = over.row_lanes && a.int8_activations && !is_float(a.b.type);
   if (over.row_lanes) over.workgroup_size = 32;
   Matmul::Overrides matrices = over;
@@ -91,9 +91,7 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over)
           "memory; {} has {}, subgroups of {} to {} and {} bytes",
           matrix_lanes, matrix_tile_bytes(over), caps.name, to_string(caps.variant),
           caps.min_subgroup_size, caps.max_subgroup_size, caps.max_workgroup_bytes);
-  require(!over.use_subgroups || caps.min_subgroup_size >= shared_lanes,
-          "matmul: USE_SUBGROUPS takes {} lanes a subgroup, {} has {}", shared_lanes, caps.name,
-          caps.min_subgroup_size);
+  if (over.use_subgroups) require_shared_lanes(caps, "matmul");
   const uint32_t M = a.a.rows(), K = a.a.cols();
   const uint32_t N = a.transpose_b ? a.b.rows : a.b.cols;
   const WeightType type =

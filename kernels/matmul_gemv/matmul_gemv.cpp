@@ -46,7 +46,7 @@ GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Wei
   // Software: loads cost more than arithmetic, so many rows share each load of x. The workgroups
   // are as large as they may be with all threads busy until the end.
   if (caps.cpu) {
-    GemvChoice choice{.subgroups = caps.min_subgroup_size >= shared_lanes,
+    GemvChoice choice{.subgroups = has_shared_lanes(caps),
                       .multicol = true,
                       .shape = {.workgroup_size = 32, .rows = 8, .chunk = 64, .team = 1}};
     const auto longest = [&](uint32_t lanes) {
@@ -143,7 +143,7 @@ void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::Vie
           to_string(weight.type), weight.rows, weight.cols);
   require(!use_subgroups || caps.variant.subgroups,
           "{}: USE_SUBGROUPS on a device without subgroups", kernel);
-  require(!(use_subgroups && multicol && shape.team == 1) || caps.min_subgroup_size >= shared_lanes,
+  require(!(use_subgroups && multicol && shape.team == 1) || has_shared_lanes(caps),
           "{}: TEAM 1 with USE_SUBGROUPS takes subgroups of {} lanes, {} may have {}", kernel,
           shared_lanes, caps.name, caps.min_subgroup_size);
   require(shape.workgroup_size <= caps.max_invocations,

@@ -3,6 +3,7 @@
 // Kernels call the functions below in uniform control flow and never name the built-ins: without the feature the portable
 // form stands in for them, and does nothing.
 // Needs: var<workgroup> tile: array<vec4u, …>, where a row is `stride` of its vec4u, eight f16 or four f32 each.
+
 // Of a lane and the one beside it.
 fn pair_max(e: f32) -> f32 { return max(e, subgroupShuffleXor(e, 1)); }
 fn pair_sum(e: f32) -> f32 { return e + subgroupShuffleXor(e, 1); }
