@@ -27,10 +27,12 @@ Examples:
 -j, --regex and --lark hold the text to a form: tokens that would leave it are never drawn, and where
 it can only end, the text ends. -j takes of JSON Schema what the library llguidance supports, and
 refuses the rest; {"type": "object"} is any object. Properties come in the schema's order; of oneOf
-more than one may hold, as of anyOf; a format that is not known says nothing. Between JSON's tokens it
-has a blank, a line feed with its indentation, or nothing. --regex is in the syntax of Rust's regex,
-where \d, \w and \s are Unicode's classes ([0-9] is the ASCII digits); --lark in llguidance's dialect
-of Lark, from the rule "start".
+more than one may hold, as of anyOf; a format that is not known says nothing. An object with
+"properties" has no others unless "additionalProperties" says so, but in a schema that puts objects
+together of parts (allOf, $ref beside properties). Between JSON's tokens it has a blank, a line feed
+with its indentation, or nothing. --regex is in the syntax of Rust's regex, where \d, \w and \s are
+Unicode's classes ([0-9] is the ASCII digits); --lark in llguidance's dialect of Lark, from the rule
+"start".
 
 Exit codes: 0 done (the model stopped, -n was reached, the context was full), 1 failed, 2 wrong use,
 130 interrupted by Ctrl-C.)";

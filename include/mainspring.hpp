@@ -46,7 +46,8 @@ struct Sampling {
 struct Constraint {
   enum class Kind {
     json_object,  // any object; of no text
-    json_schema,  // of JSON Schema what llguidance supports; properties in the schema's order
+    json_schema,  // of JSON Schema what llguidance supports; properties in the schema's order, and
+                  // no others unless additionalProperties says so
     regex,        // that the whole text matches, in the syntax of Rust's regex
     lark,         // a grammar in llguidance's dialect of Lark, from the rule `start`
   };

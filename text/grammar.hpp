@@ -30,7 +30,9 @@ class Grammar {
     json_object,  // any object; of no text
     // Properties in the schema's order. White space: a blank, or a line feed and its indentation,
     // or none; what a schema's "x-guidance" has instead of that is up to llguidance.
-    // Of oneOf more than one may hold; a format that is not known says nothing.
+    // Of oneOf more than one may hold; a format that is not known says nothing. An object with
+    // "properties" has no others unless "additionalProperties" says so, but in a schema that puts
+    // objects together of parts (allOf, $ref beside properties).
     json_schema,
     regex,  // the whole text matches, in the syntax of Rust's regex
     lark,   // in llguidance's dialect, from the rule `start`

@@ -392,6 +392,60 @@ std::string beyond_memory() {
   return all + "true]}";
 }
 
+// Small models invent members where a schema that names some does not forbid others.
+TEST(Grammar, an_object_whose_members_are_named_has_no_others_unless_its_schema_says_so) {
+  struct Case {
+    const char *schema, *taken, *refused;  // refused: nullptr where nothing is
+  };
+  const Case cases[] = {
+      {R"({"properties": {"a": {}}})", R"({"a":1})", R"({"a":1,"b":2})"},
+      {R"({"properties": {"a": {}}, "additionalProperties": true})", R"({"a":1,"b":2})", nullptr},
+      {R"({"properties": {"a": {}}, "additionalProperties": {"type": "null"}})", R"({"b":null})",
+       R"({"b":2})"},
+      {R"({"properties": {"a": {}}, "patternProperties": {"^x": {}}})", R"({"b":2})", nullptr},
+      {R"({"type": "object"})", R"({"b":2})", nullptr},
+      {R"({"type": "object", "properties": {}})", "{}", R"({"b":2})"},
+      // At any depth.
+      {R"({"properties": {"a": {"items": {"properties": {"c": {}}}}}})", R"({"a":[{"c":1}]})",
+       R"({"a":[{"d":1}]})"},
+      {R"({"additionalProperties": {"properties": {"c": {}}}})", R"({"x":{"c":1}})",
+       R"({"x":{"d":1}})"},
+      {R"({"anyOf": [{"properties": {"c": {}}, "type": "object"}, {"type": "null"}]})",
+       R"({"c":1})", R"({"d":1})"},
+      {R"({"properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"properties": {"c": {}}}}})",
+       R"({"a":{"c":1}})", R"({"a":{"d":1}})"},
+      {R"({"$ref": "#/definitions/A", "definitions": {"A": {"properties": {"c": {}}}}})",
+       R"({"c":1})", R"({"d":1})"},
+      // Names that are keywords, and data that look like schemas.
+      {R"({"properties": {"properties": {"type": "string"}}})", R"({"properties":"x"})",
+       R"({"b":2})"},
+      {R"({"properties": {"properties": {"properties": {"allOf": {}}}}})",
+       R"({"properties":{"allOf":1}})", R"({"properties":{"b":2}})"},
+      {R"({"const": {"properties": {"a": 1}}})", R"({"properties":{"a":1}})", R"({"a":1})"},
+      {R"({"enum": [{"allOf": 1, "properties": {}}]})", R"({"allOf":1,"properties":{}})", "{}"},
+      // Parts that hold at once would contradict each other.
+      {R"({"allOf": [{"properties": {"a": {"type": "integer"}}}, {"properties": {"b": {}}}]})",
+       R"({"a":1,"b":2})", R"({"a":"x"})"},
+      {R"({"properties": {"a": {"properties": {"c": {}}}, "z": {"allOf": [{"type": "null"}]}}})",
+       R"({"a":{"d":1},"b":2})", R"({"z":1})"},
+      {R"({"properties": {"a": {}}, "anyOf": [{"properties": {"b": {"type": "integer"}}}]})",
+       R"({"a":1,"b":2})", R"({"b":"x"})"},
+      {R"({"required": ["a", "b"], "anyOf": [{"properties": {"a": {"type": "integer"}}}]})",
+       R"({"a":1,"b":2})", R"({"a":"x","b":2})"},
+      // As would a member that must be there and is not named.
+      {R"({"properties": {"a": {}}, "required": ["b"]})", R"({"a":1,"b":2})", R"({"a":1})"},
+  };
+  for (const auto& [text, taken, refused] : cases) {
+    const Grammar grammar = schema(text);
+    EXPECT_TRUE(accepts(grammar, taken)) << text << " " << taken;
+    if (refused) EXPECT_FALSE(accepts(grammar, refused)) << text << " " << refused;
+  }
+  const Grammar tool(bytes(), Kind::lark, "start: schema_0",
+                     std::vector<std::string>{R"({"properties": {"a": {}}})"});
+  EXPECT_TRUE(accepts(tool, R"({"a":1})"));
+  EXPECT_FALSE(accepts(tool, R"({"b":1})"));
+}
+
 // Each is used or refused, in time, and whatever it was, the next one works.
 TEST(Grammar, hostile_grammars_do_no_harm) {
   const std::string deep_schema = repeated(R"({"items": )", 5000) + "{}" + repeated("}", 5000);

@@ -7,7 +7,7 @@ use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{panic_utils, Matcher, ParserFactory};
-use serde_json::{json, Value};
+use serde_json::{json, Map, Value};
 use std::fmt::Display;
 use std::panic::{set_hook, take_hook};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -262,13 +262,17 @@ fn limited<T: Send + 'static>(limits: Limits, job: impl FnOnce() -> T + Send + '
     })
 }
 
-/// A JSON schema with the white space that is ours, without formats that say nothing, and with oneOf as anyOf.
+/// A JSON schema with the white space that is ours, without formats that say nothing, with oneOf as anyOf, and with
+/// objects that have the members of "properties" alone.
 fn schema(text: &str) -> Result<Value, String> {
     let mut schema: Value = serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
     let mut numbers = Vec::new();
     find_multiples(&schema, &mut numbers);
     limit_multiples(&numbers)?;
     drop_unknown_formats(&mut schema);
+    if !has_sums(&schema) {
+        close_objects(&mut schema);
+    }
     match &mut schema {
         Value::Bool(_) => Ok(json!({ "allOf": [schema], "x-guidance": { "whitespace_pattern": SPACE } })),
         Value::Object(members) => {
@@ -285,23 +289,126 @@ fn schema(text: &str) -> Result<Value, String> {
 }
 
 fn drop_unknown_formats(schema: &mut Value) {
+    if let Value::Object(members) = schema {
+        let known = |value: &Value| value.as_str().is_none_or(|format| FORMATS.contains(&format));
+        members.retain(|name, value| name != "format" || known(value));
+    }
+    for (_, part) in parts_mut(schema) {
+        drop_unknown_formats(part);
+    }
+}
+
+/// Of instances, which may have any members.
+fn is_data(name: &str) -> bool {
+    matches!(name, "const" | "enum" | "default" | "examples")
+}
+
+/// Whose members are schemas by names that are no keywords.
+fn names_schemas(name: &str) -> bool {
+    matches!(name, "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas")
+}
+
+/// What may be schemas within a schema, each with the keyword that it belongs to.
+fn parts(schema: &Value) -> Vec<(&str, &Value)> {
+    let mut parts = Vec::new();
     match schema {
-        Value::Array(elements) => elements.iter_mut().for_each(drop_unknown_formats),
+        Value::Array(elements) => parts.extend(elements.iter().map(|element| ("", element))),
         Value::Object(members) => {
-            let known = |value: &Value| value.as_str().is_none_or(|format| FORMATS.contains(&format));
-            members.retain(|name, value| name != "format" || known(value));
-            for (name, value) in members {
-                match (name.as_str(), value) {
-                    ("const" | "enum" | "default" | "examples", _) => {} // instances, which may have any members
-                    (
-                        "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas",
-                        Value::Object(schemas), // by names that are no keywords
-                    ) => schemas.values_mut().for_each(drop_unknown_formats),
-                    (_, value) => drop_unknown_formats(value),
+            for (name, value) in members.iter().filter(|(name, _)| !is_data(name)) {
+                match value {
+                    Value::Object(schemas) if names_schemas(name) => {
+                        parts.extend(schemas.values().map(|value| (name.as_str(), value)))
+                    }
+                    value => parts.push((name, value)),
                 }
             }
         }
         _ => {}
+    }
+    parts
+}
+
+fn parts_mut(schema: &mut Value) -> Vec<(&str, &mut Value)> {
+    let mut parts = Vec::new();
+    match schema {
+        Value::Array(elements) => parts.extend(elements.iter_mut().map(|element| ("", element))),
+        Value::Object(members) => {
+            for (name, value) in members.iter_mut().filter(|(name, _)| !is_data(name)) {
+                if names_schemas(name) && value.is_object() {
+                    let schemas = value.as_object_mut().into_iter().flat_map(Map::values_mut);
+                    parts.extend(schemas.map(|value| (name.as_str(), value)));
+                } else {
+                    parts.push((name.as_str(), value));
+                }
+            }
+        }
+        _ => {}
+    }
+    parts
+}
+
+/// Keywords whose schemas hold for the same value as what stands beside them.
+const BESIDE: [&str; 10] = [
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "if",
+    "then",
+    "else",
+    "$ref",
+    "$dynamicRef",
+    "dependentSchemas",
+    "dependencies",
+];
+
+fn names_members(schema: &Value) -> bool {
+    let own =
+        |members: &Map<String, Value>| ["properties", "$ref"].iter().any(|it| members.contains_key(*it));
+    schema.as_object().is_some_and(own) || parts(schema).iter().any(|(_, part)| names_members(part))
+}
+
+/// Whether members of one object may be named in several parts of a schema. Closed, such parts would contradict each
+/// other.
+fn has_sums(schema: &Value) -> bool {
+    let is_sum = schema.as_object().is_some_and(|members| {
+        let own = ["properties", "patternProperties", "additionalProperties", "required", "minProperties"];
+        let others = BESIDE.iter().filter(|name| match members.get(**name) {
+            Some(_) if name.starts_with('$') => true,
+            Some(part) => names_members(part),
+            None => false,
+        });
+        members.contains_key("allOf")
+            || others.count() + usize::from(own.iter().any(|name| members.contains_key(*name))) > 1
+    });
+    is_sum || parts(schema).iter().any(|(_, part)| has_sums(part))
+}
+
+/// An object whose members are named has no others, unless its schema says so. The standard has it the other way round,
+/// and few who write schemas know: a model that may invent members does. What is held so is valid by the schema as it
+/// was.
+fn close_objects(schema: &mut Value) {
+    const OPEN: [&str; 6] = [
+        "additionalProperties",
+        "patternProperties",
+        "unevaluatedProperties",
+        "propertyNames",
+        "dependentRequired",
+        "minProperties",
+    ];
+    if let Value::Object(members) = schema {
+        if let Some(Value::Object(named)) = members.get("properties") {
+            let required = members.get("required").and_then(Value::as_array).into_iter().flatten();
+            let all_named = required.filter_map(Value::as_str).all(|name| named.contains_key(name));
+            if all_named && !OPEN.iter().chain(&BESIDE).any(|name| members.contains_key(*name)) {
+                members.insert("additionalProperties".into(), false.into());
+            }
+        }
+    }
+    // What must not hold, or holds of some alone, would be less than it was.
+    for (_, part) in
+        parts_mut(schema).into_iter().filter(|(name, _)| !["not", "if", "contains"].contains(name))
+    {
+        close_objects(part);
     }
 }
 
