@@ -228,9 +228,8 @@ Completion read_common(const Json& body, const Engine& engine, int64_t max_token
   s.presence_penalty = float(number(body, "presence_penalty", -2, 2, 0));
   s.frequency_penalty = float(number(body, "frequency_penalty", -2, 2, 0));
   s.repeat_penalty = float(number(body, "repeat_penalty", 0.01, 100, 1));
-  const int64_t seed = integer(body, "seed", INT64_MIN, INT64_MAX, -1);
-  s.seed =
-      find(body, "seed") ? uint32_t(seed) ^ uint32_t(uint64_t(seed) >> 32) : std::random_device()();
+  const int64_t seed = integer(body, "seed", INT64_MIN, INT64_MAX, -1);  // -1: a random one
+  s.seed = seed == -1 ? std::random_device()() : uint32_t(seed) ^ uint32_t(uint64_t(seed) >> 32);
   result.request.max_tokens = limit(body, "max_tokens", least_tokens, max_tokens);
   result.request.max_tokens =
       limit(body, "max_completion_tokens", least_tokens, result.request.max_tokens);

@@ -343,7 +343,8 @@ class Server(unittest.TestCase):
         self.assertEqual([c["text"] for c in self.complete(**hot, seed=7, n=3)["choices"]], several)
         self.assertEqual(self.complete(**hot, seed=8)["choices"][0]["text"], several[1])
         self.assertEqual([c["index"] for c in self.complete(**hot, n=3)["choices"]], [0, 1, 2])
-        self.assertNotEqual(self.complete(**hot)["choices"], self.complete(**hot)["choices"])
+        for random in {}, {"seed": -1}:
+            self.assertNotEqual(self.complete(**hot, **random)["choices"], self.complete(**hot, **random)["choices"])
         greedy = self.complete()["choices"]
         for same in {"top_k": 1}, {"top_p": 1e-6}, {"top_p": 0}, {"min_p": 1}:
             self.assertEqual(self.complete(temperature=1.5, **same)["choices"], greedy)
