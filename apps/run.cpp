@@ -48,6 +48,9 @@ std::string read_prompt() {
   require(!isatty(STDIN_FILENO),
           "there is no prompt: give one as an argument, with -p, or on stdin");
   std::string text(std::istreambuf_iterator<char>(std::cin), {});
+  // What was to write one failed, more likely than not; -p "" begins a text.
+  if (text.empty())
+    fail("there is no prompt, and stdin is empty: give one as an argument, with -p, or on stdin");
   if (text.ends_with('\n')) text.pop_back();
   if (text.ends_with('\r')) text.pop_back();
   return text;

@@ -174,6 +174,14 @@ TEST_F(Cli, an_empty_prompt_begins_a_text) {
   EXPECT_EQ(run({"run", "-m", begins.path(), "--temp", "0"}, "\n").out, "ab\n");
 }
 
+TEST_F(Cli, without_a_prompt_nothing_is_continued) {
+  for (const Result& result : {greedy({}), greedy({"--raw"})}) {
+    EXPECT_EQ(result.code, 1);
+    EXPECT_EQ(result.out, "");
+    EXPECT_SAYS(result.error, "mainspring: error: there is no prompt, and stdin is empty");
+  }
+}
+
 TEST_F(Cli, a_full_context_is_told_on_stderr) {
   const Result result = greedy({"-c", "16", "z"});
   EXPECT_EQ(result.code, 0);
