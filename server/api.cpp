@@ -223,11 +223,13 @@ Completion read_common(const Json& body, const Engine& engine, int64_t max_token
   if (s.top_p == 0)
     s.top_k = 1, s.top_p = 1;  // of the least share: the likeliest token
   else
-    s.top_k = uint32_t(integer(body, "top_k", 0, UINT32_MAX, 0));
+    s.top_k = uint32_t(std::max<int64_t>(integer(body, "top_k", -1, UINT32_MAX, 0), 0));
   s.min_p = float(number(body, "min_p", 0, 1, 0));
   s.presence_penalty = float(number(body, "presence_penalty", -2, 2, 0));
   s.frequency_penalty = float(number(body, "frequency_penalty", -2, 2, 0));
   s.repeat_penalty = float(number(body, "repeat_penalty", 0.01, 100, 1));
+  // -1, as llama-server has it: the whole context.
+  s.repeat_last_n = uint32_t(integer(body, "repeat_last_n", -1, UINT32_MAX, s.repeat_last_n));
   const int64_t seed = integer(body, "seed", INT64_MIN, INT64_MAX, -1);  // -1: a random one
   s.seed = seed == -1 ? std::random_device()() : uint32_t(seed) ^ uint32_t(uint64_t(seed) >> 32);
   result.request.max_tokens = limit(body, "max_tokens", least_tokens, max_tokens);
@@ -236,6 +238,7 @@ Completion read_common(const Json& body, const Engine& engine, int64_t max_token
   // Beyond any context: sums with it must not overflow.
   result.request.max_tokens = std::min<int64_t>(result.request.max_tokens, UINT32_MAX);
   result.request.stop = stops(body);
+  result.request.ignore_eos = flag(body, "ignore_eos", false);
   result.request.logit_bias = biases(body, engine.config().vocab);
   result.request.constraint = form(body, engine);
   result.form = "response_format";
@@ -326,6 +329,8 @@ Json messages_of(const Json& body) {
       to["content"] = "";
     else if (role == "assistant" && find(from, "refusal"))
       to["content"] = text(from, "refusal", param + ".refusal");
+    else if (role == "assistant" && from.contains("content"))  // null, as of an empty answer
+      to["content"] = "";
     else
       refuse(param + ".content", "{}.content is missing", param);
     if (calls) to["tool_calls"] = tool_calls_of(*calls, param + ".tool_calls");
@@ -734,11 +739,17 @@ Json embedding_json(const std::vector<float>& embedding, bool base64) {
   return result;
 }
 
+bool is_utf8(const std::string& bytes) { return Utf8Stream().push(bytes) == bytes; }
+
+Json bytes_of(std::string_view text) {
+  Json bytes = Json::array();
+  for (const char byte : text) bytes.push_back(uint8_t(byte));
+  return bytes;
+}
+
 Json chat_logprobs(const std::vector<TokenReport>& reports) {
   const auto entry = [](const TokenLogprob& t) {
-    Json bytes = Json::array();
-    for (const char byte : t.bytes) bytes.push_back(uint8_t(byte));
-    return Json{{"token", t.bytes}, {"logprob", t.logprob}, {"bytes", std::move(bytes)}};
+    return Json{{"token", t.bytes}, {"logprob", t.logprob}, {"bytes", bytes_of(t.bytes)}};
   };
   Json content = Json::array();
   for (const TokenReport& report : reports) {
@@ -753,7 +764,7 @@ Json chat_logprobs(const std::vector<TokenReport>& reports) {
 // A token's text; where that is no UTF-8, its bytes, as OpenAI writes them: tokens keep apart,
 // which U+FFFD would make one.
 std::string name_of_token(const std::string& bytes) {
-  if (Utf8Stream().push(bytes) == bytes) return bytes;
+  if (is_utf8(bytes)) return bytes;
   std::string name = "bytes:";
   for (const char byte : bytes) name += fmt::format("\\x{:02x}", uint8_t(byte));
   return name;
@@ -780,8 +791,19 @@ Json tokenize(const Json& body, const Engine& engine) {
   const std::string content = text(body, "content", "content");
   const Tokenizer::EncodeOptions options{.add_special = flag(body, "add_special", false),
                                          .parse_special = flag(body, "parse_special", false)};
-  return {{"tokens",
-           of_request("content", [&] { return engine.tokenizer().encode(content, options); })}};
+  const Tokenizer& tokenizer = engine.tokenizer();
+  const auto tokens = of_request("content", [&] { return tokenizer.encode(content, options); });
+  if (!flag(body, "with_pieces", false)) return {{"tokens", tokens}};
+  // As llama-server: what is no UTF-8 is a list of bytes.
+  Json list = Json::array();
+  for (const uint32_t token : tokens) {
+    const std::string piece(tokenizer.piece(token));
+    if (is_utf8(piece))
+      list.push_back({{"id", token}, {"piece", piece}});
+    else
+      list.push_back({{"id", token}, {"piece", bytes_of(piece)}});
+  }
+  return {{"tokens", std::move(list)}};
 }
 
 Json detokenize(const Json& body, const Engine& engine) {

@@ -186,6 +186,9 @@ class Server(unittest.TestCase):
             messages = [{"role": system, "content": "Be brief."}, *HELLO]
             _, _, prompt = self.server.post("/apply-template", {"messages": messages})
             self.assertEqual(prompt, {"prompt": "<|system|>\nBe brief.<|end|><|user|>\nTell me of a fox.<|end|><|assistant|>\n"})
+        empty = [*HELLO, {"role": "assistant", "content": None, "refusal": None}, *HELLO]
+        self.assertEqual(self.server.post("/apply-template", {"messages": empty})[2],
+                         self.server.post("/apply-template", {"messages": [HELLO[0], {"role": "assistant", "content": ""}, HELLO[0]]})[2])
         refused = [*HELLO, {"role": "assistant", "content": None, "refusal": "No."}]
         _, _, prompt = self.server.post("/apply-template", {"messages": refused})
         self.assertIn("<|assistant|>\nNo.<|end|>", prompt["prompt"])
@@ -348,7 +351,20 @@ class Server(unittest.TestCase):
         greedy = self.complete()["choices"]
         for same in {"top_k": 1}, {"top_p": 1e-6}, {"top_p": 0}, {"min_p": 1}:
             self.assertEqual(self.complete(temperature=1.5, **same)["choices"], greedy)
-        self.assertNotEqual(self.complete(max_tokens=60, presence_penalty=2, frequency_penalty=2)["choices"], self.complete(max_tokens=60)["choices"])
+        penalised = self.complete(max_tokens=60, presence_penalty=2, frequency_penalty=2)["choices"]
+        plain = self.complete(max_tokens=60)["choices"]
+        self.assertNotEqual(penalised, plain)
+        self.assertEqual(self.complete(max_tokens=60, presence_penalty=2, frequency_penalty=2, repeat_last_n=64)["choices"], penalised)
+        self.assertEqual(self.complete(max_tokens=60, presence_penalty=2, frequency_penalty=2, repeat_last_n=0)["choices"], plain)
+        far = {"max_tokens": 40, "presence_penalty": 2}  # fewer tokens than the usual 64
+        self.assertEqual(*(self.complete(**far, repeat_last_n=n)["choices"] for n in (-1, 64)))
+        self.assertEqual(*(self.complete(**hot, seed=7, top_k=off)["choices"] for off in (-1, 0)))
+
+    def test_the_end_of_a_turn_may_be_ignored(self):
+        end = {"prompt": [1], "max_tokens": 3, "logit_bias": {"1": 100}}  # <|end|>, again and again
+        self.assertEqual(self.complete(**end)["choices"][0]["finish_reason"], "stop")
+        ignored = self.complete(**end, ignore_eos=True)
+        self.assertEqual((ignored["choices"][0]["finish_reason"], ignored["usage"]["completion_tokens"]), ("length", 3))
 
     def test_a_stream(self):
         whole = self.chat()
@@ -380,6 +396,12 @@ class Server(unittest.TestCase):
         _, _, framed = self.server.post("/tokenize", {"content": text, "add_special": True})
         self.assertEqual(framed["tokens"], [0, *tokens["tokens"]])
         self.assertEqual(self.server.post("/tokenize", {"content": "<|end|>", "parse_special": True})[2], {"tokens": [1]})
+        _, _, pieces = self.server.post("/tokenize", {"content": text, "with_pieces": True})
+        self.assertEqual([token["id"] for token in pieces["tokens"]], tokens["tokens"])
+        bytes_of = lambda piece: piece.encode() if isinstance(piece, str) else bytes(piece)
+        self.assertEqual(b"".join(bytes_of(token["piece"]) for token in pieces["tokens"]), text.encode())
+        self.assertTrue(any(isinstance(token["piece"], list) for token in pieces["tokens"]))  # of the fox
+        self.error(self.server.post("/tokenize", {"content": text, "with_pieces": 1}), 400, "with_pieces")
         self.assertEqual(self.server.post("/detokenize", {"tokens": []})[2], {"content": ""})
         self.error(self.server.post("/tokenize", {}), 400, "content", message="missing")
         self.error(self.server.post("/detokenize", {"tokens": [12288]}), 400, "tokens", message="below 12288")
@@ -393,7 +415,9 @@ class Server(unittest.TestCase):
         wrong = {
             "temperature": [-0.1, 2.1, "hot", True],
             "top_p": [-1, 1.1, "x"],
-            "top_k": [-1, 1.5, 2**32],
+            "top_k": [-2, 1.5, 2**32],
+            "repeat_last_n": [-2, 1.5, 2**32],
+            "ignore_eos": [1, "x"],
             "min_p": [-0.5, 1.5],
             "presence_penalty": [-2.1, 2.1],
             "frequency_penalty": [3],
@@ -457,7 +481,7 @@ class Server(unittest.TestCase):
                 [{"role": "user"}],
                 [{"role": "user", "content": None}],
                 [{"role": "user", "content": None, "refusal": "No."}],
-                [{"role": "assistant", "content": None, "refusal": None}],
+                [{"role": "assistant", "refusal": None}],
                 [{"role": "user", "content": 1}],
                 [{"role": "user", "content": ["x"]}],
                 [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}],
