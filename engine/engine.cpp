@@ -69,6 +69,13 @@ void append_floats(std::vector<float>& to, std::span<const std::byte> bytes) {
   std::memcpy(to.data() + size, bytes.data(), bytes.size());
 }
 
+// Whether any token that a mask allows, if there is one, has a logit that is a number.
+bool has_number(std::span<const float> logits, std::span<const uint32_t> mask) {
+  for (size_t id = 0; id < logits.size(); ++id)
+    if (std::isfinite(logits[id]) && (mask.empty() || mask[id / 32] >> id % 32 & 1)) return true;
+  return false;
+}
+
 // What an encoder cannot have is refused, not ignored.
 void check_encoder_options(const EngineOptions& options, const Config& config) {
   const std::string model = options.model.string();
@@ -390,6 +397,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
   bool wanted_more = true, complete = false;  // by the grammar
   while (stopped == Stopped::running && wanted_more && !complete) {
     std::vector<float> logits;
+    std::span<const uint32_t> mask;
     if (!sampler) {
       for (; left > 0 && ahead.size() < steps_ahead; --left) ahead.submit(*recording, state);
     } else {
@@ -398,7 +406,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
       else
         device_->submit(*recording);
       if (guidance.has_grammar()) {  // while the device works
-        const auto mask = guidance.mask();
+        mask = guidance.mask();
         if (mask.empty()) {
           complete = true;
           break;
@@ -412,6 +420,15 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     std::memcpy(words, ahead.next().data(), sizeof(words));
     stopped = Stopped(words[3]);
     const uint32_t token = words[0];
+    // Samplers draw this one where no logit is a number. Where steps run ahead the logits are the
+    // last one's, which are none either: the cache hands on what is no number.
+    if (token == 0) {
+      const gpu::View& last = model_->logits();
+      if (logits.empty())
+        append_floats(logits, device_->read(*last.buffer, last.offset, model_->config().vocab * 4));
+      if (!has_number(logits, mask))
+        fail("the model's logits are not finite: its weights are broken");
+    }
     evaluated_.push_back(result.tokens.empty() ? prompt.back() : result.tokens.back());
     result.tokens.push_back(token);
     result.generate_seconds = seconds_since(begin);
@@ -548,6 +565,7 @@ std::vector<float> Engine::embed(std::span<const uint32_t> tokens) {
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += rows[r * sum.size() + i];
   double squares = 0;
   for (double x : sum) squares += x * x;
+  if (!std::isfinite(squares)) fail("the model's states are not finite: its weights are broken");
   std::vector<float> embedding(sum.size());
   for (size_t i = 0; i < sum.size(); ++i)
     embedding[i] = squares > 0 ? float(sum[i] / std::sqrt(squares)) : 0;

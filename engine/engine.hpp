@@ -64,7 +64,8 @@ class Engine {
   // of this or an earlier generation. on_text(piece) gets text that is whole characters and no part
   // of a stop string; keep_going() is asked after each batch of the prompt and each token. Either
   // may return false to end the generation. Throws Error when the prompt is empty or does not fit
-  // the context, GrammarError for a constraint that cannot be used or followed;
+  // the context, or when no logit is a number; GrammarError for a constraint that cannot be used or
+  // followed;
   // std::invalid_argument for a token outside the vocabulary or a senseless parameter.
   Generation generate(std::span<const uint32_t> prompt, const Request& request,
                       const OnText& on_text = {}, const std::function<bool()>& keep_going = {});

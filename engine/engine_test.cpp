@@ -79,6 +79,35 @@ TEST(Engine, a_stop_token_ends_the_text) {
   EXPECT_EQ(g.prompt_tokens, 1u);
 }
 
+TEST(Engine, logits_that_are_no_numbers_are_an_error_however_a_token_is_drawn) {
+  Scripted broken({.chain = ">ab", .last_norm = NAN});
+  const auto failure = [&](const Request& request) {
+    return message_of<Error>([&] { broken.engine.generate(script_tokens(">"), request); });
+  };
+  Request greedy, last, hot, any, biased, reported, held;
+  greedy.sampling.temperature = last.sampling.temperature = 0;
+  last.max_tokens = 1;
+  any.sampling = {.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0};
+  biased.logit_bias = {{5, 10.f}};
+  reported.logprobs = 2;
+  held.constraint = Constraint{Constraint::Kind::regex, "[!ab]+"};
+  for (const Request& request : {greedy, last, hot, any, biased, reported, held})
+    EXPECT_SAYS(failure(request), "the model's logits are not finite: its weights are broken");
+  EXPECT_SAYS(message_of<Error>([&] { broken.engine.embed(script_tokens("ab")); }),
+              "the model's states are not finite");
+}
+
+// Which the samplers draw, too, where no logit is a number.
+TEST(Engine, the_first_token_of_the_vocabulary_is_one_like_others) {
+  Scripted scripted({.chain = std::string(">a!b") + script_eos});
+  ASSERT_EQ(script_token('!'), 0u);
+  EXPECT_EQ(scripted.generate(">").text, "a!b");
+  EXPECT_EQ(scripted.generate(">", {.logprobs = 0}).text, "a!b");
+  Request held;
+  held.constraint = Constraint{Constraint::Kind::regex, "!!!"};
+  EXPECT_EQ(scripted.generate(">", held).text, "!!!");
+}
+
 TEST(Engine, ignore_eos_goes_on_after_a_stop_token) {
   Scripted scripted({.chain = std::string(">ab") + script_eos + "cd"});
   const Generation g = scripted.generate(">", {.max_tokens = 5, .ignore_eos = true});

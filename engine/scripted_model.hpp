@@ -18,6 +18,7 @@ struct Script {
   float confidence = 20;  // the successor's logit; the others' are 0
   uint32_t context = 64;  // positions
   bool add_bos = false;   // to texts
+  float last_norm = 1;    // its weights
   std::string chat_template = {};
   std::string rope_scaling = {};  // its type and factor: "linear 2"
 };
@@ -84,7 +85,7 @@ inline std::string scripted_model(const Script& script) {
   const std::vector<float> ones(dim, 1);
   add("token_embd.weight", {vocab, dim}, embedding);
   add("output.weight", {vocab, dim}, output);
-  add("output_norm.weight", {dim}, ones);
+  add("output_norm.weight", {dim}, std::vector<float>(dim, script.last_norm));
   add("blk.0.attn_norm.weight", {dim}, ones);
   add("blk.0.ffn_norm.weight", {dim}, ones);
   for (const char* name : {"attn_q", "attn_k", "attn_v", "attn_output"})

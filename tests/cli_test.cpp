@@ -174,6 +174,18 @@ TEST_F(Cli, an_empty_prompt_begins_a_text) {
   EXPECT_EQ(run({"run", "-m", begins.path(), "--temp", "0"}, "\n").out, "ab\n");
 }
 
+TEST_F(Cli, weights_that_are_no_numbers_exit_with_1) {
+  const TemporaryFile broken(scripted_model({.chain = ">ab", .last_norm = NAN}));
+  for (const Result& result :
+       {run({"run", "-m", broken.path(), ">"}),
+        run({"run", "-m", broken.path(), "--temp", "0", "--regex", "a", ">"}),
+        run({"embed", "-m", broken.path(), ">"})}) {
+    EXPECT_EQ(result.code, 1);
+    EXPECT_EQ(result.out, "");
+    EXPECT_SAYS(result.error, "are not finite: its weights are broken");
+  }
+}
+
 TEST_F(Cli, without_a_prompt_nothing_is_continued) {
   for (const Result& result : {greedy({}), greedy({"--raw"})}) {
     EXPECT_EQ(result.code, 1);

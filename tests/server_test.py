@@ -17,6 +17,7 @@ import time
 import unittest
 from pathlib import Path
 
+import gguf
 import openai
 
 PROGRAM, MODEL, WITHOUT_TEMPLATE = sys.argv[1:4]
@@ -733,6 +734,23 @@ class OwnServer(unittest.TestCase):
         self.assertEqual(figures['mainspring_generations_total{end="cancelled"}'], 16)  # n is 8
         self.assertEqual(figures['mainspring_generations_total{end="length"}'], 2)
         self.assertLess(figures["mainspring_generated_tokens_total"], 2000)
+
+    def test_weights_that_are_no_numbers(self):
+        with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
+            file.write(Path(MODEL).read_bytes())
+            file.flush()
+            next(t for t in gguf.GGUFReader(file.name, "r+").tensors if t.name == "output_norm.weight").data[:] = float("nan")
+            server = self.serve(model=file.name)
+            message = "are not finite: its weights are broken"
+            for more in {}, {"temperature": 0}, {"response_format": {"type": "regex", "regex": "fox"}}, {"max_tokens": 1, "logprobs": True}:
+                status, _, answer = server.post("/v1/chat/completions", {"messages": HELLO, **more})
+                self.assertEqual((status, answer["error"]["type"]), (500, "server_error"))
+                self.assertIn(message, answer["error"]["message"])
+            status, _, answer = server.post("/v1/embeddings", {"input": "a fox"})
+            self.assertEqual(status, 500, answer)
+            self.assertIn(message, answer["error"]["message"])
+            status, _, text = server.post("/v1/completions", {"prompt": "A fox", "stream": True})
+            self.assertIn(message, json.loads(events(text)[-1])["error"]["message"])
 
     def test_a_full_queue(self):
         server = self.serve("--queue", "1")
