@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <span>
 
 #include "apps/common.hpp"
@@ -40,6 +41,38 @@ std::string_view taken_for_help(std::span<char*> arguments) {
     if (word.starts_with("-h") && taken.empty()) taken = word;
   }
   return taken;
+}
+
+// Options of llama.cpp's programs that have no meaning here, and why. Some of them are taken for
+// others: -ngl for -n gl.
+const struct {
+  std::vector<std::string> names;
+  const char* why;
+} foreign[] = {
+    {{"-ngl", "--gpu-layers", "--n-gpu-layers"}, "the whole model runs on the GPU"},
+    {{"-t", "--threads"}, "the GPU does the work"},
+    {{"-np", "--parallel"}, "one request is worked on at a time"},
+};
+
+// What to say of the first of these, if the subcommand has none of its names; else empty.
+std::string about_foreign(const CLI::App& command, std::span<char*> arguments) {
+  for (const std::string_view word : arguments) {
+    if (word == "--") break;
+    const std::string name(word.substr(0, word.find('=')));
+    for (const auto& [names, why] : foreign)
+      if (std::ranges::find(names, name) != names.end() &&
+          std::ranges::none_of(names, [&](auto& n) { return command.get_option_no_throw(n); }))
+        return fmt::format("there is no {}: {}, so leave it out", name, why);
+  }
+  return "";
+}
+
+// What CLI11 says, but in the order in which they were given.
+std::string about_unexpected(const CLI::App& app) {
+  std::vector<std::string> rest = app.remaining(true);
+  std::erase(rest, "--");
+  return fmt::format("The following argument{} not expected: {}",
+                     rest.size() == 1 ? " was" : "s were", fmt::join(rest, " "));
 }
 
 int report(const std::exception& error, int code) {
@@ -100,7 +133,11 @@ int main(int argc, char** argv) {
       return 2;
     }
     std::string command = "mainspring";
-    for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
+    const CLI::App* last = &app;
+    for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name(), last = sub;
+    if (error.get_exit_code() == int(CLI::ExitCodes::ExtrasError)) what = about_unexpected(app);
+    if (const std::string why = about_foreign(*last, {argv, size_t(argc)}); !why.empty())
+      what = why;
     fmt::print(stderr, "mainspring: error: {}\n{} --help says what there is.\n", what, command);
     return 2;
   } catch (const std::invalid_argument& error) {
