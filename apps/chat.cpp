@@ -54,11 +54,14 @@ void visit_parameters(GenerationArguments& a, const auto& visit) {
 Json to_json(float value) { return Json::parse(fmt::format("{}", value)); }
 Json to_json(const auto& value) { return value; }
 
+std::string as_text(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 template <class T>
 void assign(const char* name, T& to, const Json& from) {
   const auto refuse = [&](std::string_view wanted) {
-    require(false, "{} is {}, want {}", name,
-            from.dump(-1, ' ', false, Json::error_handler_t::replace), wanted);
+    require(false, "{} is {}, want {}", name, as_text(from), wanted);
   };
   if constexpr (std::is_same_v<T, float>) {
     if (!from.is_number()) refuse("a number");
@@ -83,16 +86,21 @@ Json parameters_of(GenerationArguments& a) {
   return result;
 }
 
+// Whether a name as it was typed is a parameter's.
+bool is_name(std::string typed, std::string_view name, std::string_view other) {
+  std::ranges::replace(typed, '_', '-');
+  return typed == name || (!other.empty() && typed == other);
+}
+
 // Throws std::invalid_argument for a name or a value that is none; then nothing is set.
 void set_parameters(GenerationArguments& a, const Json& parameters) {
   GenerationArguments changed = a;
   for (const auto& [key, value] : parameters.items()) {
-    std::string wanted = key, names;
-    std::ranges::replace(wanted, '_', '-');
+    std::string names;
     bool found = false;
     visit_parameters(changed, [&](const char* name, const char* other, auto& to) {
       names += fmt::format("{}{}", names.empty() ? "" : ", ", name);
-      if (wanted != name && (!*other || wanted != other)) return;
+      if (!is_name(key, name, other)) return;
       assign(name, to, value);
       found = true;
     });
@@ -131,8 +139,8 @@ std::string trimmed(std::string_view text) {
 }
 
 // "1 message", "2 messages"
-std::string count_of(const Json& messages) {
-  return fmt::format("{} message{}", messages.size(), messages.size() == 1 ? "" : "s");
+std::string count_of(size_t messages) {
+  return fmt::format("{} message{}", messages, messages == 1 ? "" : "s");
 }
 
 fs::path path_of(const std::string& text) {
@@ -205,7 +213,7 @@ class Chat {
 
  private:
   struct Command {
-    const char *name, *argument, *help;
+    const char *name, *argument, *help, *other;  // other: its name elsewhere
     void (Chat::*run)(const std::string& argument);
   };
   static const std::vector<Command>& commands();
@@ -235,6 +243,10 @@ class Chat {
   std::vector<uint32_t> encode_what_fits(Json& messages) const;
   void answer(Json messages);
   void complain(std::string_view what);
+  // What a command did, for who typed it: in a pipe there are answers alone.
+  void tell(std::string_view what) {
+    if (reader_.editing()) fmt::print("{}\n", what);
+  }
 
   Engine& engine_;
   GenerationArguments& a_;
@@ -249,16 +261,16 @@ class Chat {
 
 const std::vector<Chat::Command>& Chat::commands() {
   static const std::vector<Command> commands = {
-      {"/help", "", "These lines", &Chat::help},
-      {"/system", "TEXT", "Sets the system message; without TEXT there is none", &Chat::system},
-      {"/set", "PARAM VALUE", "Sets a parameter; /show has their names", &Chat::set},
-      {"/show", "", "The model, the parameters, the system message", &Chat::show},
-      {"/save", "FILE", "Writes messages and parameters as JSON", &Chat::save},
-      {"/load", "FILE", "Goes on with what /save wrote", &Chat::load},
-      {"/retry", "", "Answers the last message again", &Chat::retry},
-      {"/clear", "", "Forgets all messages but the system's", &Chat::clear},
-      {"/stats", "", "Tokens and rates of the last answer and of all", &Chat::stats},
-      {"/bye", "", "Leaves, as Ctrl-D does", &Chat::bye},
+      {"/help", "", "These lines, as /? does", "/?", &Chat::help},
+      {"/system", "TEXT", "Sets the system message; without TEXT there is none", "", &Chat::system},
+      {"/set", "PARAM VALUE", "Sets a parameter; /show has their names", "", &Chat::set},
+      {"/show", "", "The model, the parameters, the system message", "", &Chat::show},
+      {"/save", "FILE", "Writes messages and parameters as JSON", "", &Chat::save},
+      {"/load", "FILE", "Goes on with what /save wrote", "", &Chat::load},
+      {"/retry", "", "Answers the last message again", "", &Chat::retry},
+      {"/clear", "", "Forgets all messages but the system's", "", &Chat::clear},
+      {"/stats", "", "Tokens and rates of the last answer and of all", "", &Chat::stats},
+      {"/bye", "", "Leaves, as /exit and Ctrl-D do", "/exit", &Chat::bye},
   };
   return commands;
 }
@@ -334,7 +346,7 @@ void Chat::command(const std::string& line) {
   std::string names;
   for (const Command& c : commands()) {
     names += fmt::format(" {}", c.name);
-    if (name != c.name) continue;
+    if (name != c.name && name != c.other) continue;
     const std::string argument = trimmed(line.substr(name.size()));
     require(argument.empty() || *c.argument, "{} takes nothing behind it", name);
     return (this->*c.run)(argument);
@@ -358,7 +370,10 @@ void Chat::set_system(const std::string& text) {
     messages_.insert(messages_.begin(), Json{{"role", "system"}, {"content", text}});
 }
 
-void Chat::system(const std::string& text) { set_system(text); }
+void Chat::system(const std::string& text) {
+  set_system(text);
+  tell(text.empty() ? "There is no system message." : "The system message is set.");
+}
 
 void Chat::set(const std::string& text) {
   std::string rest = text;
@@ -371,6 +386,9 @@ void Chat::set(const std::string& text) {
     json = Json::array({json.is_string() ? json.get<std::string>() : value});
   if (json.is_discarded()) json = value;
   set_parameters(a_, {{name, json}});
+  visit_parameters(a_, [&](const char* known, const char* other, const auto& now) {
+    if (is_name(name, known, other)) tell(fmt::format("{} is {}.", known, as_text(to_json(now))));
+  });
 }
 
 void Chat::show(const std::string&) {
@@ -379,8 +397,7 @@ void Chat::show(const std::string&) {
       {"context", fmt::format("{} tokens, {} of them used", engine_.model().context(),
                               messages_.empty() ? 0 : engine_.encode_chat(messages_).size())}};
   const Json parameters = parameters_of(a_);
-  for (const auto& [name, value] : parameters.items())
-    rows.push_back({name, value.dump(-1, ' ', false, Json::error_handler_t::replace)});
+  for (const auto& [name, value] : parameters.items()) rows.push_back({name, as_text(value)});
   if (first_turn()) rows.push_back({"system", messages_[0]["content"]});
   print_table(rows);
 }
@@ -388,7 +405,7 @@ void Chat::show(const std::string&) {
 void Chat::save(const std::string& file) {
   const fs::path path = path_of(file);
   write_conversation(path, {{"messages", messages_}, {"parameters", parameters_of(a_)}});
-  fmt::print("Saved {} to {}.\n", count_of(messages_), path.string());
+  fmt::print("Saved {} to {}.\n", count_of(messages_.size()), path.string());
 }
 
 void Chat::load(const std::string& file) {
@@ -396,7 +413,7 @@ void Chat::load(const std::string& file) {
   set_parameters(a_, read["parameters"]);
   messages_ = read["messages"];
   unanswered_.clear();
-  fmt::print("Loaded {}.\n", count_of(messages_));
+  fmt::print("Loaded {}.\n", count_of(messages_.size()));
 }
 
 void Chat::retry(const std::string&) {
@@ -409,7 +426,10 @@ void Chat::retry(const std::string&) {
 
 void Chat::clear(const std::string&) {
   unanswered_.clear();
+  const size_t before = messages_.size();
   messages_.erase(messages_.begin() + std::ptrdiff_t(first_turn()), messages_.end());
+  tell(fmt::format("Forgot {}{}.", count_of(before - messages_.size()),
+                   first_turn() ? "; the system message stays" : ""));
 }
 
 void Chat::stats(const std::string&) {

@@ -124,7 +124,7 @@ class Chat(unittest.TestCase):
         self.assertLess(evaluated, 12)
         self.assertRegex(stats, r"all: +2 answers, \d+ tokens")
         # The same question after /clear has the same answer.
-        terminal.send("/clear")
+        self.assertEqual(terminal.send("/clear").splitlines(), ["/clear", "Forgot 4 messages."])
         self.assertEqual(self.messages(terminal), [])
         terminal.send("Tell me of a fox.")
         self.assertEqual(self.messages(terminal), [("user", question), ("assistant", answer)])
@@ -139,6 +139,7 @@ class Chat(unittest.TestCase):
         for command in "/help", "/system TEXT", "/set PARAM VALUE", "/show", "/save FILE", "/load FILE", "/retry", "/clear", "/stats", "/bye":
             self.assertIn(command + " ", help)
             self.assertIn(command.split()[0], terminal.send("/nothing"))
+        self.assertEqual(terminal.send("/?").splitlines()[1:], help.splitlines()[1:])
         self.assertIn("there is no command /nothing", terminal.send("/nothing else"))
         self.assertIn("no message to answer again", terminal.send("/retry"))
         self.assertIn("no answer yet", terminal.send("/stats"))
@@ -160,8 +161,16 @@ class Chat(unittest.TestCase):
             "/set stop [1]": "stop is [1], want texts",
         }.items():
             self.assertIn(message, terminal.send(line))
-        for line in "/set top_k 7", "/set parameter temperature 0.25", "/set stop fox", "/set seed 5", "/set num_predict 3", "/system Be brief.":
-            self.assertEqual(terminal.send(line).strip(), line)
+        for line, message in {
+            "/set top_k 7": "top-k is 7.",
+            "/set parameter temperature 0.25": "temp is 0.25.",
+            "/set stop fox": 'stop is ["fox"].',
+            "/set seed 5": "seed is 5.",
+            "/set num_predict 3": "predict is 3.",
+            "/system Be brief.": "The system message is set.",
+            "/clear": "Forgot 0 messages; the system message stays.",
+        }.items():
+            self.assertEqual(terminal.send(line).splitlines(), [line, message])
         shown = terminal.send("/show")
         for row in r"context +1024 tokens, \d+ of them used", r"temp +0.25\n", r"top-k +7\n", r'stop +\["fox"\]', r"predict +3\n", r"system +Be brief.", r"top-p +0.95\n":
             self.assertRegex(shown, row)
@@ -169,7 +178,7 @@ class Chat(unittest.TestCase):
         self.assertIn("Saved 1 message to ", terminal.send(f"/save {self.folder}/one.json"))
         terminal.send("/clear")
         self.assertEqual(self.messages(terminal), [("system", "Be brief.")])
-        terminal.send("/system")
+        self.assertIn("There is no system message.", terminal.send("/system"))
         self.assertEqual(self.messages(terminal), [])
         self.assertIn("Saved 2 messages", terminal.send("hello") and terminal.send(f"/save {self.folder}/b.json"))
         self.assertLessEqual(json.loads((self.folder / "b.json").read_text())["parameters"].items() & {("predict", 3), ("seed", 5)}, {("predict", 3), ("seed", 5)})
@@ -212,6 +221,8 @@ class Chat(unittest.TestCase):
         self.assertEqual(len(self.messages(terminal)), 6)
         terminal.type("\x04")
         self.assertEqual(terminal.code(), 0)
+        other.type("/exit\n")
+        self.assertEqual(other.code(), 0)
 
     def test_lines_are_edited_and_messages_may_have_many(self):
         terminal = self.terminal(*GREEDY)
