@@ -141,7 +141,7 @@ void list() {
                         (model.complete ? "" : ", not complete: pull goes on")});
   }
   if (rows.size() == 1)
-    fmt::print(stderr, "mainspring: no model was fetched yet; mainspring pull does\n");
+    fmt::print(stderr, "mainspring: no model was pulled yet; mainspring pull does\n");
   else
     print_table(rows);
 }
@@ -186,8 +186,8 @@ void add_models(CLI::App& app, const GlobalOptions&) {
   pulling.add_option("MODEL", *name, "USER/REPO or USER/REPO:WHICH")->required();
   pulling.footer(notes);
   pulling.callback([=] { pull(*name); });
-  app.add_subcommand("list", "Lists the models that were fetched.")->callback([] { list(); });
-  CLI::App& removing = *app.add_subcommand("rm", "Removes a model that was fetched.");
+  app.add_subcommand("list", "Lists the models that were pulled.")->callback([] { list(); });
+  CLI::App& removing = *app.add_subcommand("rm", "Removes a model that was pulled.");
   removing.add_option("MODEL", *name, "USER/REPO, with all its files, or USER/REPO:WHICH")
       ->required();
   removing.callback([=] { remove(*name); });

@@ -477,7 +477,7 @@ std::vector<fs::path> Hub::remove(const ModelName& name) {
   const auto unknown = [&] [[noreturn]] () {
     std::vector<std::string> names;
     for (const CachedModel& model : cached()) names.push_back(model.name);
-    if (names.empty()) fail("there is no {}: no model was fetched yet", name.text());
+    if (names.empty()) fail("there is no {}: no model was pulled yet", name.text());
     fail("there is no {} here. There is{}", name.text(), list_of(names));
   };
   std::error_code none;

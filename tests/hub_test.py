@@ -394,7 +394,7 @@ class Hub(unittest.TestCase):
         self.assertNotIn("u/r/m.gguf", self.files())
 
     def test_list_and_rm(self):
-        self.assertIn("no model was fetched yet", self.mainspring("rm", "u/r", code=1))
+        self.assertIn("no model was pulled yet", self.mainspring("rm", "u/r", code=1))
         self.assertEqual(self.mainspring("list"), "")
         self.add("u/r", {"m-Q8_0.gguf": b"abc", "d/m-F32.gguf": b"defg"})
         self.add("v/s", {"plain.gguf": b"x"})
@@ -485,7 +485,7 @@ class Hub(unittest.TestCase):
         folder.mkdir(parents=True)
         for name in "config.json", "model.safetensors":
             (folder / name).write_bytes(b"mine")
-        self.assertIn("no model was fetched yet", self.mainspring("list") + self.error)
+        self.assertIn("no model was pulled yet", self.mainspring("list") + self.error)
         self.assertIn("there is no mine/1_Pooling", self.mainspring("rm", "mine/1_Pooling", code=1))
         self.assertEqual(len(self.files()), 2)
 
