@@ -102,7 +102,13 @@ double run_parallel(Engine& engine, const Test& test, bool fill) {
 double run_once(Engine& engine, const Test& test, bool first) {
   if (test.parallel > 1) return run_parallel(engine, test, first);
   const std::vector<uint32_t> before = some_tokens(engine, test.depth + 1);
-  if (test.generate) return engine.generate(before, greedy(test.generate)).generate_seconds;
+  if (test.generate) {
+    const Step step = engine.model().options().step;
+    const double seconds = engine.generate(before, greedy(test.generate)).generate_seconds;
+    if (engine.model().options().step != step)
+      fail("a persistent step stalled: this device does not run its workgroups at once");
+    return seconds;
+  }
   const std::vector<uint32_t> tokens = some_tokens(engine, test.prompt);
   engine.prefill(std::span(before).first(test.depth), 0);
   engine.device().finish();
@@ -173,6 +179,7 @@ struct Bench {
             {"variant", to_string(caps.variant)},
             {"robust", caps.robust},
             {"int8_activations", arguments.model.int8_activations},
+            {"step", arguments.model.step},
             {"nmse_step_to_batch", nmse},
             {"bandwidth_gb_per_s", bandwidth.gb_per_s},
             {"bandwidth_measured_by", bandwidth.how}};
@@ -225,9 +232,9 @@ struct Bench {
     const gpu::Caps& caps = engine.device().caps();
     fmt::print("\n{}, {}, {}, {} bounds checks; commit {}\n", caps.name, caps.driver,
                to_string(caps.variant), caps.robust ? "with" : "without", MS_COMMIT);
-    fmt::print("{} KV cache, {} activations, {} dispatches a step\n", arguments.model.cache_type,
-               arguments.model.int8_activations ? "int8" : "f32",
-               engine.step(true).dispatches().size());
+    fmt::print("{} KV cache, {} activations, {} dispatches a step ({})\n",
+               arguments.model.cache_type, arguments.model.int8_activations ? "int8" : "f32",
+               engine.step(true).dispatches().size(), arguments.model.step);
     fmt::print("checked: decode step{} and batch agree, NMSE {:.1e}\n",
                most_parallel(arguments) > 1 ? ", sequences side by side" : "", nmse);
     fmt::print("bandwidth: {:.1f} GB/s, {}\n", bandwidth.gb_per_s, bandwidth.how);

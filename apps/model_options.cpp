@@ -69,6 +69,12 @@ void add_model_options(CLI::App& command, ModelArguments& a) {
       ->check(cache_types);
   add_flag(command, "--int8-activations", a.int8_activations,
            "Round activations to 8 bits where a decoder's weights are integers");
+  add_option(
+      command, "--step", a.step,
+      "How a decoder's token is made: by a chain of kernels, or by persistent ones, fewer and "
+      "faster where a GPU runs all their workgroups at once; with --int8-activations, for "
+      "Q4_0 weights. One that stalls is taken again by a chain, as all that follow")
+      ->check(CLI::IsMember({"chain", "persistent"}));
   add_option(command, "-m,--model", a.model,
              "The model: a GGUF file, or a folder from Hugging Face")
       ->type_name("PATH");
@@ -86,7 +92,8 @@ EngineOptions engine_options(const GlobalOptions& options, const std::filesystem
           .options = {.context = context,
                       .batch = std::min(a.batch, a.ubatch),
                       .f32_kv = a.cache_type == "f32",
-                      .int8_activations = a.int8_activations},
+                      .int8_activations = a.int8_activations,
+                      .step = a.step == "persistent" ? Step::persistent : Step::chain},
           .progress = [=](std::string_view what, uint64_t done, uint64_t all) {
             const bool bytes = what == "weights";
             Progress& progress = bytes ? *weights : *pipelines;

@@ -265,6 +265,20 @@ const gpu::Recording& Engine::prefill_recording(uint32_t rows, Decoder::Want wan
       .first->second;
 }
 
+bool Engine::stalled() {
+  if (model_->options().step == Step::chain) return false;
+  const auto bytes = device_->read(*model_->slots().buffer, 0, sizeof(Slot));
+  Slot slot;
+  std::memcpy(&slot, bytes.data(), sizeof(slot));
+  return slot.stopped == Stopped::stalled;
+}
+
+void Engine::use_chain() {
+  model_->use_chain();
+  decode_.reset();
+  steps_.clear();
+}
+
 void Engine::write_slot(const Slot& slot, uint32_t index) {
   require(index < model_->options().slots, "slot {}: there are {}", index, model_->options().slots);
   if (index == 0) evaluated_.clear();
@@ -395,6 +409,14 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
   uint32_t left = slot.limit - filled;  // steps until the limit
   Stopped stopped = Stopped::running;
   bool wanted_more = true, complete = false;  // by the grammar
+  // Steps after the last token that counts are taken again, since they were of another kind.
+  const auto take_again = [&] {
+    slot.token = result.tokens.empty() ? prompt.back() : result.tokens.back();
+    slot.position = filled + uint32_t(result.tokens.size());
+    set_slot(slot);
+    left = slot.limit - slot.position;
+    choose_recordings();
+  };
   while (stopped == Stopped::running && wanted_more && !complete) {
     std::vector<float> logits;
     std::span<const uint32_t> mask;
@@ -419,6 +441,13 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     uint32_t words[4];
     std::memcpy(words, ahead.next().data(), sizeof(words));
     stopped = Stopped(words[3]);
+    if (stopped == Stopped::stalled) {
+      while (ahead.size() > 0) ahead.next();
+      use_chain();
+      take_again();
+      stopped = Stopped::running;
+      continue;
+    }
     const uint32_t token = words[0];
     // Samplers draw this one where no logit is a number. Where steps run ahead the logits are the
     // last one's, which are none either: the cache hands on what is no number.
@@ -449,13 +478,9 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     if (keep_going) wanted_more = keep_going();
     if (is_end || !tokenizer_) continue;
     if (guidance.begins(piece) && stopped == Stopped::running) {
-      // Steps beyond this one have drawn without the grammar: they are taken again.
+      // Steps beyond this one have drawn without the grammar.
       while (ahead.size() > 0) ahead.next();
-      slot.token = token;
-      slot.position = filled + uint32_t(result.tokens.size());
-      set_slot(slot);
-      left = slot.limit - slot.position;
-      choose_recordings();
+      take_again();
     }
     if (!show(matcher.push(utf8.push(piece)))) wanted_more = false;
     if (matcher.stopped()) break;
@@ -520,6 +545,10 @@ void Engine::each_logits(std::span<const uint32_t> tokens, uint32_t first_row, u
                 .limit = model_->context(),
                 .stopped = Stopped::running});
       device_->submit(decode_recording());
+      if (stalled()) {
+        use_chain();
+        continue;
+      }
       if (want) hand_out(model_->logits(), first, 1);
     } else {
       if (want) count = std::min(count, model_->logit_rows());

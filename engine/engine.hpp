@@ -92,6 +92,11 @@ class Engine {
                const std::function<bool()>& keep_going = {}, uint32_t slot = 0);
   // The recorded step of the first `slots` slots: decode, sample, advance.
   const gpu::Recording& step(bool greedy, uint32_t slots = 1);
+  // Whether slot 0's step was a persistent one that has stalled (model/decoder.hpp): it left
+  // nothing that counts.
+  bool stalled();
+  // Takes steps by a chain from now on, as the engine's own loops do after that.
+  void use_chain();
   // For steps of the caller's own, after which what slot 0 of the KV cache holds counts as unknown.
   void write_slot(const Slot& slot, uint32_t index = 0);
 

@@ -18,6 +18,7 @@
 #include "kernels/dequant_q8_0/dequant_q8_0.hpp"
 #include "kernels/fused_attention/fused_attention.hpp"
 #include "kernels/fused_ffn/fused_ffn.hpp"
+#include "kernels/fused_layer/fused_layer.hpp"
 #include "kernels/fused_matmul_q4/fused_matmul_q4.hpp"
 #include "kernels/fused_matmul_rmsnorm/fused_matmul_rmsnorm.hpp"
 #include "kernels/fused_swiglu/fused_swiglu.hpp"

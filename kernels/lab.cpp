@@ -291,6 +291,7 @@ void Lab::refuses(std::string_view what, const std::function<void()>& make) {
 std::vector<gpu::Constants> Lab::missed(const gpu::Kernel& kernel, std::string_view entry) const {
   const auto ran = ran_.find({&kernel, entry});
   std::vector<gpu::Constants> result;
+  if (kernel.bindings.size() > caps().max_storage_buffers) return result;
   for (const gpu::Constants& constants : gpu::every(kernel)) {
     const auto needs = [&](std::string_view feature) {
       return std::ranges::any_of(
@@ -327,6 +328,7 @@ Tolerances tolerances(const KernelTest& test, gpu::Device& device) {
   caps.variant = {.subgroups = true, .f16 = true, .matrix = true};
   caps.min_subgroup_size = caps.max_subgroup_size = 32;
   caps.max_workgroup_bytes = 48 << 10;
+  caps.max_storage_buffers = 16;
   std::map<Tolerance, size_t> counts;
   Lab lab(device, caps, [&](const gpu::Work&, Tolerance tolerance) { ++counts[tolerance]; });
   test.run(lab);

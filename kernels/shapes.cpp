@@ -40,8 +40,8 @@ gpu::View Tensors::ids(gpu::Shape shape, uint32_t below) {
   return view;
 }
 
-Weight Tensors::weight(WeightType type, uint32_t rows, uint32_t cols) {
-  const uint32_t tile = choose_row_tile(device_.caps());
+Weight Tensors::weight(WeightType type, uint32_t rows, uint32_t cols, uint32_t row_tile) {
+  const uint32_t tile = row_tile ? row_tile : choose_row_tile(device_.caps());
   if (lab_) return lab_->weight(type, rows, cols, tile);
   Weight w{.type = type, .rows = rows, .cols = cols, .row_tile = tile};
   w.quants = filled({quant_words(type, rows, cols, tile)}, gpu::Type::u32, Fill::halves);
@@ -171,6 +171,36 @@ class Shapes {
     all.push_back(std::move(shape));
   }
 
+  void fused_layer_of(std::string_view what, uint32_t dim, uint32_t ffn, uint32_t qkv_rows) {
+    const double weights = double(dim) * dim + 3.0 * ffn * dim + double(qkv_rows) * dim;
+    all.push_back(
+        {.kernel = "fused_layer",
+         .what = fmt::format("{} {}, {}, {} q4_0", what, dim, ffn, qkv_rows),
+         .bytes = weights / 32 * 18,
+         .flops = 2 * weights,
+         .tolerance = {.abs = 0.02, .rel = 1e-3},
+         .make = [=](Tensors& t) {
+           const uint32_t n = t.few(dim, 256), m = t.few(ffn, 448), rows = t.few(qkv_rows, 192);
+           const auto weight = [&](uint32_t r, uint32_t c) {
+             return t.weight(WeightType::q4_0, r, c, 1);
+           };
+           return t.run(WRAPPER(fused_layer),
+                        FusedLayer{.attended = t.f32({1, n}),
+                                   .x = t.f32({1, n}),
+                                   .norm = t.f32({n}),
+                                   .output = weight(n, n),
+                                   .gate_up = weight(2 * m, n),
+                                   .down = weight(n, m),
+                                   .y = t.out({1, n}),
+                                   .next_norm = t.f32({n}, 0.1f),
+                                   .qkv_weight = weight(rows, n),
+                                   .qkv = t.out({1, rows}),
+                                   .exchange = t.zeros({FusedLayer::exchange_words(n, m)}),
+                                   .slots = t.slot_at(0),
+                                   .alpha = 0.05f});
+         }});
+  }
+
   void products() {
     for (const Matrix& m :
          {Matrix{"large", 65536, 8192}, {"square", 8192, 8192}, {"8B gate and up", 28672, 4096}})
@@ -190,6 +220,8 @@ class Shapes {
            {Matrix{"8B gate and up", 28672, 4096}, {"1B gate and up", 16384, 2048}})
         gemv("fused_ffn", m, type);
     }
+    fused_layer_of("8B", caps_.cpu ? 512 : 4096, caps_.cpu ? 1792 : 14336, caps_.cpu ? 768 : 6144);
+    fused_layer_of("1B", caps_.cpu ? 256 : 2048, caps_.cpu ? 1024 : 8192, caps_.cpu ? 384 : 3072);
     for (Matrix m : {Matrix{"8B q, k and v", 6144, 4096},
                      {"8B gate and up", 28672, 4096},
                      {"1B gate and up", 16384, 2048}}) {

@@ -33,7 +33,8 @@ class Tensors {
   gpu::View f16(gpu::Shape shape);
   gpu::View bits(gpu::Shape shape);  // u32, any
   gpu::View ids(gpu::Shape shape, uint32_t below);
-  Weight weight(WeightType type, uint32_t rows, uint32_t cols);
+  // Its rows in the device's tiles, or in those of row_tile.
+  Weight weight(WeightType type, uint32_t rows, uint32_t cols, uint32_t row_tile = 0);
   gpu::View blocks(TensorType type, uint32_t elements);  // as they lie in a file, words
   gpu::View out(gpu::Shape shape, gpu::Type type = gpu::Type::f32);
   gpu::View zeros(gpu::Shape shape);  // u32

@@ -7,7 +7,13 @@
 
 namespace ms {
 
-enum class Stopped : uint32_t { running = 0, token = 1, limit = 2, idle = 3 };
+enum class Stopped : uint32_t {
+  running = 0,
+  token = 1,
+  limit = 2,
+  idle = 3,
+  stalled = 4  // workgroups of fused_layer waited for each other in vain: the step is to be taken
+};             // again, at the same position, by other kernels
 
 struct Slot {
   uint32_t token = 0;     // fed in the next step

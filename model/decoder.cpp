@@ -21,6 +21,8 @@ gpu::Work Decoder::decode(uint32_t slots) const {
   const gpu::View first = head(slots_, slots);
   Pass pass(device_.caps(), config_, activations_, slots,
             {.int8_activations = options_.int8_activations,
+             .persistent = options_.step == Step::persistent && slots == 1,
+             .groups = options_.step_groups,
              .step = {.slots = first},
              .tokens = first,
              .token_stride = sizeof(Slot) / 4,
@@ -99,6 +101,7 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
           "tokens ({})",
           what, count, bytes, device.caps().name, room, room / bytes, option);
   load(catalog, progress);
+  check_step();
   device_.submit(device_.record(tables_));
 
   const uint32_t n = options_.slots, batch = options_.batch;
@@ -129,6 +132,11 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
   const uint64_t rows = uint64_t(batch) * token_rows;
   a.gate_up = tensor({rows, 2 * c.ffn}, "gate and up");
   a.ffn = tensor({rows, c.ffn}, "ffn");
+  if (options_.step == Step::persistent) {
+    const std::vector<uint32_t> zeros(FusedLayer::exchange_words(c.dim, c.ffn));
+    a.exchange = tensor({zeros.size()}, "exchange", gpu::Type::u32);
+    device_.write(*a.exchange.buffer, 0, std::as_bytes(std::span(zeros)));
+  }
   if (c.experts) {
     a.router_logits = tensor({batch, c.experts}, "router logits");
     a.expert_ids = tensor({batch, c.experts_used}, "expert ids", gpu::Type::u32);
@@ -158,7 +166,8 @@ void Decoder::load(const Catalog& catalog,
                    const std::function<void(uint64_t, uint64_t)>& progress) {
   const Config& c = config_;
   DecoderWeights& w = weights_;
-  WeightLoader loader(device_, catalog, progress);
+  const uint32_t tile = options_.step == Step::persistent ? 1 : choose_row_tile(device_.caps());
+  WeightLoader loader(device_, catalog, tile, progress);
   const bool tied = !catalog.find("output.weight");
   w.embedding = loader.stack({&catalog.get("token_embd.weight", {c.vocab, c.dim})});
   w.output.parts = {
@@ -194,6 +203,24 @@ void Decoder::load(const Catalog& catalog,
     uint64_t experts = bytes(l.ffn.down);
     for (const Linear::Part& part : l.ffn.gate_up.parts) experts += bytes(part.weight);
     bytes_per_token_ -= experts / c.experts * (c.experts - c.experts_used);
+  }
+}
+
+void Decoder::check_step() const {
+  if (options_.step != Step::persistent) return;
+  const auto refuse = [&](std::string_view why) {
+    fail("no persistent step: {}; take a chain of kernels (--step chain)", why);
+  };
+  if (!options_.int8_activations)
+    refuse("it takes activations rounded to 8 bits (--int8-activations)");
+  for (const Layer& l : weights_.layers) {
+    if (l.router) refuse("the model is a mixture of experts");
+    if (l.post_attn_norm || l.post_ffn_norm)
+      refuse("the model has norms behind its products, which it has no room for");
+    if (!l.ffn.interleaved) refuse("gate and up weights are of two types");
+    const auto why = fused_layer_refusal(device_.caps(), l.attn_output,
+                                         l.ffn.gate_up.parts.front().weight, l.ffn.down);
+    if (!why.empty()) refuse(why);
   }
 }
 

@@ -14,12 +14,19 @@
 
 namespace ms {
 
+// The kernels of a decode step: one after the other; or, of one sequence, what a layer does between
+// two attentions in one, whose workgroups wait for each other (fused_layer). Where they cannot, its
+// slot is stopped as Stopped::stalled, and the step is to be taken again by a chain.
+enum class Step : uint8_t { chain, persistent };
+
 struct ModelOptions {
   uint32_t slots = 1;
   uint32_t context = 0;           // positions a slot holds; 0: the model's own, at most 4096
   uint32_t batch = 512;           // most tokens of one prefill
   bool f32_kv = false;            // the KV cache in f32, else f16
   bool int8_activations = false;  // activations rounded to int8 where weights are integers
+  Step step = Step::chain;
+  uint32_t step_groups = 0;  // workgroups of a persistent step; 0: chosen
 };
 
 class Decoder {
@@ -46,6 +53,8 @@ class Decoder {
 
   const Config& config() const { return config_; }
   const ModelOptions& options() const { return options_; }
+  // From now on decode() is a chain.
+  void use_chain() { options_.step = Step::chain; }
   uint32_t context() const { return options_.context; }
   uint32_t logit_rows() const { return logit_rows_; }  // most rows of a prefill that wants logits
 
@@ -65,6 +74,8 @@ class Decoder {
  private:
   gpu::View tensor(gpu::Shape shape, std::string label, gpu::Type type = gpu::Type::f32);
   void load(const Catalog& catalog, const std::function<void(uint64_t, uint64_t)>& progress);
+  // Throws Error when a persistent step is asked for and this model cannot have one here.
+  void check_step() const;
   // A table [2, positions, rotary_dim / 2] of cosines and sines, which tables_ fill.
   gpu::View rope_table(double base, const RopeScaling& scaling, const std::string& source);
 

@@ -32,7 +32,7 @@ Encoder::Encoder(gpu::Device& device, const Config& config, const Catalog& catal
   require(context_ <= config.context, "a context of {}; the encoder has {} positions", context_,
           config.context);
   const Config& c = config_;
-  WeightLoader loader(device, catalog, progress);
+  WeightLoader loader(device, catalog, choose_row_tile(device.caps()), progress);
   const auto vector = [&](const std::string& name, std::vector<uint64_t> shape) {
     return loader.vector({&catalog.get(name, std::move(shape))});
   };

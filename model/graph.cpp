@@ -122,7 +122,37 @@ void Pass::embed(const Weight& table) {
     work_ += scale(caps_, {.y = h_, .scale = config_.embedding_scale});
 }
 
-void Pass::qkv(const gpu::View& norm, const Linear& weight) { linear(h_, norm, weight, qkv_); }
+void Pass::qkv(const gpu::View& norm, const Linear& weight) {
+  const Weight& first = weight.parts.front().weight;
+  if (!layer_.output || weight.parts.size() > 1 || !suits_fused_layer(caps_, first)) {
+    end_layer();
+    return linear(h_, norm, weight, qkv_);
+  }
+  end_layer(norm, first);
+  if (weight.bias) work_ += bias_add(caps_, {.bias = weight.bias, .data = qkv_});
+}
+
+void Pass::end_layer(const gpu::View& next_norm, const Weight& qkv) {
+  if (!layer_.output) return;
+  layer_.x = h_;
+  layer_.y = h2_;
+  if (qkv) {
+    layer_.next_norm = next_norm;
+    layer_.qkv_weight = qkv;
+    layer_.qkv = qkv_;
+  }
+  left_.append(fused_layer(caps_, layer_));
+  work_ += std::move(left_);
+  left_ = {};
+  layer_ = {};
+  std::swap(h_, h2_);
+}
+
+void Pass::add_attended(const Weight& output, const gpu::View& post_norm) {
+  if (!options_.persistent) return add(attended_, output, post_norm);
+  layer_.attended = attended_;
+  layer_.output = output;
+}
 
 void Pass::rope(const KvCache& cache, const gpu::View& tables, const gpu::View& qk_norms) {
   rope_ = {};
@@ -157,11 +187,17 @@ void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output
     if (!args.parts.splits) {
       args.out = out;
       work_ += fused_attention(caps_, args);
-      return add(attended_, output, post_norm);
+      return add_attended(output, post_norm);
     }
     gpu::Work work;
     args.parts.words = work.add_scratch({args.parts.size()}, gpu::Type::u32);
     work.append(fused_attention(caps_, args));
+    if (options_.persistent) {
+      left_ = std::move(work);
+      layer_.parts = args.parts;
+      layer_.output = output;
+      return;
+    }
     // What the workgroups of a query found is put together by the product, where that is a GEMV
     // that adds to the residual.
     const bool fused = few() && caps_.variant.subgroups && !post_norm && config_.q_size() % 32 == 0;
@@ -190,10 +226,22 @@ void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output
                                               .step = options_.step,
                                               .scale = config_.attention_scale,
                                               .sliding_window = window});
-  add(attended_, output, post_norm);
+  add_attended(output, post_norm);
 }
 
 void Pass::feed_forward(const gpu::View& norm, const GatedFfn& ffn, const gpu::View& post_norm) {
+  if (options_.persistent) {
+    layer_.norm = norm;
+    layer_.gate_up = ffn.gate_up.parts.front().weight;
+    layer_.down = ffn.down;
+    layer_.exchange = memory_.exchange;
+    layer_.slots = options_.step.slots;
+    layer_.activation = config_.activation;
+    layer_.alpha = config_.residual_scale;
+    layer_.eps = config_.norm_eps;
+    layer_.groups = options_.groups;
+    return;
+  }
   gate(h_, norm, ffn, gate_up_, ffn_);  // ffn_ [rows, ffn]
   add(ffn_, ffn.down, post_norm);
 }
@@ -240,6 +288,7 @@ void Pass::mixture(const gpu::View& norm, const Weight& router, const GatedFfn& 
 }
 
 void Pass::logits(const gpu::View& norm, const Linear& output) {
+  end_layer();
   if (options_.states)
     work_ += rmsnorm(caps_, {.x = h_, .weight = norm, .y = normed_, .eps = config_.norm_eps});
   else

@@ -79,9 +79,9 @@ const TensorInfo& Catalog::get(const std::string& name, std::vector<uint64_t> sh
   return *t;
 }
 
-WeightLoader::WeightLoader(gpu::Device& device, const Catalog& catalog,
+WeightLoader::WeightLoader(gpu::Device& device, const Catalog& catalog, uint32_t row_tile,
                            std::function<void(uint64_t, uint64_t)> progress)
-    : device_(device), catalog_(catalog), progress_(std::move(progress)) {
+    : device_(device), catalog_(catalog), row_tile_(row_tile), progress_(std::move(progress)) {
   for (const auto& [name, t] : catalog.tensors) all_ += tensor_bytes(t);
 }
 
@@ -98,7 +98,7 @@ Weight WeightLoader::pack(
   if (!type)
     fail("{}: tensor {} is of type {}, which has no kernels yet", catalog_.source, like.name,
          info(like.type).name);
-  const uint32_t tile = choose_row_tile(device_.caps());
+  const uint32_t tile = row_tile_;
   const uint64_t cols = like.cols(), tiles = (rows + tile - 1) / tile,
                  q = quant_words(*type, tile, cols, tile), s = scale_words(*type, tile, cols, tile);
   const uint64_t file_row = cols / info(like.type).block_size * info(like.type).block_bytes;

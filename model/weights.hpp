@@ -34,8 +34,9 @@ struct Catalog {
 
 class WeightLoader {
  public:
-  // progress(bytes done, bytes in all), of the catalog.
-  WeightLoader(gpu::Device& device, const Catalog& catalog,
+  // Rows are packed by the tile (kernels/weight.hpp). progress(bytes done, bytes in all), of the
+  // catalog.
+  WeightLoader(gpu::Device& device, const Catalog& catalog, uint32_t row_tile,
                std::function<void(uint64_t, uint64_t)> progress);
 
   // One or more matrices of a type and width, their rows one after the other.
@@ -59,6 +60,7 @@ class WeightLoader {
 
   gpu::Device& device_;
   const Catalog& catalog_;
+  uint32_t row_tile_;
   std::function<void(uint64_t, uint64_t)> progress_;
   ThreadPool pool_;
   std::vector<gpu::BufferPtr> memory_;

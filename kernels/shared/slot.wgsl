@@ -3,7 +3,7 @@ struct Slot {
   token: u32,
   position: u32,
   limit: u32,
-  stopped: u32,  // 0 running, 1 by a stop token, 2 by the limit, 3 idle
+  stopped: u32,  // 0 running, 1 by a stop token, 2 by the limit, 3 idle, 4 stalled: its step went wrong
   seed: u32,
   temperature: f32,
   top_k: u32,
@@ -17,3 +17,4 @@ struct Slot {
   stop_tokens: array<u32, 16>,
   pad: array<u32, 2>,
 }
+const STOPPED_STALLED = 4u;

@@ -1,0 +1,136 @@
+// fused_layer.cpp: the wrapper of fused_layer.wgsl.
+#include "kernels/fused_layer/fused_layer.hpp"
+
+#include <algorithm>
+#include <bit>
+
+#include "kernels/slot.hpp"
+
+namespace ms {
+
+using gpu::in, gpu::out;
+
+void fused_layer_ref(const gpu::HostDispatch& d);
+const gpu::Kernel fused_layer_kernel = gpu::kernel<FusedLayer>(
+    "fused_layer", {in, in, in, in, out, out, out, out, out, out, out, out, out, out, out, out},
+    fused_layer_ref);
+
+namespace {
+
+constexpr uint32_t bindings = 16;
+
+// Of workgroup memory.
+uint64_t workgroup_bytes(const FusedLayer::Overrides& over) {
+  return 24ull * over.halves + 8ull * over.workgroup_size + 4 * (over.workgroup_size / 4 + 1) + 16;
+}
+
+// Rounds of waiting, of half a microsecond each on a GPU: far more than any wait takes, and far
+// less than what a driver would reset the device for. Threads of a CPU may be away for long.
+uint32_t patience(const gpu::Caps& caps) { return caps.cpu ? 1 << 24 : 1 << 14; }
+
+// Workgroups that run at once: one for each of most multiprocessors of a large GPU.
+uint32_t choose_groups(const gpu::Caps& caps) { return caps.cpu ? caps.cpu_threads : 128; }
+
+bool takes(const gpu::Caps& caps, const Weight& w) {
+  return w.type == WeightType::q4_0 && w.row_tile == 1 && w.cols % 64 == 0 &&
+         w.quants.bytes() <= caps.max_binding_bytes;
+}
+
+}  // namespace
+
+std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, const Weight& gate_up,
+                                const Weight& down) {
+  if (caps.max_storage_buffers < bindings)
+    return fmt::format("{} has {} storage buffers a kernel, it takes {}", caps.name,
+                       caps.max_storage_buffers, bindings);
+  for (const auto& [name, w] :
+       {std::pair("output", &output), {"gate and up", &gate_up}, {"down", &down}})
+    if (!takes(caps, *w))
+      return fmt::format(
+          "the {} weights are {} [{}, {}]; it takes q4_0, columns in 64s, of at most {} bytes",
+          name, to_string(w->type), w->rows, w->cols, caps.max_binding_bytes);
+  return "";
+}
+
+bool suits_fused_layer(const gpu::Caps& caps, const Weight& qkv) { return takes(caps, qkv); }
+
+gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a) {
+  FusedLayer::Overrides over;
+  over.parts = bool(a.parts);
+  if (a.parts) over.f16_parts = a.parts.f16, over.head_dim = a.parts.head_dim;
+  over.halves = std::bit_ceil(std::max({a.down.rows, a.down.cols, a.output.cols, 256u}) / 16);
+  over.workgroup_size = std::min(512u, std::bit_floor(caps.max_invocations));
+  return fused_layer(caps, a, over);
+}
+
+gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Overrides over) {
+  gpu::check(fused_layer_kernel, over);
+  const uint32_t dim = a.down.rows, ffn = a.down.cols, heads_dim = a.output.cols,
+                 qkv_rows = a.qkv_weight.rows;
+  require(caps.max_storage_buffers >= bindings,
+          "fused_layer: {} bindings, {} has at most {} storage buffers", bindings, caps.name,
+          caps.max_storage_buffers);
+  for (const auto& [name, w, rows, cols] : {std::tuple("output", &a.output, dim, heads_dim),
+                                            {"gate_up", &a.gate_up, 2 * ffn, dim},
+                                            {"down", &a.down, dim, ffn},
+                                            {"qkv_weight", &a.qkv_weight, qkv_rows, dim}}) {
+    if (!*w && w == &a.qkv_weight) continue;
+    require(
+        takes(caps, *w),
+        "fused_layer: {} is {} [{}, {}], rows tiled by {}; want q4_0, columns in 64s, no tiles, "
+        "at most {} bytes",
+        name, to_string(w->type), w->rows, w->cols, w->row_tile, caps.max_binding_bytes);
+    require(w->rows == rows && w->cols == cols, "fused_layer: {} is [{}, {}], want [{}, {}]", name,
+            w->rows, w->cols, rows, cols);
+  }
+  require(over.parts == bool(a.parts), "fused_layer: PARTS is {}, parts are {}", over.parts,
+          a.parts.words);
+  if (a.parts) {
+    check_parts("fused_layer", a.parts);
+    require(over.f16_parts == a.parts.f16 && over.head_dim == a.parts.head_dim && !a.attended &&
+                a.parts.rows == 1 && uint64_t(a.parts.heads) * a.parts.head_dim == heads_dim,
+            "fused_layer: F16_PARTS is {} and HEAD_DIM {}, parts are of [{}, {}, {}]{}, O has {} "
+            "columns",
+            over.f16_parts, over.head_dim, a.parts.rows, a.parts.heads, a.parts.head_dim,
+            a.parts.f16 ? " f16" : "", heads_dim);
+  } else {
+    require(a.attended.size() == heads_dim, "fused_layer: attended is {}, O has {} columns",
+            a.attended, heads_dim);
+  }
+  require(a.x.size() == dim && a.y.size() == dim && a.norm.size() == dim,
+          "fused_layer: x is {}, y {}, norm {}; D has {} rows", a.x, a.y, a.norm, dim);
+  require(bool(a.qkv_weight) == bool(a.next_norm) && bool(a.qkv_weight) == bool(a.qkv) &&
+              (!a.qkv_weight || (a.next_norm.size() == dim && a.qkv.size() == qkv_rows)),
+          "fused_layer: next_norm is {}, qkv {}, qkv_weight [{}, {}]: all three or none",
+          a.next_norm, a.qkv, qkv_rows, a.qkv_weight.cols);
+  require(a.exchange.type == gpu::Type::u32 &&
+              a.exchange.size() == FusedLayer::exchange_words(dim, ffn),
+          "fused_layer: exchange is {}, want {} words", a.exchange,
+          FusedLayer::exchange_words(dim, ffn));
+  require(a.slots.size() >= sizeof(Slot) / 4, "fused_layer: slots are {}, want one", a.slots);
+  require(16 * over.halves >= std::max({dim, ffn, heads_dim}),
+          "fused_layer: HALVES {} are {} elements; vectors have {}, {} and {}", over.halves,
+          16 * over.halves, heads_dim, dim, ffn);
+  const uint32_t groups = a.groups ? a.groups : choose_groups(caps);
+  const uint32_t own_rows = (dim / 16 + groups - 1) / groups * 16;
+  require(own_rows <= over.workgroup_size && groups < 65536,
+          "fused_layer: {} workgroups have {} rows of {} each, at most WORKGROUP_SIZE {}", groups,
+          own_rows, dim, over.workgroup_size);
+  const uint64_t bytes = workgroup_bytes(over);
+  require(over.workgroup_size <= caps.max_invocations && bytes <= caps.max_workgroup_bytes,
+          "fused_layer: {} lanes and {} bytes a workgroup; {} has {} and {}", over.workgroup_size,
+          bytes, caps.name, caps.max_invocations, caps.max_workgroup_bytes);
+  return gpu::Dispatch{
+      .kernel = &fused_layer_kernel,
+      .constants = gpu::constants(over),
+      .bindings = {a.parts ? a.parts.words : a.attended, a.x, a.norm, a.next_norm, a.output.quants,
+                   a.output.scales, a.gate_up.quants, a.gate_up.scales, a.down.quants,
+                   a.down.scales, a.qkv_weight.quants, a.qkv_weight.scales, a.exchange, a.y, a.qkv,
+                   a.slots},
+      .params = gpu::bytes(FusedLayer::Params{dim, heads_dim, ffn, qkv_rows, a.alpha,
+                                              uint32_t(a.activation), a.eps, a.parts.splits,
+                                              patience(caps)}),
+      .grid = {groups, 1, 1}};
+}
+
+}  // namespace ms

@@ -1,0 +1,74 @@
+// fused_layer.hpp: what a decode step of one sequence does between two attentions, in one dispatch:
+// h = x + alpha O a, y = h + alpha D (act(G n) * (U n)), n = norm(h) (GLU variants, Shazeer 2020),
+// and qkv = W next_norm(y) of the next layer. The vectors that matrices meet are int8.
+#pragma once
+#include "kernels/attention_combine/attention_combine.hpp"
+#include "kernels/fused_ffn/fused_ffn.hpp"
+
+namespace ms {
+
+struct FusedLayer {
+  gpu::View attended = {};    // a: [1, O's columns] f32
+  AttentionParts parts = {};  // in place of it: of one row
+  gpu::View x;                // [1, dim] f32
+  gpu::View norm;             // [dim] f32
+  Weight output;              // O [dim, heads * head_dim]
+  Weight gate_up;             // [2 ffn, dim]: gate row 0, up row 0, gate row 1, …
+  Weight down;                // D [dim, ffn]
+  gpu::View y;                // [1, dim] f32, of another buffer than x
+  // Of the next layer, or absent:
+  gpu::View next_norm = {};  // [dim] f32
+  Weight qkv_weight = {};    // W [rows, dim]
+  gpu::View qkv = {};        // [1, rows] f32
+  gpu::View exchange;        // u32, exchange_words(dim, ffn): zeros, before and after
+  // [1, 32] u32: Slot. Stopped as `stalled` when a workgroup has waited in vain: results are wrong.
+  gpu::View slots;
+  Activation activation = Activation::silu;
+  float alpha = 1;
+  float eps = 1e-6f;
+  uint32_t groups = 0;  // workgroups, which wait for each other; 0: chosen
+
+  static uint64_t exchange_words(uint32_t dim, uint32_t ffn) {
+    return 12ull * (dim / 16) + 5ull * (ffn / 16) + 4;
+  }
+
+  struct Overrides {
+    uint32_t workgroup_size = 512;
+    bool parts = false;
+    bool f16_parts = false;
+    uint32_t halves = 1024;
+    uint32_t head_dim = 128;
+
+    void visit(auto&& v) {
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(32, 1024));
+      v("PARTS", parts, {false, true});
+      v("F16_PARTS", f16_parts, {false, true});
+      v("HALVES", halves, {64u, 256u}, gpu::sizing.powers_to(16, 4096));
+      v("HEAD_DIM", head_dim, {128u, 32u}, gpu::in_prelude.to(16, 256));
+    }
+    std::string_view refusal() const {
+      if (f16_parts && !parts) return "F16_PARTS says of what the PARTS are";
+      return head_dim % 16 ? "HEAD_DIM is read in sixteens" : "";
+    }
+  };
+  struct Params {
+    uint32_t dim, heads_dim, ffn, qkv_rows;
+    float alpha;
+    uint32_t activation;
+    float eps;
+    uint32_t splits, patience;
+  };
+};
+
+extern const gpu::Kernel fused_layer_kernel;
+
+// Why the kernel takes no such weights, or the device not the kernel; or empty.
+std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, const Weight& gate_up,
+                                const Weight& down);
+// Whether W may be one that it reads besides.
+bool suits_fused_layer(const gpu::Caps& caps, const Weight& qkv);
+
+gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& args);
+gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& args, FusedLayer::Overrides over);
+
+}  // namespace ms

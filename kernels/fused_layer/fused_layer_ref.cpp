@@ -1,0 +1,58 @@
+// fused_layer_ref.cpp: the CPU twin of fused_layer.wgsl, in double.
+#include <cmath>
+
+#include "kernels/fused_layer/fused_layer.hpp"
+
+namespace ms {
+
+void fused_layer_ref(const gpu::HostDispatch& d) {
+  const auto p = d.params<FusedLayer::Params>();
+  const auto over = d.overrides<FusedLayer::Overrides>();
+  // W v for packed weights at a binding, v rounded to int8, after a norm if there is one.
+  const auto product = [&](size_t binding, uint32_t rows, std::span<const float> v,
+                           std::span<const float> norm = {}) {
+    const auto e = gemv_vector(v, norm, v.size(), !norm.empty(), p.eps, true);
+    std::vector<float> w(v.size());
+    std::vector<double> result(rows);
+    for (uint32_t n = 0; n < rows; ++n) {
+      unpack_row(WeightType::q4_0, n, v.size(), d.get<uint32_t>(binding),
+                 d.get<uint32_t>(binding + 1), w);
+      for (size_t k = 0; k < v.size(); ++k) result[n] += w[k] * e[k];
+    }
+    return result;
+  };
+  std::vector<float> attended;
+  if (over.parts) {
+    const uint32_t heads = p.heads_dim / over.head_dim;
+    for (uint32_t h = 0; h < heads; ++h)
+      for (const double e :
+           combined_ref(d.get<uint32_t>(0), heads, over.head_dim, p.splits, over.f16_parts, h))
+        attended.push_back(float(e));
+  } else {
+    const auto a = d.get<float>(0);
+    attended.assign(a.begin(), a.begin() + p.heads_dim);
+  }
+  const auto x = d.get<float>(1), norm = d.get<float>(2), next_norm = d.get<float>(3),
+             y = d.get<float>(13), qkv = d.get<float>(14);
+  const auto added = product(4, p.dim, attended);
+  std::vector<float> h(p.dim);
+  for (uint32_t i = 0; i < p.dim; ++i) h[i] = float(x[i] + p.alpha * added[i]);
+  const auto both = product(6, 2 * p.ffn, h, norm);
+  std::vector<float> activated(p.ffn);
+  for (uint32_t i = 0; i < p.ffn; ++i) {
+    const double gate = both[2 * i], up = both[2 * i + 1];
+    const double act =
+        p.activation == 0
+            ? gate / (1 + std::exp(-gate))
+            : 0.5 * gate *
+                  (1 + std::tanh(0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)));
+    activated[i] = float(act * up);
+  }
+  const auto fed = product(8, p.dim, activated);
+  for (uint32_t i = 0; i < p.dim; ++i) y[i] = float(h[i] + p.alpha * fed[i]);
+  if (p.qkv_rows == 0) return;
+  const auto next = product(10, p.qkv_rows, y.subspan(0, p.dim), next_norm);
+  for (uint32_t i = 0; i < p.qkv_rows; ++i) qkv[i] = float(next[i]);
+}
+
+}  // namespace ms

@@ -1,0 +1,54 @@
+// fused_layer_test.cpp: the cases of fused_layer.
+#include "kernels/fused_layer/fused_layer.hpp"
+
+#include "kernels/lab.hpp"
+
+namespace ms {
+
+KERNEL_TEST(fused_layer) {
+  struct Case {
+    uint32_t dim, head_dim, heads, ffn, qkv_rows, groups;
+  };
+  for (Case c : {Case{64, 32, 2, 64, 0, 1},
+                 {128, 128, 1, 192, 33, 2},
+                 {256, 32, 10, 448, 200, 2},
+                 {1024, 128, 8, 1024, 1536, 2}}) {
+    const uint32_t heads_dim = c.heads * c.head_dim;
+    const auto weight = [&](uint32_t rows, uint32_t cols) {
+      return lab.weight(WeightType::q4_0, rows, cols);
+    };
+    FusedLayer args{
+        .x = lab.random({1, c.dim}),
+        .norm = lab.random({c.dim}),
+        .output = weight(c.dim, heads_dim),
+        .gate_up = weight(2 * c.ffn, c.dim),
+        .down = weight(c.dim, c.ffn),
+        .y = lab.output({1, c.dim}),
+        .exchange = lab.words({FusedLayer::exchange_words(c.dim, c.ffn)}, [](size_t) { return 0; }),
+        .slots = lab.slots({0}),
+        .activation = c.dim == 128 ? Activation::gelu : Activation::silu,
+        .alpha = 0.05f,
+        .groups = c.groups};
+    if (c.qkv_rows) {
+      args.next_norm = lab.random({c.dim}, -0.1f, 0.1f);
+      args.qkv_weight = weight(c.qkv_rows, c.dim);
+      args.qkv = lab.output({1, c.qkv_rows});
+    }
+    const gpu::View attended = lab.random({1, heads_dim});
+    for (bool f16 : {true, false}) {
+      const AttentionParts parts = lab.parts(1, c.heads, c.head_dim, f16 ? 4 : 8, f16);
+      lab.every<FusedLayer::Overrides>(
+          fused_layer_kernel,
+          [&](auto over) {
+            require(!over.parts || over.f16_parts == f16, "of another case");
+            args.attended = over.parts ? gpu::View{} : attended;
+            args.parts = over.parts ? parts : AttentionParts{};
+            return fused_layer(lab.caps(), args, over);
+          },
+          // Of int8 that round the other way, since what came before is a sum in another order.
+          {.abs = 0.02, .rel = 1e-3});
+    }
+  }
+}
+
+}  // namespace ms

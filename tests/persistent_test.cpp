@@ -1,0 +1,120 @@
+// persistent_test.cpp: decode steps whose kernels' workgroups wait for each other, beside a
+// chain's; and what happens where they wait in vain.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/test_errors.hpp"
+#include "engine/engine.hpp"
+
+namespace ms {
+namespace {
+
+Config small_llama() {
+  Config c = config_by_name("llama-1b");
+  c.layers = 3;
+  c.vocab = 304;
+  c.dim = 256;
+  c.heads = 8;
+  c.kv_heads = 4;
+  c.head_dim = c.rotary_dim = 32;
+  c.ffn = 448;
+  c.rope_scaling = {};
+  return c;
+}
+
+std::unique_ptr<Engine> engine(ModelOptions options, TensorType type = TensorType::q4_0) {
+  options.context = 128;
+  return std::make_unique<Engine>(EngineOptions{.options = options}, small_llama(), type, false);
+}
+
+constexpr ModelOptions chain{.f32_kv = true, .int8_activations = true};
+ModelOptions persistent(uint32_t groups = 0) {
+  ModelOptions options = chain;
+  options.step = Step::persistent;
+  options.step_groups = groups;
+  return options;
+}
+
+// More workgroups than any device runs at once.
+uint32_t too_many(Engine& any) {
+  const gpu::Caps& caps = any.device().caps();
+  return caps.cpu ? caps.cpu_threads + 1 : 8192;
+}
+
+std::vector<uint32_t> tokens(uint32_t count) {
+  std::vector<uint32_t> result(count);
+  for (uint32_t i = 0; i < count; ++i) result[i] = (i * 97 + 5) % 300;
+  return result;
+}
+
+std::vector<float> step_logits(Engine& engine, uint32_t count) {
+  const std::vector<uint32_t> text = tokens(count);
+  std::vector<uint32_t> rows(count);
+  for (uint32_t i = 0; i < count; ++i) rows[i] = i;
+  return engine.logits(text, rows, 1);
+}
+
+double nmse(const std::vector<float>& got, const std::vector<float>& want) {
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < want.size(); ++i)
+    error += std::pow(double(got[i]) - want[i], 2), norm += double(want[i]) * want[i];
+  return error / norm;
+}
+
+Request greedy(int32_t count) {
+  Request request;
+  request.sampling.temperature = 0;
+  request.max_tokens = count;
+  return request;
+}
+
+bool has_it(const gpu::Caps& caps) { return caps.max_storage_buffers >= 16; }
+
+TEST(PersistentStep, computes_what_a_chain_does) {
+  const auto first = engine(chain);
+  if (!has_it(first->device().caps())) GTEST_SKIP() << "too few storage buffers a kernel";
+  const auto second = engine(persistent());
+  EXPECT_LT(second->step(true).dispatches().size(), first->step(true).dispatches().size());
+  // Sums in another order, of which some round to another int8.
+  EXPECT_LT(nmse(step_logits(*second, 40), step_logits(*first, 40)), 1e-4);
+  const Generation answer = second->generate(tokens(9), greedy(60));
+  EXPECT_EQ(answer.tokens.size(), 60u);
+  EXPECT_EQ(answer.tokens, second->generate(tokens(9), greedy(60)).tokens);
+  EXPECT_EQ(second->model().options().step, Step::persistent) << "a workgroup waited in vain";
+}
+
+TEST(PersistentStep, that_stalls_is_taken_again_by_a_chain) {
+  const auto first = engine(chain);
+  if (!has_it(first->device().caps())) GTEST_SKIP() << "too few storage buffers a kernel";
+  {
+    const auto second = engine(persistent(too_many(*first)));
+    const Generation want = first->generate(tokens(9), greedy(40)),
+                     got = second->generate(tokens(9), greedy(40));
+    EXPECT_EQ(second->model().options().step, Step::chain);
+    EXPECT_EQ(got.tokens, want.tokens);
+    EXPECT_EQ(got.finish, want.finish);
+  }
+  const auto second = engine(persistent(too_many(*first)));
+  EXPECT_LT(nmse(step_logits(*second, 12), step_logits(*first, 12)), 1e-10);
+  EXPECT_EQ(second->model().options().step, Step::chain);
+}
+
+TEST(PersistentStep, refuses_what_it_cannot_do) {
+  if (!has_it(engine(chain)->device().caps())) GTEST_SKIP() << "too few storage buffers a kernel";
+  ModelOptions options = persistent();
+  options.int8_activations = false;
+  EXPECT_SAYS(message_of<Error>([&] { engine(options); }),
+              "no persistent step: it takes activations rounded to 8 bits (--int8-activations)");
+  EXPECT_SAYS(message_of<Error>([&] { engine(persistent(), TensorType::q8_0); }),
+              "no persistent step: the output weights are q8_0 [256, 256]; it takes q4_0");
+  EXPECT_SAYS(
+      message_of<Error>([&] {
+        Engine({.model = std::filesystem::path(MS_SOURCE_DIR) / "tests/golden/tiny-moe.gguf",
+                .options = persistent()});
+      }),
+      "no persistent step: the model is a mixture of experts");
+}
+
+}  // namespace
+}  // namespace ms
