@@ -94,12 +94,14 @@ EngineOptions engine_options(const GlobalOptions& options, const std::filesystem
                       .f32_kv = a.cache_type == "f32",
                       .int8_activations = a.int8_activations,
                       .step = a.step == "persistent" ? Step::persistent : Step::chain},
-          .progress = [=](std::string_view what, uint64_t done, uint64_t all) {
-            const bool bytes = what == "weights";
-            Progress& progress = bytes ? *weights : *pipelines;
-            progress(bytes ? done >> 20 : done, bytes ? all >> 20 : all);
-            if (done == all) progress.clear();
-          }};
+          .progress =
+              [=](std::string_view what, uint64_t done, uint64_t all) {
+                const bool bytes = what == "weights";
+                Progress& progress = bytes ? *weights : *pipelines;
+                progress(bytes ? done >> 20 : done, bytes ? all >> 20 : all);
+                if (done == all) progress.clear();
+              },
+          .notice = [](std::string_view text) { fmt::print(stderr, "mainspring: {}\n", text); }};
 }
 
 EngineOptions engine_options(const GlobalOptions& options, const ModelArguments& a,

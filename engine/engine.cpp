@@ -84,6 +84,8 @@ void check_encoder_options(const EngineOptions& options, const Config& config) {
     fail("{}: the encoder has {} positions, and cannot have a context of {} (-c)", model,
          config.context, o.context);
   if (o.f32_kv) fail("{} is an encoder: it has no KV cache that could be f32 (-ctk, -ctv)", model);
+  if (o.step != Step::chain)
+    fail("{} is an encoder: it takes no steps that could be persistent (--step)", model);
   if (o.int8_activations)
     fail("{} is an encoder: it cannot round activations to 8 bits (--int8-activations)", model);
 }
@@ -127,7 +129,8 @@ void check_sampling(const Sampling& s) {
           s.frequency_penalty);
 }
 
-Engine::Engine(const EngineOptions& options, bool) : progress_(options.progress) {
+Engine::Engine(const EngineOptions& options, bool)
+    : progress_(options.progress), notice_(options.notice) {
   gpu::DeviceOptions device = options.device;
   device.sources = wgsl_sources();
   device_ = gpu::Device::open(device);
@@ -277,6 +280,10 @@ void Engine::use_chain() {
   model_->use_chain();
   decode_.reset();
   steps_.clear();
+  if (notice_)
+    notice_(
+        "a persistent step stalled: this device does not run all its workgroups at once; "
+        "steps are chains of kernels from here on (--step chain)");
 }
 
 void Engine::write_slot(const Slot& slot, uint32_t index) {

@@ -28,6 +28,8 @@ struct EngineOptions {
   ModelOptions options = {};
   // What is being done, how much of it, of how much: "weights" in bytes, "pipelines" in number.
   std::function<void(std::string_view, uint64_t, uint64_t)> progress = {};
+  // What a user should know although nothing failed.
+  std::function<void(std::string_view)> notice = {};
 };
 
 // Throws std::invalid_argument for a senseless parameter.
@@ -95,7 +97,7 @@ class Engine {
   // Whether slot 0's step was a persistent one that has stalled (model/decoder.hpp): it left
   // nothing that counts.
   bool stalled();
-  // Takes steps by a chain from now on, as the engine's own loops do after that.
+  // Takes steps by a chain from now on, as the engine's own loops do after that, and gives notice.
   void use_chain();
   // For steps of the caller's own, after which what slot 0 of the KV cache holds counts as unknown.
   void write_slot(const Slot& slot, uint32_t index = 0);
@@ -113,6 +115,7 @@ class Engine {
   void check_tokens(std::span<const uint32_t> tokens) const;
 
   std::function<void(std::string_view, uint64_t, uint64_t)> progress_;
+  std::function<void(std::string_view)> notice_;
   std::unique_ptr<gpu::Device> device_;
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> template_;

@@ -328,7 +328,7 @@ Tolerances tolerances(const KernelTest& test, gpu::Device& device) {
   caps.variant = {.subgroups = true, .f16 = true, .matrix = true};
   caps.min_subgroup_size = caps.max_subgroup_size = 32;
   caps.max_workgroup_bytes = 48 << 10;
-  caps.max_storage_buffers = 16;
+  caps.max_storage_buffers = FusedLayer::storage_buffers;
   std::map<Tolerance, size_t> counts;
   Lab lab(device, caps, [&](const gpu::Work&, Tolerance tolerance) { ++counts[tolerance]; });
   test.run(lab);

@@ -172,6 +172,7 @@ class Shapes {
   }
 
   void fused_layer_of(std::string_view what, uint32_t dim, uint32_t ffn, uint32_t qkv_rows) {
+    if (caps_.max_storage_buffers < FusedLayer::storage_buffers) return;
     const double weights = double(dim) * dim + 3.0 * ffn * dim + double(qkv_rows) * dim;
     all.push_back(
         {.kernel = "fused_layer",

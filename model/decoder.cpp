@@ -101,7 +101,6 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
           "tokens ({})",
           what, count, bytes, device.caps().name, room, room / bytes, option);
   load(catalog, progress);
-  check_step();
   device_.submit(device_.record(tables_));
 
   const uint32_t n = options_.slots, batch = options_.batch;
@@ -155,6 +154,7 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
 
   const std::vector<Slot> idle(n);
   device_.write(*slots_.buffer, 0, std::as_bytes(std::span(idle)));
+  check_step();
 }
 
 gpu::View Decoder::tensor(gpu::Shape shape, std::string label, gpu::Type type) {
@@ -221,6 +221,11 @@ void Decoder::check_step() const {
     const auto why = fused_layer_refusal(device_.caps(), l.attn_output,
                                          l.ffn.gate_up.parts.front().weight, l.ffn.down);
     if (!why.empty()) refuse(why);
+  }
+  try {
+    decode(1);
+  } catch (const std::invalid_argument& error) {  // of the device's memory and lanes
+    refuse(error.what());
   }
 }
 

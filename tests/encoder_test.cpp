@@ -63,6 +63,8 @@ TEST(Encoder, makes_no_text_and_refuses_what_it_cannot_hold) {
        "is an encoder: it has no KV cache that could be f32 (-ctk, -ctv)");
   says([] { Engine({.model = folder / "hf-bert", .options = {.int8_activations = true}}); },
        "is an encoder: it cannot round activations to 8 bits (--int8-activations)");
+  says([] { Engine({.model = folder / "hf-bert", .options = {.step = Step::persistent}}); },
+       "is an encoder: it takes no steps that could be persistent (--step)");
   says([&] { engine.embed(none); }, "no tokens");
   says([&] { engine.embed(outside); }, "the vocabulary has 128");
 }

@@ -17,8 +17,6 @@ const gpu::Kernel fused_layer_kernel = gpu::kernel<FusedLayer>(
 
 namespace {
 
-constexpr uint32_t bindings = 16;
-
 // Of workgroup memory.
 uint64_t workgroup_bytes(const FusedLayer::Overrides& over) {
   return 24ull * over.halves + 8ull * over.workgroup_size + 4 * (over.workgroup_size / 4 + 1) + 16;
@@ -40,9 +38,9 @@ bool takes(const gpu::Caps& caps, const Weight& w) {
 
 std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, const Weight& gate_up,
                                 const Weight& down) {
-  if (caps.max_storage_buffers < bindings)
+  if (caps.max_storage_buffers < FusedLayer::storage_buffers)
     return fmt::format("{} has {} storage buffers a kernel, it takes {}", caps.name,
-                       caps.max_storage_buffers, bindings);
+                       caps.max_storage_buffers, FusedLayer::storage_buffers);
   for (const auto& [name, w] :
        {std::pair("output", &output), {"gate and up", &gate_up}, {"down", &down}})
     if (!takes(caps, *w))
@@ -67,9 +65,9 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Ov
   gpu::check(fused_layer_kernel, over);
   const uint32_t dim = a.down.rows, ffn = a.down.cols, heads_dim = a.output.cols,
                  qkv_rows = a.qkv_weight.rows;
-  require(caps.max_storage_buffers >= bindings,
-          "fused_layer: {} bindings, {} has at most {} storage buffers", bindings, caps.name,
-          caps.max_storage_buffers);
+  require(caps.max_storage_buffers >= FusedLayer::storage_buffers,
+          "fused_layer: {} storage buffers; {} has at most {}", FusedLayer::storage_buffers,
+          caps.name, caps.max_storage_buffers);
   for (const auto& [name, w, rows, cols] : {std::tuple("output", &a.output, dim, heads_dim),
                                             {"gate_up", &a.gate_up, 2 * ffn, dim},
                                             {"down", &a.down, dim, ffn},

@@ -28,6 +28,8 @@ struct FusedLayer {
   float eps = 1e-6f;
   uint32_t groups = 0;  // workgroups, which wait for each other; 0: chosen
 
+  // What it binds of a stage's storage buffers, of which WebGPU promises 8.
+  static constexpr uint32_t storage_buffers = 16;
   static uint64_t exchange_words(uint32_t dim, uint32_t ffn) {
     return 12ull * (dim / 16) + 5ull * (ffn / 16) + 4;
   }
@@ -40,10 +42,10 @@ struct FusedLayer {
     uint32_t head_dim = 128;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(32, 1024));
+      v("WORKGROUP_SIZE", workgroup_size, {64u, 512u}, gpu::sizing.powers_to(32, 1024));
       v("PARTS", parts, {false, true});
       v("F16_PARTS", f16_parts, {false, true});
-      v("HALVES", halves, {64u, 256u}, gpu::sizing.powers_to(16, 4096));
+      v("HALVES", halves, {64u, 1024u}, gpu::sizing.powers_to(16, 4096));
       v("HEAD_DIM", head_dim, {128u, 32u}, gpu::in_prelude.to(16, 256));
     }
     std::string_view refusal() const {

@@ -9,7 +9,8 @@
 // Each workgroup keeps its rows of h, so that the residual stream does not travel. The first weights of a product are under way before
 // the wait: bound read_write, since compilers move loads of what nothing writes below it.
 // Grid: as many workgroups as run at the same time, whatever their order.
-// Limits: one row; subgroups of 4 lanes at least; dim, ffn and the columns of O multiples of 64; dim / 16 / groups, rounded up, at most WORKGROUP_SIZE / 16.
+// Limits: one row; weights of Q4_0; dim, ffn and the columns of O multiples of 64; dim / 16 / groups, rounded up, at most
+// WORKGROUP_SIZE / 16; 16 storage buffers, of which WebGPU promises 8.
 // Beyond the plan: a dispatch that depends on another costs 2 us and a start and an end. Replaces nothing by itself: it does what
 // matmul_gemv_residual, fused_ffn, matmul_gemv_residual and matmul_gemv do.
 
@@ -21,8 +22,8 @@
 #import activation
 
 override WORKGROUP_SIZE: u32 = 512;  // power of two
-override PARTS: bool = true;         // attention lies in parts, which are put together where they are staged
-override F16_PARTS: bool = true;     // of which the values are f16
+override PARTS: bool = false;        // attention lies in parts, which are put together where they are staged
+override F16_PARTS: bool = false;    // of which the values are f16
 override HALVES: u32 = 1024;         // 16 elements each, of the longest vector
 // HEAD_DIM: with PARTS, a multiple of 16
 
@@ -44,13 +45,13 @@ struct Params {
 @group(0) @binding(3) var<storage, read> norm: array<vec4f>;           // [dim]
 @group(0) @binding(4) var<storage, read> next_norm: array<vec4f>;      // [dim], with qkv_rows
 @group(0) @binding(5) var<storage, read_write> o: array<vec4u>;        // O [dim, heads_dim], packed
-@group(0) @binding(6) var<storage, read_write> o_scales: array<u32>;
+@group(0) @binding(6) var<storage, read_write> o_scales: array<u32>;             // the same
 @group(0) @binding(7) var<storage, read_write> gate_up: array<vec4u>;  // gate and up rows in turn [2 ffn, dim], packed
-@group(0) @binding(8) var<storage, read_write> gate_up_scales: array<u32>;
+@group(0) @binding(8) var<storage, read_write> gate_up_scales: array<u32>;       // the same
 @group(0) @binding(9) var<storage, read_write> down: array<vec4u>;     // D [dim, ffn], packed
-@group(0) @binding(10) var<storage, read_write> down_scales: array<u32>;
+@group(0) @binding(10) var<storage, read_write> down_scales: array<u32>;         // the same
 @group(0) @binding(11) var<storage, read_write> w: array<vec4u>;       // W [qkv_rows, dim], packed
-@group(0) @binding(12) var<storage, read_write> w_scales: array<u32>;
+@group(0) @binding(12) var<storage, read_write> w_scales: array<u32>;            // the same
 @group(0) @binding(13) var<storage, read_write> exchange: array<atomic<u32>>;  // zeros, before and after
 @group(0) @binding(14) var<storage, read_write> y: array<f32>;         // [dim]
 @group(0) @binding(15) var<storage, read_write> qkv: array<f32>;       // [qkv_rows]
