@@ -20,6 +20,8 @@ from chromium import sync_playwright
 DIST, VERSION = Path(sys.argv[1]), sys.argv[2]
 FLAGS = ["--enable-unsafe-webgpu", "--no-sandbox"]  # the sandbox refuses root
 KERNELS = json.loads((DIST / "kernels/kernels.json").read_text())
+# Cases are of kernels that WebGPU's default limits allow: 8 storage buffers.
+WITH_CASES = [name for name, info in KERNELS.items() if sum("storage" in b["access"] for b in info["bindings"]) <= 8]
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -92,7 +94,7 @@ class Browser(unittest.TestCase):
         self.assertEqual(report["package"], f"mainspring-kernels {VERSION}")
         for skipped in (r for r in report["results"] if r["status"] == "skipped"):
             self.assertRegex(skipped["message"], "has no subgroups|for subgroups of 8")
-        for kernel in KERNELS:
+        for kernel in WITH_CASES:
             passed = [r for r in report["results"] if r["kernel"] == kernel and r["status"] == "passed"]
             self.assertGreaterEqual(len(passed), 4, kernel)
             self.assertIn("portable", {r["variant"] for r in passed}, kernel)
@@ -107,8 +109,9 @@ class Browser(unittest.TestCase):
             report["results"][0]["status"] = "failed"
 
     def test_every_value_of_an_override_has_a_case(self):
-        for kernel, info in KERNELS.items():
-            for override in info["overrides"]:
+        self.assertEqual(set(KERNELS) - set(WITH_CASES), {"fused_layer"})
+        for kernel in WITH_CASES:
+            for override in KERNELS[kernel]["overrides"]:
                 shown = {case["overrides"][override["name"]] for case in cases(kernel)}
                 self.assertLessEqual(set(override["tested"]), shown, f"{kernel} {override['name']}")
 
