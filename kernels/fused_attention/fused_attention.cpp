@@ -17,7 +17,7 @@ const gpu::Kernel fused_attention_kernel = gpu::kernel<FusedAttention>(
 
 namespace {
 
-constexpr uint32_t split_keys = 128;    // that are worth a workgroup
+constexpr uint32_t split_keys = 64;     // that are worth a workgroup
 constexpr uint32_t split_groups = 128;  // workgroups that fill a large device
 constexpr uint32_t most_splits = 32;    // whose parts take little time to put together
 

@@ -71,6 +71,9 @@ struct FusedFfn {
 
 extern const gpu::Kernel fused_ffn_kernel;
 
+// For twins: act(gate) * up in double.
+double gated_ref(Activation activation, double gate, double up);
+
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& args);
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& args, FusedFfn::Overrides over);
 

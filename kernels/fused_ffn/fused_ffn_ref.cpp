@@ -6,6 +6,15 @@
 
 namespace ms {
 
+double gated_ref(Activation activation, double gate, double up) {
+  const double act =
+      activation == Activation::silu
+          ? gate / (1 + std::exp(-gate))
+          : 0.5 * gate *
+                (1 + std::tanh(0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)));
+  return act * up;
+}
+
 void fused_ffn_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<FusedFfn::Params>();
   const auto over = d.overrides<FusedFfn::Overrides>();
@@ -32,12 +41,8 @@ void fused_ffn_ref(const gpu::HostDispatch& d) {
       if (p.clamp_max > 0)
         gate = std::min<double>(gate, p.clamp_max),
         up = std::clamp<double>(up, -p.clamp_max, p.clamp_max);
-      const double act =
-          p.activation == 0
-              ? gate / (1 + std::exp(-gate))
-              : 0.5 * gate *
-                    (1 + std::tanh(0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)));
-      y[size_t(m) * p.y_stride + p.y_offset + n] = float(p.alpha * act * up);
+      y[size_t(m) * p.y_stride + p.y_offset + n] =
+          float(p.alpha * gated_ref(Activation(p.activation), gate, up));
     }
   }
 }

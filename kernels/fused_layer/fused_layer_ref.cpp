@@ -1,6 +1,4 @@
 // fused_layer_ref.cpp: the CPU twin of fused_layer.wgsl, in double.
-#include <cmath>
-
 #include "kernels/fused_layer/fused_layer.hpp"
 
 namespace ms {
@@ -39,15 +37,8 @@ void fused_layer_ref(const gpu::HostDispatch& d) {
   for (uint32_t i = 0; i < p.dim; ++i) h[i] = float(x[i] + p.alpha * added[i]);
   const auto both = product(6, 2 * p.ffn, h, norm);
   std::vector<float> activated(p.ffn);
-  for (uint32_t i = 0; i < p.ffn; ++i) {
-    const double gate = both[2 * i], up = both[2 * i + 1];
-    const double act =
-        p.activation == 0
-            ? gate / (1 + std::exp(-gate))
-            : 0.5 * gate *
-                  (1 + std::tanh(0.7978845608028654 * (gate + 0.044715 * gate * gate * gate)));
-    activated[i] = float(act * up);
-  }
+  for (uint32_t i = 0; i < p.ffn; ++i)
+    activated[i] = float(gated_ref(Activation(p.activation), both[2 * i], both[2 * i + 1]));
   const auto fed = product(8, p.dim, activated);
   for (uint32_t i = 0; i < p.dim; ++i) y[i] = float(h[i] + p.alpha * fed[i]);
   if (p.qkv_rows == 0) return;
