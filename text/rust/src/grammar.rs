@@ -270,7 +270,7 @@ fn schema(text: &str) -> Result<Value, String> {
     find_multiples(&schema, &mut numbers);
     limit_multiples(&numbers)?;
     drop_unknown_formats(&mut schema);
-    if !has_sums(&schema) {
+    if !has_sums(&mut schema) {
         close_objects(&mut schema);
     }
     match &mut schema {
@@ -293,7 +293,7 @@ fn drop_unknown_formats(schema: &mut Value) {
         let known = |value: &Value| value.as_str().is_none_or(|format| FORMATS.contains(&format));
         members.retain(|name, value| name != "format" || known(value));
     }
-    for (_, part) in parts_mut(schema) {
+    for (_, part) in parts(schema) {
         drop_unknown_formats(part);
     }
 }
@@ -309,26 +309,7 @@ fn names_schemas(name: &str) -> bool {
 }
 
 /// What may be schemas within a schema, each with the keyword that it belongs to.
-fn parts(schema: &Value) -> Vec<(&str, &Value)> {
-    let mut parts = Vec::new();
-    match schema {
-        Value::Array(elements) => parts.extend(elements.iter().map(|element| ("", element))),
-        Value::Object(members) => {
-            for (name, value) in members.iter().filter(|(name, _)| !is_data(name)) {
-                match value {
-                    Value::Object(schemas) if names_schemas(name) => {
-                        parts.extend(schemas.values().map(|value| (name.as_str(), value)))
-                    }
-                    value => parts.push((name, value)),
-                }
-            }
-        }
-        _ => {}
-    }
-    parts
-}
-
-fn parts_mut(schema: &mut Value) -> Vec<(&str, &mut Value)> {
+fn parts(schema: &mut Value) -> Vec<(&str, &mut Value)> {
     let mut parts = Vec::new();
     match schema {
         Value::Array(elements) => parts.extend(elements.iter_mut().map(|element| ("", element))),
@@ -361,26 +342,27 @@ const BESIDE: [&str; 10] = [
     "dependencies",
 ];
 
-fn names_members(schema: &Value) -> bool {
+fn names_members(schema: &mut Value) -> bool {
     let own =
         |members: &Map<String, Value>| ["properties", "$ref"].iter().any(|it| members.contains_key(*it));
-    schema.as_object().is_some_and(own) || parts(schema).iter().any(|(_, part)| names_members(part))
+    schema.as_object().is_some_and(own) || parts(schema).into_iter().any(|(_, part)| names_members(part))
 }
 
 /// Whether members of one object may be named in several parts of a schema. Closed, such parts would contradict each
 /// other.
-fn has_sums(schema: &Value) -> bool {
-    let is_sum = schema.as_object().is_some_and(|members| {
+fn has_sums(schema: &mut Value) -> bool {
+    let is_sum = schema.as_object_mut().is_some_and(|members| {
         let own = ["properties", "patternProperties", "additionalProperties", "required", "minProperties"];
-        let others = BESIDE.iter().filter(|name| match members.get(**name) {
+        let own = own.iter().any(|name| members.contains_key(*name));
+        let others = BESIDE.iter().filter(|name| match members.get_mut(**name) {
             Some(_) if name.starts_with('$') => true,
             Some(part) => names_members(part),
             None => false,
         });
-        members.contains_key("allOf")
-            || others.count() + usize::from(own.iter().any(|name| members.contains_key(*name))) > 1
+        let others = others.count();
+        members.contains_key("allOf") || others + usize::from(own) > 1
     });
-    is_sum || parts(schema).iter().any(|(_, part)| has_sums(part))
+    is_sum || parts(schema).into_iter().any(|(_, part)| has_sums(part))
 }
 
 /// An object whose members are named has no others, unless its schema says so. The standard has it the other way round,
@@ -405,9 +387,7 @@ fn close_objects(schema: &mut Value) {
         }
     }
     // What must not hold, or holds of some alone, would be less than it was.
-    for (_, part) in
-        parts_mut(schema).into_iter().filter(|(name, _)| !["not", "if", "contains"].contains(name))
-    {
+    for (_, part) in parts(schema).into_iter().filter(|(name, _)| !["not", "if", "contains"].contains(name)) {
         close_objects(part);
     }
 }
