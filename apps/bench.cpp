@@ -179,7 +179,7 @@ struct Bench {
             {"variant", to_string(caps.variant)},
             {"robust", caps.robust},
             {"int8_activations", arguments.model.int8_activations},
-            {"step", arguments.model.step},
+            {"step", test.parallel > 1 ? "chain" : arguments.model.step},
             {"nmse_step_to_batch", nmse},
             {"bandwidth_gb_per_s", bandwidth.gb_per_s},
             {"bandwidth_measured_by", bandwidth.how}};
