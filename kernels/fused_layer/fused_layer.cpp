@@ -31,6 +31,8 @@ uint32_t choose_groups(const gpu::Caps& caps) { return caps.cpu ? caps.cpu_threa
 
 bool takes(const gpu::Caps& caps, const Weight& w) {
   return w.type == WeightType::q4_0 && w.row_tile == 1 && w.cols % 64 == 0 &&
+         w.quants.size() >= quant_words(w.type, w.rows, w.cols) &&
+         w.scales.size() >= scale_words(w.type, w.rows, w.cols) &&
          w.quants.bytes() <= caps.max_binding_bytes;
 }
 
@@ -45,7 +47,9 @@ std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, con
        {std::pair("output", &output), {"gate and up", &gate_up}, {"down", &down}})
     if (!takes(caps, *w))
       return fmt::format(
-          "the {} weights are {} [{}, {}]; it takes q4_0, columns in 64s, of at most {} bytes",
+          "the {} weights are {} [{}, {}]; it takes q4_0, columns in 64s, whole rows and no tiles "
+          "of "
+          "them, at most {} bytes",
           name, to_string(w->type), w->rows, w->cols, caps.max_binding_bytes);
   return "";
 }
@@ -65,19 +69,16 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Ov
   gpu::check(fused_layer_kernel, over);
   const uint32_t dim = a.down.rows, ffn = a.down.cols, heads_dim = a.output.cols,
                  qkv_rows = a.qkv_weight.rows;
-  require(caps.max_storage_buffers >= FusedLayer::storage_buffers,
-          "fused_layer: {} storage buffers; {} has at most {}", FusedLayer::storage_buffers,
-          caps.name, caps.max_storage_buffers);
+  const std::string why = fused_layer_refusal(caps, a.output, a.gate_up, a.down);
+  require(why.empty(), "fused_layer: {}", why);
+  require(!a.qkv_weight || suits_fused_layer(caps, a.qkv_weight),
+          "fused_layer: qkv_weight is {} [{}, {}]; it takes what it takes as the output's",
+          to_string(a.qkv_weight.type), qkv_rows, a.qkv_weight.cols);
   for (const auto& [name, w, rows, cols] : {std::tuple("output", &a.output, dim, heads_dim),
                                             {"gate_up", &a.gate_up, 2 * ffn, dim},
                                             {"down", &a.down, dim, ffn},
                                             {"qkv_weight", &a.qkv_weight, qkv_rows, dim}}) {
     if (!*w && w == &a.qkv_weight) continue;
-    require(
-        takes(caps, *w),
-        "fused_layer: {} is {} [{}, {}], rows tiled by {}; want q4_0, columns in 64s, no tiles, "
-        "at most {} bytes",
-        name, to_string(w->type), w->rows, w->cols, w->row_tile, caps.max_binding_bytes);
     require(w->rows == rows && w->cols == cols, "fused_layer: {} is [{}, {}], want [{}, {}]", name,
             w->rows, w->cols, rows, cols);
   }

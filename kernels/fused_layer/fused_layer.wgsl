@@ -195,7 +195,7 @@ fn receive(from_all: Sent, with_squares: bool, groups: u32, at: Lane) -> f32 {
     }
   }
   workgroupBarrier();
-  let pairs = (from_all.halves + 3) / 4;
+  let pairs = from_all.halves / 4;
   var squares = 0.0;
   for (var half = at.lane; half < from_all.halves; half += WORKGROUP_SIZE) {
     let first = from_all.start + half;
@@ -231,11 +231,11 @@ fn activate(v: f32) -> f32 {
   return gelu(vec4f(v)).x;
 }
 
-// A workgroup's part of so many halves: from the first, and how many.
-fn part_of_halves(halves: u32, group: Group) -> vec2u {
-  let each = (halves + group.count.x - 1) / group.count.x;
-  let first = min(halves, group.id.x * each);
-  return vec2u(first, min(halves, first + each) - first);
+// A workgroup's part of so many: from the first, and how many.
+fn part_of(all: u32, group: Group) -> vec2u {
+  let each = (all + group.count.x - 1) / group.count.x;
+  let first = min(all, group.id.x * each);
+  return vec2u(first, min(all, first + each) - first);
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -248,7 +248,7 @@ fn main(group: Group, at: Lane) {
   }
   let teams = workgroupUniformLoad(&shared_word);
   let lanes = subgroup_size(at);
-  let own = part_of_halves(params.dim / 16, group);  // of h and y
+  let own = part_of(params.dim / 16, group);  // of h and y
   let first_row = 16 * own.x;
   let rows = 16 * own.y;
 
@@ -283,7 +283,7 @@ fn main(group: Group, at: Lane) {
   if (at.lane == 0) { atomicAdd(&exchange[sent_h().counter], 1); }
 
   // act(G n) * (U n)
-  let mine = part_of_halves(params.ffn / 16, group);
+  let mine = part_of(params.ffn / 16, group);
   let pairs = params.dim / 64;
   r = rows_from(2 * (16 * mine.x + subgroup(at)), 2 * params.ffn, pairs);
   held = hold(GATE_UP, r, sublane(at), lanes);
@@ -331,9 +331,9 @@ fn main(group: Group, at: Lane) {
     if (at.lane == 0) { atomicAdd(&exchange[sent_y().counter], 1); }
 
     // qkv = W m
-    let each = (params.qkv_rows + group.count.x - 1) / group.count.x;
-    let first = min(params.qkv_rows, group.id.x * each);
-    let count = min(params.qkv_rows, first + each) - first;
+    let part = part_of(params.qkv_rows, group);
+    let first = part.x;
+    let count = part.y;
     r = rows_from(first + 2 * subgroup(at), params.qkv_rows, pairs);
     held = hold(QKV, r, sublane(at), lanes);
     scale = inverse_rms(receive(sent_y(), true, group.count.x, at));

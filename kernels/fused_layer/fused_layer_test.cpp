@@ -49,6 +49,39 @@ KERNEL_TEST(fused_layer) {
           {.abs = 0.02, .rel = 1e-3});
     }
   }
+  if (lab.caps().max_storage_buffers < FusedLayer::storage_buffers) return;
+  const FusedLayer right{
+      .attended = lab.random({1, 64}),
+      .x = lab.random({1, 64}),
+      .norm = lab.random({64}),
+      .output = lab.weight(WeightType::q4_0, 64, 64),
+      .gate_up = lab.weight(WeightType::q4_0, 128, 64),
+      .down = lab.weight(WeightType::q4_0, 64, 64),
+      .y = lab.output({1, 64}),
+      .exchange = lab.words({FusedLayer::exchange_words(64, 64)}, [](size_t) { return 0; }),
+      .slots = lab.slots({0}),
+      .groups = 1};
+  const auto refuses = [&](std::string_view what, const auto& change) {
+    lab.refuses(what, [&] {
+      FusedLayer args = right;
+      change(args);
+      fused_layer(lab.caps(), args);
+    });
+  };
+  refuses("the down weights are q8_0 [64, 64]; it takes q4_0",
+          [&](FusedLayer& args) { args.down = lab.weight(WeightType::q8_0, 64, 64); });
+  refuses("the output weights are q4_0 [64, 32]; it takes q4_0, columns in 64s",
+          [&](FusedLayer& args) { args.output = lab.weight(WeightType::q4_0, 64, 32); });
+  refuses("the gate and up weights are",
+          [&](FusedLayer& args) { args.gate_up = lab.weight(WeightType::q4_0, 128, 64, 8); });
+  refuses("gate_up is [64, 64], want [128, 64]",
+          [&](FusedLayer& args) { args.gate_up = args.down; });
+  refuses("qkv_weight [32, 64]: all three or none",
+          [&](FusedLayer& args) { args.qkv_weight = lab.weight(WeightType::q4_0, 32, 64); });
+  refuses("exchange is [3] u32, want 72 words",
+          [&](FusedLayer& args) { args.exchange = lab.words({3}, [](size_t) { return 0; }); });
+  refuses("attended is", [&](FusedLayer& args) { args.attended = {}; });
+  refuses("slots are", [&](FusedLayer& args) { args.slots = {}; });
 }
 
 }  // namespace ms
