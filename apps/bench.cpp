@@ -178,8 +178,8 @@ struct Bench {
             {"driver", caps.driver},
             {"variant", to_string(caps.variant)},
             {"robust", caps.robust},
-            {"int8_activations", arguments.model.int8_activations},
-            {"step", test.parallel > 1 ? "chain" : arguments.model.step},
+            {"activations", to_string(engine.model().options().activations)},
+            {"step", test.parallel > 1 ? "chain" : to_string(engine.model().options().step)},
             {"nmse_step_to_batch", nmse},
             {"bandwidth_gb_per_s", bandwidth.gb_per_s},
             {"bandwidth_measured_by", bandwidth.how}};
@@ -233,8 +233,8 @@ struct Bench {
     fmt::print("\n{}, {}, {}, {} bounds checks; commit {}\n", caps.name, caps.driver,
                to_string(caps.variant), caps.robust ? "with" : "without", MS_COMMIT);
     fmt::print("{} KV cache, {} activations, {} dispatches a step ({})\n",
-               arguments.model.cache_type, arguments.model.int8_activations ? "int8" : "f32",
-               engine.step(true).dispatches().size(), arguments.model.step);
+               arguments.model.cache_type, to_string(engine.model().options().activations),
+               engine.step(true).dispatches().size(), to_string(engine.model().options().step));
     fmt::print("checked: decode step{} and batch agree, NMSE {:.1e}\n",
                most_parallel(arguments) > 1 ? ", sequences side by side" : "", nmse);
     fmt::print("bandwidth: {:.1f} GB/s, {}\n", bandwidth.gb_per_s, bandwidth.how);
@@ -362,10 +362,9 @@ void bench(const GlobalOptions& options, const Arguments& a) {
   const auto engine = with_context_of("-d with -p or -n", [&] {
     return load_bench_model(options, a.model, a.synthetic, context, most_parallel(a), model);
   });
-  double nmse = check_paths(*engine, a.model.int8_activations);
+  double nmse = check_paths(*engine);
   for (const uint32_t parallel : a.parallel)
-    if (parallel > 1)
-      nmse = std::max(nmse, check_parallel(*engine, parallel, a.model.int8_activations));
+    if (parallel > 1) nmse = std::max(nmse, check_parallel(*engine, parallel));
   const Bench bench{a, *engine, model, nmse, measure_bandwidth(engine->device())};
 
   Json results = Json::array();

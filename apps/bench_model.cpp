@@ -96,14 +96,14 @@ namespace {
 
 // The NMSE of what a step made. Throws Error beyond what rounding explains: a deep network of
 // random weights multiplies what is rounded some hundred times; a wrong row is 1.
-double compare(std::span<const float> step, std::span<const float> batch, bool int8) {
+double compare(std::span<const float> step, std::span<const float> batch) {
   double error = 0, norm = 0;
   for (size_t i = 0; i < step.size(); ++i) {
     const double difference = double(step[i]) - batch[i];
     error += difference * difference;
     norm += double(batch[i]) * batch[i];
   }
-  const double nmse = error / norm, limit = int8 ? 1e-2 : 1e-4;
+  const double nmse = error / norm, limit = 1e-4;
   if (!(nmse < limit))
     fail("nothing was timed: decode step and batch differ, NMSE {:.1e}, limit {:.0e}", nmse, limit);
   return nmse;
@@ -111,13 +111,13 @@ double compare(std::span<const float> step, std::span<const float> batch, bool i
 
 }  // namespace
 
-double check_paths(Engine& engine, bool int8) {
+double check_paths(Engine& engine) {
   const std::vector<uint32_t> tokens = some_tokens(engine, 24);
   std::vector<uint32_t> rows(tokens.size());
   std::iota(rows.begin(), rows.end(), 0u);
   const std::vector<float> step = engine.logits(tokens, rows, 1);
   const std::vector<float> batch = engine.logits(tokens, rows, uint32_t(tokens.size()));
-  const double nmse = compare(step, batch, int8);
+  const double nmse = compare(step, batch);
   const std::span last = std::span(step).last(engine.model().config().vocab);
   const uint32_t token = engine.generate(tokens, greedy(1)).tokens.front();
   if (last[token] < *std::ranges::max_element(last))
@@ -135,7 +135,7 @@ void start_sequence(Engine& engine, uint32_t slot, std::span<const uint32_t> tok
                     slot);
 }
 
-double check_parallel(Engine& engine, uint32_t sequences, bool int8) {
+double check_parallel(Engine& engine, uint32_t sequences) {
   constexpr uint32_t length = 9;
   const uint32_t vocab = engine.model().config().vocab;
   const std::vector<uint32_t> all = some_tokens(engine, length + sequences);
@@ -153,7 +153,7 @@ double check_parallel(Engine& engine, uint32_t sequences, bool int8) {
   const auto bytes = engine.device().read(*logits.buffer, logits.offset, 4ull * sequences * vocab);
   std::vector<float> step(bytes.size() / sizeof(float));
   std::memcpy(step.data(), bytes.data(), bytes.size());
-  return compare(step, batch, int8);
+  return compare(step, batch);
 }
 
 }  // namespace ms

@@ -38,8 +38,8 @@ void start_sequence(Engine& engine, uint32_t slot, std::span<const uint32_t> tok
 
 // The NMSE between the decode step's logits and a whole batch's. Throws Error where they disagree,
 // are not finite, or the greedy step draws another token than the likeliest.
-double check_paths(Engine& engine, bool int8);
+double check_paths(Engine& engine);
 // The same between so many sequences in one step, and each one's whole batch.
-double check_parallel(Engine& engine, uint32_t sequences, bool int8);
+double check_parallel(Engine& engine, uint32_t sequences);
 
 }  // namespace ms

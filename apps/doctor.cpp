@@ -351,7 +351,7 @@ void add_features(Report& report, const gpu::Caps& caps) {
             ": lanes add and share numbers without going through memory",
         v.subgroups},
        {"dot4I8Packed",
-        fmt::format("{}: int8 products by fours, for --int8-activations",
+        fmt::format("{}: integers multiplied by fours, for --activations int16",
                     caps.int8_dot ? "an instruction" : "emulated"),
         caps.int8_dot},
        {"f16",

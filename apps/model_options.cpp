@@ -67,14 +67,17 @@ void add_model_options(CLI::App& command, ModelArguments& a) {
       ->check(cache_types);
   add_option(command, "--cache-type-v", a.cache_type_v, "-ctv: the same, if given")
       ->check(cache_types);
-  add_flag(command, "--int8-activations", a.int8_activations,
-           "Round activations to 8 bits where a decoder's weights are integers");
   add_option(
-      command, "--step", a.step,
-      "How a decoder's token is made: by a chain of kernels, or by persistent ones, fewer and "
-      "faster where a GPU runs all their workgroups at once; with --int8-activations, for "
-      "Q4_0 weights. One that stalls is taken again by a chain, as all that follow")
-      ->check(CLI::IsMember({"chain", "persistent"}));
+      command, "--activations", a.activations,
+      "What a decoder's steps compute with where weights are integers: f32, or integers of 16 "
+      "bits, as exact and faster where a GPU multiplies integers by fours; auto chooses")
+      ->check(CLI::IsMember({"auto", "f32", "int16"}));
+  add_option(command, "--step", a.step,
+             "How a decoder's token is made: by a chain of kernels, or by persistent ones, fewer "
+             "and faster where a GPU runs all their workgroups at once; for Q4_0 weights. One that "
+             "stalls is taken again by a chain, as all that follow. auto takes them where a test "
+             "of a thousand steps, once a device and model, finds them right and faster")
+      ->check(CLI::IsMember({"auto", "chain", "persistent"}));
   add_option(command, "-m,--model", a.model,
              "The model: a GGUF file, or a folder from Hugging Face")
       ->type_name("PATH");
@@ -85,19 +88,26 @@ EngineOptions engine_options(const GlobalOptions& options, const std::filesystem
                              const ModelArguments& a, uint32_t context) {
   require(a.cache_type_v.empty() || a.cache_type_v == a.cache_type,
           "-ctk is {}, -ctv is {}: keys and values are of one type", a.cache_type, a.cache_type_v);
+  auto activations = ActivationType::automatic;
+  for (const auto type : {ActivationType::f32, ActivationType::int16})
+    if (a.activations == to_string(type)) activations = type;
+  auto step = Step::automatic;
+  for (const auto type : {Step::chain, Step::persistent})
+    if (a.step == to_string(type)) step = type;
   const auto weights = std::make_shared<Progress>("reading weights, MiB");
   const auto pipelines = std::make_shared<Progress>("preparing kernels");
+  const auto steps = std::make_shared<Progress>("testing persistent steps");
   return {.model = model,
           .device = device_options(options),
           .options = {.context = context,
                       .batch = std::min(a.batch, a.ubatch),
                       .f32_kv = a.cache_type == "f32",
-                      .int8_activations = a.int8_activations,
-                      .step = a.step == "persistent" ? Step::persistent : Step::chain},
+                      .activations = activations,
+                      .step = step},
           .progress =
               [=](std::string_view what, uint64_t done, uint64_t all) {
                 const bool bytes = what == "weights";
-                Progress& progress = bytes ? *weights : *pipelines;
+                Progress& progress = bytes ? *weights : what == "trial" ? *steps : *pipelines;
                 progress(bytes ? done >> 20 : done, bytes ? all >> 20 : all);
                 if (done == all) progress.clear();
               },

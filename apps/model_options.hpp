@@ -30,13 +30,13 @@ struct ModelArguments {
   std::string model, hub_model;         // a path, or a name at a hub
   uint32_t batch = 2048, ubatch = 512;  // the smaller one counts
   std::string cache_type = "f16", cache_type_v;
-  bool int8_activations = false;
-  std::string step = "chain";
+  std::string activations = "auto";
+  std::string step = "auto";
 };
 
 // -c, of a command that generates or embeds.
 void add_context_option(CLI::App& command, uint32_t& context);
-// -m, -hf, -ub, -b, -ctk, -ctv, --int8-activations, --step.
+// -m, -hf, -ub, -b, -ctk, -ctv, --activations, --step.
 void add_model_options(CLI::App& command, ModelArguments& arguments);
 // -hf alone, for a command with a way of its own to name a file.
 void add_hub_option(CLI::App& command, std::string& hub_model);

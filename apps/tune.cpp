@@ -20,7 +20,7 @@ them on this device. Deleting that file takes them back.
 
 Examples:
   mainspring tune -m model.gguf
-  mainspring --fast tune --synthetic llama-8b:q4_0 --int8-activations)";
+  mainspring --fast tune --synthetic llama-8b:q4_0)";
 
 // The choices that are tried: every one of these values.
 std::vector<gpu::TunedValues> candidates(const gpu::Caps& caps) {
@@ -127,13 +127,14 @@ class Tuner {
 void tune(const GlobalOptions& options, const Arguments& a) {
   ModelInfo model;
   const auto engine = load_bench_model(options, a.model, a.synthetic, 64, 1, model);
+  engine->use_chain();  // whose products are tuned
   Tuner tuner(*engine);
   const auto keys = tuner.keys();
   if (keys.empty())
     fail("{} has nothing to tune: its kernels take the form for {}", engine->device().caps().name,
          engine->device().caps().cpu ? "processors" : "devices without subgroups");
   for (const std::string& key : keys) tuner.tune(key, a.all);
-  check_paths(*engine, a.model.int8_activations);
+  check_paths(*engine);
   const auto file = gpu::tuning_file(cache_folder("tuning"), engine->device().caps());
   gpu::save_tuning(file, tuner.table());
   fmt::print("kept in {}\n", file.string());

@@ -7,7 +7,9 @@
 #include <deque>
 
 #include "engine/guidance.hpp"
+#include "engine/step_trial.hpp"
 #include "engine/stop.hpp"
+#include "gpu/tuning.hpp"
 #include "kernels/sources.hpp"
 #include "text/utf8.hpp"
 
@@ -84,10 +86,10 @@ void check_encoder_options(const EngineOptions& options, const Config& config) {
     fail("{}: the encoder has {} positions, and cannot have a context of {} (-c)", model,
          config.context, o.context);
   if (o.f32_kv) fail("{} is an encoder: it has no KV cache that could be f32 (-ctk, -ctv)", model);
-  if (o.step != Step::chain)
+  if (o.step == Step::persistent)
     fail("{} is an encoder: it takes no steps that could be persistent (--step)", model);
-  if (o.int8_activations)
-    fail("{} is an encoder: it cannot round activations to 8 bits (--int8-activations)", model);
+  if (o.activations == ActivationType::int16)
+    fail("{} is an encoder: it cannot round activations to 16 bits (--activations)", model);
 }
 
 // Steps on their way, oldest first. Whatever ends the generation, none is left behind.
@@ -130,7 +132,7 @@ void check_sampling(const Sampling& s) {
 }
 
 Engine::Engine(const EngineOptions& options, bool)
-    : progress_(options.progress), notice_(options.notice) {
+    : progress_(options.progress), tuning_folder_(options.device.tuning), notice_(options.notice) {
   gpu::DeviceOptions device = options.device;
   device.sources = wgsl_sources();
   device_ = gpu::Device::open(device);
@@ -163,6 +165,37 @@ Engine::Engine(const EngineOptions& options, const Config& config, TensorType ty
 
 void Engine::load(const Config& config, const Catalog& catalog, const ModelOptions& options) {
   model_ = std::make_unique<Decoder>(*device_, config, catalog, options, weights_progress());
+  if (options.step == Step::automatic) choose_step();
+}
+
+void Engine::choose_step() {
+  const gpu::Caps& caps = device_->caps();
+  if (caps.cpu || !model_->use_persistent(0).empty()) return use_chain();
+  // Another text of a kernel is another kernel.
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
+  for (const WgslSource& source : wgsl_sources())
+    for (const char c : source.text) hash = (hash ^ uint8_t(c)) * 0x100000001b3;
+  const Config& c = config();
+  const std::string key = fmt::format("persistent step {:016x} {} [{}, {}, {}, {}, {}], {} bytes",
+                                      hash, c.architecture->name, c.layers, c.dim, c.heads,
+                                      c.kv_heads, c.ffn, model_->bytes_per_token());
+  gpu::Tuning known = caps.tuning ? *caps.tuning : gpu::Tuning();
+  if (!known.contains(key)) {
+    const StepTrial trial = try_persistent_steps(*this, 1000, [&](uint64_t done, uint64_t all) {
+      if (progress_) progress_("trial", done, all);
+    });
+    evaluated_.clear();
+    known[key] = {{"GROUPS", trial.groups}};
+    device_->tune(std::make_shared<const gpu::Tuning>(known));
+    if (tuning_folder_.empty()) return;
+    try {
+      gpu::save_tuning(gpu::tuning_file(tuning_folder_, caps), known);
+    } catch (const Error&) {  // tested again next time
+    }
+    return;
+  }
+  const uint32_t groups = known[key]["GROUPS"];
+  if (!groups || !use_persistent(groups).empty()) use_chain();
 }
 
 std::function<void(uint64_t, uint64_t)> Engine::weights_progress() const {
@@ -276,14 +309,24 @@ bool Engine::stalled() {
   return slot.stopped == Stopped::stalled;
 }
 
-void Engine::use_chain() {
-  model_->use_chain();
-  decode_.reset();
-  steps_.clear();
+void Engine::fall_back() {
+  use_chain();
   if (notice_)
     notice_(
         "a persistent step stalled: this device does not run all its workgroups at once; "
         "steps are chains of kernels from here on (--step chain)");
+}
+
+void Engine::use_chain() {
+  model_->use_chain();
+  decode_.reset();
+  steps_.clear();
+}
+
+std::string Engine::use_persistent(uint32_t groups) {
+  decode_.reset();
+  steps_.clear();
+  return model_->use_persistent(groups);
 }
 
 void Engine::write_slot(const Slot& slot, uint32_t index) {
@@ -450,7 +493,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     stopped = Stopped(words[3]);
     if (stopped == Stopped::stalled) {
       while (ahead.size() > 0) ahead.next();
-      use_chain();
+      fall_back();
       take_again();
       stopped = Stopped::running;
       continue;
@@ -553,7 +596,7 @@ void Engine::each_logits(std::span<const uint32_t> tokens, uint32_t first_row, u
                 .stopped = Stopped::running});
       device_->submit(decode_recording());
       if (stalled()) {
-        use_chain();
+        fall_back();
         continue;
       }
       if (want) hand_out(model_->logits(), first, 1);

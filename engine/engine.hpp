@@ -26,7 +26,8 @@ struct EngineOptions {
   std::filesystem::path model;     // a GGUF file, or a folder from Hugging Face
   gpu::DeviceOptions device = {};  // sources are the engine's own
   ModelOptions options = {};
-  // What is being done, how much of it, of how much: "weights" in bytes, "pipelines" in number.
+  // What is being done, how much of it, of how much: "weights" in bytes, "pipelines" in number, and
+  // "trial" in steps.
   std::function<void(std::string_view, uint64_t, uint64_t)> progress = {};
   // What a user should know although nothing failed.
   std::function<void(std::string_view)> notice = {};
@@ -97,14 +98,20 @@ class Engine {
   // Whether slot 0's step was a persistent one that has stalled (model/decoder.hpp): it left
   // nothing that counts.
   bool stalled();
-  // Takes steps by a chain from now on, as the engine's own loops do after that, and gives notice.
+  // The same by a chain from now on, as the engine's own loops do after that, and gives notice.
+  void fall_back();
+  // Takes steps by a chain from now on; or persistently, as Decoder::use_persistent() has it.
   void use_chain();
+  std::string use_persistent(uint32_t groups);
   // For steps of the caller's own, after which what slot 0 of the KV cache holds counts as unknown.
   void write_slot(const Slot& slot, uint32_t index = 0);
 
  private:
   Engine(const EngineOptions& options, bool);  // opens the device
   void load(const Config& config, const Catalog& catalog, const ModelOptions& options);
+  // Persistent steps where a test finds them right and faster: now, or when this device had it of
+  // these kernels and shapes.
+  void choose_step();
   std::function<void(uint64_t, uint64_t)> weights_progress() const;
   const gpu::Recording& prefill_recording(uint32_t rows, Decoder::Want want, uint32_t slot = 0);
   const gpu::Recording& decode_recording();
@@ -115,6 +122,7 @@ class Engine {
   void check_tokens(std::span<const uint32_t> tokens) const;
 
   std::function<void(std::string_view, uint64_t, uint64_t)> progress_;
+  std::filesystem::path tuning_folder_;
   std::function<void(std::string_view)> notice_;
   std::unique_ptr<gpu::Device> device_;
   std::optional<Tokenizer> tokenizer_;

@@ -11,9 +11,7 @@ Model Model::load(const LoadOptions& options) {
   return Model(std::make_unique<Engine>(
       EngineOptions{.model = options.model,
                     .device = {.device = options.device, .cache = options.cache},
-                    .options = {.context = options.context,
-                                .f32_kv = options.f32_kv,
-                                .int8_activations = options.int8_activations},
+                    .options = {.context = options.context, .f32_kv = options.f32_kv},
                     .progress = options.progress}));
 }
 

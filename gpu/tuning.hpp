@@ -2,7 +2,7 @@
 //
 // A wrapper that has a choice looks for it here, under a key of its own that names the kernel and
 // the shape, before it goes by rules. `mainspring tune` measures, and keeps a table a device as
-// lines of text: "matmul_gemv q4_0 [6144, 4096] int8: WORKGROUP_SIZE=512 ROWS=2".
+// lines of text: "matmul_gemv q4_0 [6144, 4096] int16: WORKGROUP_SIZE=512 ROWS=2".
 #pragma once
 #include <cstdint>
 #include <filesystem>

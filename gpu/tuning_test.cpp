@@ -40,7 +40,7 @@ TEST(Tuning, comes_back_as_it_was_kept) {
   const auto file = fresh_folder() / "new" / "device.txt";
   EXPECT_TRUE(load_tuning(file).empty());
   const Tuning tuning{
-      {"matmul_gemv q4_0 [6144, 4096] int8", {{"ROWS", 2}, {"WORKGROUP_SIZE", 512}}},
+      {"matmul_gemv q4_0 [6144, 4096] int16", {{"ROWS", 2}, {"WORKGROUP_SIZE", 512}}},
       {"a key: with a colon", {}}};
   save_tuning(file, tuning);
   EXPECT_EQ(load_tuning(file), tuning);

@@ -116,7 +116,6 @@ struct LoadOptions {
   std::string device = {};           // number or part of the name of an adapter; empty: the first
   uint32_t context = 0;              // positions; 0: the model's own, of a decoder at most 4096
   bool f32_kv = false;               // the KV cache in f32, else f16; not of an encoder
-  bool int8_activations = false;     // faster on some devices, less exact; not of an encoder
   std::filesystem::path cache = {};  // folder to keep compiled pipelines in; empty: none
   // What is being done ("weights": bytes, "pipelines": number), how much of it, of how much.
   std::function<void(std::string_view, uint64_t, uint64_t)> progress = {};

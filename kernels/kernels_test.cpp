@@ -244,12 +244,12 @@ TEST(Gemv, takes_what_was_tuned) {
                                    .quants = view(quant_words(WeightType::q4_0, 512, 256)),
                                    .scales = view(scale_words(WeightType::q4_0, 512, 256))},
                         .y = view(512, gpu::Type::f32),
-                        .int8_activations = true};
+                        .int16_activations = true};
   const auto value = [](const gpu::Dispatch& d, std::string_view name) {
     return std::ranges::find(d.constants, name, &gpu::Constant::name)->value;
   };
   const gpu::Dispatch before = matmul_gemv(caps, args).dispatches.at(0);
-  EXPECT_EQ(before.tuning_key, "matmul_gemv q4_0 [512, 256] int8");
+  EXPECT_EQ(before.tuning_key, "matmul_gemv q4_0 [512, 256] int16");
 
   const auto tuned = [&](uint32_t rows) {
     return std::make_shared<const gpu::Tuning>(
@@ -264,7 +264,7 @@ TEST(Gemv, takes_what_was_tuned) {
   EXPECT_EQ(value(after, "CHUNK"), value(before, "CHUNK"));
   EXPECT_EQ(after.grid[0], 5u);
   MatmulGemv other = args;
-  other.int8_activations = false;  // of which the table says nothing
+  other.int16_activations = false;  // of which the table says nothing
   EXPECT_NE(value(matmul_gemv(caps, other).dispatches.at(0), "ROWS"), 4);
 
   caps.tuning = tuned(3);

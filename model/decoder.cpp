@@ -20,7 +20,7 @@ gpu::Work Decoder::decode(uint32_t slots) const {
           options_.slots);
   const gpu::View first = head(slots_, slots);
   Pass pass(device_.caps(), config_, activations_, slots,
-            {.int8_activations = options_.int8_activations,
+            {.int16_activations = options_.activations == ActivationType::int16,
              .persistent = options_.step == Step::persistent && slots == 1,
              .groups = options_.step_groups,
              .step = {.slots = first},
@@ -37,7 +37,7 @@ gpu::Work Decoder::prefill(uint32_t rows, uint32_t slot, Want want) const {
   require(want != Want::logits || rows <= logit_rows_,
           "prefill: logits of {} rows, there is room for {}", rows, logit_rows_);
   Pass pass(device_.caps(), config_, activations_, rows,
-            {.int8_activations = options_.int8_activations,
+            {.int16_activations = options_.activations == ActivationType::int16,
              .step = {.slots = slots_, .prefill = true, .slot = slot},
              .tokens = tokens_,
              .logits = want == Want::logits ? logits_of_rows(rows) : gpu::View{},
@@ -80,6 +80,12 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
     : device_(device), config_(config), options_(options) {
   const Config& c = config_;
   if (!options_.context) options_.context = std::min(c.context, default_context);
+  if (options_.activations == ActivationType::automatic) {
+    const gpu::Caps& caps = device.caps();
+    options_.activations = (caps.int8_dot && !caps.cpu) || options_.step == Step::persistent
+                               ? ActivationType::int16
+                               : ActivationType::f32;
+  }
   const uint32_t token_rows = std::max(1u, c.experts_used);  // of the feed-forward networks
   options_.batch = std::clamp(options_.batch, options_.slots, 65535u / token_rows);
   // What grows with the context, a position: keys or values of a layer, and a RoPE table. And with
@@ -131,11 +137,6 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
   const uint64_t rows = uint64_t(batch) * token_rows;
   a.gate_up = tensor({rows, 2 * c.ffn}, "gate and up");
   a.ffn = tensor({rows, c.ffn}, "ffn");
-  if (options_.step == Step::persistent) {
-    const std::vector<uint32_t> zeros(FusedLayer::exchange_words(c.dim, c.ffn));
-    a.exchange = tensor({zeros.size()}, "exchange", gpu::Type::u32);
-    device_.write(*a.exchange.buffer, 0, std::as_bytes(std::span(zeros)));
-  }
   if (c.experts) {
     a.router_logits = tensor({batch, c.experts}, "router logits");
     a.expert_ids = tensor({batch, c.experts_used}, "expert ids", gpu::Type::u32);
@@ -154,7 +155,12 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
 
   const std::vector<Slot> idle(n);
   device_.write(*slots_.buffer, 0, std::as_bytes(std::span(idle)));
-  check_step();
+  if (options_.step == Step::persistent) {
+    if (const std::string why = use_persistent(options_.step_groups); !why.empty())
+      fail("no persistent step: {}; take a chain of kernels (--step chain)", why);
+  } else {
+    use_chain();
+  }
 }
 
 gpu::View Decoder::tensor(gpu::Shape shape, std::string label, gpu::Type type) {
@@ -206,27 +212,32 @@ void Decoder::load(const Catalog& catalog,
   }
 }
 
-void Decoder::check_step() const {
-  if (options_.step != Step::persistent) return;
-  const auto refuse = [&](std::string_view why) {
-    fail("no persistent step: {}; take a chain of kernels (--step chain)", why);
-  };
-  if (!options_.int8_activations)
-    refuse("it takes activations rounded to 8 bits (--int8-activations)");
+std::string Decoder::use_persistent(uint32_t groups) {
+  if (options_.activations != ActivationType::int16)
+    return "it takes activations rounded to 16 bits (--activations int16)";
   for (const Layer& l : weights_.layers) {
-    if (l.router) refuse("the model is a mixture of experts");
+    if (l.router) return "the model is a mixture of experts";
     if (l.post_attn_norm || l.post_ffn_norm)
-      refuse("the model has norms behind its products, which it has no room for");
-    if (!l.ffn.interleaved) refuse("gate and up weights are of two types");
+      return "the model has norms behind its products, which it has no room for";
+    if (!l.ffn.interleaved) return "gate and up weights are of two types";
     const auto why = fused_layer_refusal(device_.caps(), l.attn_output,
                                          l.ffn.gate_up.parts.front().weight, l.ffn.down);
-    if (!why.empty()) refuse(why);
+    if (!why.empty()) return why;
   }
+  const std::vector<uint32_t> zeros(FusedLayer::exchange_words(config_.dim, config_.ffn));
+  gpu::View& exchange = activations_.exchange;
+  if (!exchange) exchange = tensor({zeros.size()}, "exchange", gpu::Type::u32);
+  device_.write(*exchange.buffer, 0, std::as_bytes(std::span(zeros)));
+  const ModelOptions before = options_;
+  options_.step = Step::persistent;
+  options_.step_groups = groups;
   try {
     decode(1);
   } catch (const std::invalid_argument& error) {  // of the device's memory and lanes
-    refuse(error.what());
+    options_ = before;
+    return error.what();
   }
+  return "";
 }
 
 gpu::View Decoder::rope_table(double base, const RopeScaling& scaling, const std::string& source) {

@@ -5,6 +5,7 @@
 // slots' buffer.
 #pragma once
 #include <functional>
+#include <string_view>
 #include <vector>
 
 #include "gpu/device.hpp"
@@ -16,16 +17,27 @@ namespace ms {
 
 // The kernels of a decode step: one after the other; or, of one sequence, what a layer does between
 // two attentions in one, whose workgroups wait for each other (fused_layer). Where they cannot, its
-// slot is stopped as Stopped::stalled, and the step is to be taken again by a chain.
-enum class Step : uint8_t { chain, persistent };
+// slot is stopped as Stopped::stalled, and the step is to be taken again by a chain. Automatic: a
+// chain, until someone who has tested it calls use_persistent().
+enum class Step : uint8_t { automatic, chain, persistent };
+constexpr std::string_view to_string(Step step) {
+  return step == Step::automatic ? "auto" : step == Step::chain ? "chain" : "persistent";
+}
+
+// What a step rounds activations to where weights are integers: to 16 bits (shared/int16.wgsl),
+// whose products are faster where dot4I8Packed is an instruction. Automatic: there, and on no CPU.
+enum class ActivationType : uint8_t { automatic, f32, int16 };
+constexpr std::string_view to_string(ActivationType type) {
+  return type == ActivationType::automatic ? "auto" : type == ActivationType::f32 ? "f32" : "int16";
+}
 
 struct ModelOptions {
   uint32_t slots = 1;
-  uint32_t context = 0;           // positions a slot holds; 0: the model's own, at most 4096
-  uint32_t batch = 512;           // most tokens of one prefill
-  bool f32_kv = false;            // the KV cache in f32, else f16
-  bool int8_activations = false;  // activations rounded to int8 where weights are integers
-  Step step = Step::chain;
+  uint32_t context = 0;  // positions a slot holds; 0: the model's own, at most 4096
+  uint32_t batch = 512;  // most tokens of one prefill
+  bool f32_kv = false;   // the KV cache in f32, else f16
+  ActivationType activations = ActivationType::automatic;  // of an open model, never automatic
+  Step step = Step::automatic;                             // of an open model, never automatic
   uint32_t step_groups = 0;  // workgroups of a persistent step; 0: chosen
 };
 
@@ -53,8 +65,10 @@ class Decoder {
 
   const Config& config() const { return config_; }
   const ModelOptions& options() const { return options_; }
-  // From now on decode() is a chain.
+  // From now on decode() is a chain; or persistent, of so many workgroups or 0: chosen, unless this
+  // model cannot have such steps here, for the reason that is returned.
   void use_chain() { options_.step = Step::chain; }
+  std::string use_persistent(uint32_t groups);
   uint32_t context() const { return options_.context; }
   uint32_t logit_rows() const { return logit_rows_; }  // most rows of a prefill that wants logits
 
@@ -74,8 +88,6 @@ class Decoder {
  private:
   gpu::View tensor(gpu::Shape shape, std::string label, gpu::Type type = gpu::Type::f32);
   void load(const Catalog& catalog, const std::function<void(uint64_t, uint64_t)>& progress);
-  // Throws Error when a persistent step is asked for and this model cannot have one here.
-  void check_step() const;
   // A table [2, positions, rotary_dim / 2] of cosines and sines, which tables_ fill.
   gpu::View rope_table(double base, const RopeScaling& scaling, const std::string& source);
 

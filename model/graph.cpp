@@ -42,22 +42,19 @@ void Pass::linear(const gpu::View& x, const gpu::View& norm, const Linear& weigh
   if (!gemv)
     work_ += rmsnorm(caps_, {.x = x, .weight = norm, .y = normed_, .eps = config_.norm_eps});
   for (const auto& [part, first_row] : weight.parts)
-    work_ += gemv ? matmul_gemv(caps_, {.x = x,
-                                        .weight = part,
-                                        .norm = norm,
-                                        .y = y,
-                                        .y_offset = first_row,
-                                        .alpha = alpha,
-                                        .eps = config_.norm_eps,
-                                        .int8_activations = options_.int8_activations,
-                                        .experts = experts,
-                                        .num_experts = experts ? config_.experts : 1})
-                  : matmul(caps_, {.a = normed_,
-                                   .b = part,
-                                   .c = y,
-                                   .c_offset = first_row,
-                                   .alpha = alpha,
-                                   .int8_activations = options_.int8_activations});
+    work_ += gemv
+                 ? matmul_gemv(caps_, {.x = x,
+                                       .weight = part,
+                                       .norm = norm,
+                                       .y = y,
+                                       .y_offset = first_row,
+                                       .alpha = alpha,
+                                       .eps = config_.norm_eps,
+                                       .int16_activations = options_.int16_activations,
+                                       .experts = experts,
+                                       .num_experts = experts ? config_.experts : 1})
+                 : matmul(caps_,
+                          {.a = normed_, .b = part, .c = y, .c_offset = first_row, .alpha = alpha});
   if (weight.bias) work_ += bias_add(caps_, {.bias = weight.bias, .data = y});
 }
 
@@ -70,7 +67,7 @@ void Pass::gate(const gpu::View& x, const gpu::View& norm, const GatedFfn& ffn,
                                .y = y,
                                .activation = config_.activation,
                                .eps = config_.norm_eps,
-                               .int8_activations = options_.int8_activations,
+                               .int16_activations = options_.int16_activations,
                                .experts = experts,
                                .num_experts = experts ? config_.experts : 1});
     return;
@@ -84,26 +81,21 @@ void Pass::gate(const gpu::View& x, const gpu::View& norm, const GatedFfn& ffn,
 
 void Pass::add(const gpu::View& x, const Weight& weight, const gpu::View& post_norm) {
   const float alpha = config_.residual_scale;
-  const bool int8 = options_.int8_activations;
+  const bool int16 = options_.int16_activations;
   const gpu::View& y = post_norm ? normed_ : h2_;
   const gpu::View added_to = post_norm ? gpu::View{} : h_;
   if (!few())
-    work_ += matmul(caps_, {.a = x,
-                            .b = weight,
-                            .c = y,
-                            .residual = added_to,
-                            .alpha = alpha,
-                            .int8_activations = int8});
+    work_ += matmul(caps_, {.a = x, .b = weight, .c = y, .residual = added_to, .alpha = alpha});
   else if (post_norm)
     work_ += matmul_gemv(
-        caps_, {.x = x, .weight = weight, .y = y, .alpha = alpha, .int8_activations = int8});
+        caps_, {.x = x, .weight = weight, .y = y, .alpha = alpha, .int16_activations = int16});
   else
     work_ += matmul_gemv_residual(caps_, {.x = x,
                                           .weight = weight,
                                           .residual = added_to,
                                           .y = y,
                                           .alpha = alpha,
-                                          .int8_activations = int8});
+                                          .int16_activations = int16});
   if (post_norm)
     work_ += rmsnorm(caps_, {.x = normed_,
                              .weight = post_norm,
@@ -201,13 +193,14 @@ void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output
     // What the workgroups of a query found is put together by the product, where that is a GEMV
     // that adds to the residual.
     const bool fused = few() && caps_.variant.subgroups && !post_norm && config_.q_size() % 32 == 0;
-    work.append(fused ? matmul_gemv_residual(caps_, {.weight = output,
-                                                     .residual = h_,
-                                                     .y = h2_,
-                                                     .parts = args.parts,
-                                                     .alpha = config_.residual_scale,
-                                                     .int8_activations = options_.int8_activations})
-                      : attention_combine(caps_, {.parts = args.parts, .out = out}));
+    work.append(fused
+                    ? matmul_gemv_residual(caps_, {.weight = output,
+                                                   .residual = h_,
+                                                   .y = h2_,
+                                                   .parts = args.parts,
+                                                   .alpha = config_.residual_scale,
+                                                   .int16_activations = options_.int16_activations})
+                    : attention_combine(caps_, {.parts = args.parts, .out = out}));
     work_ += std::move(work);
     if (!fused) return add(attended_, output, post_norm);
     std::swap(h_, h2_);
@@ -277,7 +270,7 @@ void Pass::mixture(const gpu::View& norm, const Weight& router, const GatedFfn& 
   work_ += matmul_gemv(caps_, {.x = activated,
                                .weight = ffn.down,
                                .y = out,
-                               .int8_activations = options_.int8_activations,
+                               .int16_activations = options_.int16_activations,
                                .experts = experts,
                                .num_experts = c.experts});
   work_ += scatter_add(caps_, {.expert_outputs = out,

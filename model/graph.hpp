@@ -73,7 +73,7 @@ struct Activations {
 class Pass {
  public:
   struct Options {
-    bool int8_activations = false;
+    bool int16_activations = false;
     bool persistent = false;  // of a step of one row: a layer from attention to attention in one
     uint32_t groups = 0;      // kernel, of so many workgroups, or 0
     StepRows step;

@@ -61,8 +61,11 @@ TEST(Encoder, makes_no_text_and_refuses_what_it_cannot_hold) {
        "has 64 positions, and cannot have a context of 65 (-c)");
   says([] { Engine({.model = folder / "hf-bert", .options = {.f32_kv = true}}); },
        "is an encoder: it has no KV cache that could be f32 (-ctk, -ctv)");
-  says([] { Engine({.model = folder / "hf-bert", .options = {.int8_activations = true}}); },
-       "is an encoder: it cannot round activations to 8 bits (--int8-activations)");
+  says(
+      [] {
+        Engine({.model = folder / "hf-bert", .options = {.activations = ActivationType::int16}});
+      },
+      "is an encoder: it cannot round activations to 16 bits (--activations)");
   says([] { Engine({.model = folder / "hf-bert", .options = {.step = Step::persistent}}); },
        "is an encoder: it takes no steps that could be persistent (--step)");
   says([&] { engine.embed(none); }, "no tokens");

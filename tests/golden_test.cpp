@@ -37,7 +37,7 @@ std::filesystem::path path_of(const Golden& golden) {
 struct Case {
   Golden golden;
   gpu::Tier tier;
-  bool f32_kv = false, int8_activations = false;
+  bool f32_kv = false, int16 = false;
 };
 
 std::vector<Case> cases() {
@@ -80,7 +80,7 @@ std::vector<Case> cases() {
 std::string name_of(const Case& c) {
   constexpr const char* tiers[] = {"best", "portable", "subgroups", "f16", "matrix"};
   std::string name = fmt::format("{}_{}_{}{}", c.golden.name, tiers[int(c.tier)],
-                                 c.f32_kv ? "f32" : "f16", c.int8_activations ? "_int8" : "");
+                                 c.f32_kv ? "f32" : "f16", c.int16 ? "_int16" : "");
   for (const char c : {'-', '.'}) std::ranges::replace(name, c, '_');
   return name;
 }
@@ -106,7 +106,7 @@ double nmse(std::span<const float> values, std::span<const float> exact) {
 class GoldenLogits : public testing::TestWithParam<Case> {};
 
 TEST_P(GoldenLogits, are_met_whole_and_step_by_step) {
-  const auto& [golden, tier, f32_kv, int8] = GetParam();
+  const auto& [golden, tier, f32_kv, int16] = GetParam();
   const auto folder = folder_of(golden);
   if (!exists(folder)) GTEST_SKIP() << folder << " is not there";
   if (!exists(path_of(golden)))
@@ -122,11 +122,12 @@ TEST_P(GoldenLogits, are_met_whole_and_step_by_step) {
   EngineOptions options{
       .model = path_of(golden),
       .device = {.tier = tier, .cache = MS_BINARY_DIR "/pipelines"},
-      .options = {
-          .context = uint32_t(tokens.size()) + 48, .f32_kv = f32_kv, .int8_activations = int8}};
+      .options = {.context = uint32_t(tokens.size()) + 48,
+                  .f32_kv = f32_kv,
+                  .activations = int16 ? ActivationType::int16 : ActivationType::f32}};
   Engine engine(options);
   ASSERT_EQ(exact.size(), rows.size() * engine.model().config().vocab);
-  const double limit = int8 ? 1e-3 : f32_kv ? 1e-6 : 1e-5;
+  const double limit = f32_kv ? 1e-6 : 1e-5;
   const auto whole = engine.logits(tokens, rows, uint32_t(tokens.size()));
   EXPECT_LT(nmse(whole, exact), limit) << "whole";
   std::vector<float> steps;
@@ -145,7 +146,7 @@ TEST_P(GoldenLogits, are_met_whole_and_step_by_step) {
     }
   }
 
-  if (golden.greedy && f32_kv && !int8) {
+  if (golden.greedy && f32_kv) {
     const Request request{.sampling = {.temperature = 0}, .max_tokens = 48, .ignore_eos = true};
     EXPECT_EQ(engine.generate(tokens, request).tokens, json["greedy"].get<std::vector<uint32_t>>());
   }

@@ -7,7 +7,7 @@
 // Replaces nothing by itself: attention_decode's last workgroup combines on the way.
 
 #import lane
-#import int8
+#import int16
 #import splits
 
 override WORKGROUP_SIZE: u32 = 64;

@@ -12,9 +12,9 @@ const gpu::Kernel fused_ffn_kernel =
     gpu::kernel<FusedFfn>("fused_ffn", {in, in, in, in, out, in}, fused_ffn_ref);
 
 gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a) {
-  const bool int8 = a.int8_activations && !is_float(a.weight.type);
+  const bool int16 = a.int16_activations && !is_float(a.weight.type);
   const GemvChoice choice =
-      choose_gemv(caps, "fused_ffn", a.weight, a.weight.rows / std::max(1u, a.num_experts), int8,
+      choose_gemv(caps, "fused_ffn", a.weight, a.weight.rows / std::max(1u, a.num_experts), int16,
                   a.experts ? 1 : a.x.rows());
   FusedFfn::Overrides over{choice.shape};
   over.multi_output = true;
@@ -23,7 +23,7 @@ gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a) {
   over.batched = a.x.rows() > 1;
   over.weight_type = uint32_t(a.weight.type);
   over.norm_input = bool(a.norm);
-  over.int8_activations = int8;
+  over.int16_activations = int16;
   return with_tuning_key(fused_ffn(caps, a, over), choice);
 }
 
@@ -32,7 +32,7 @@ gpu::Work fused_ffn(const gpu::Caps& caps, const FusedFfn& a, FusedFfn::Override
   const uint32_t M = a.x.rows(), K = a.weight.cols, x_stride = a.x_stride ? a.x_stride : K;
   const WeightType type = over.f16_weights ? WeightType::f16 : WeightType(over.weight_type);
   require_gemv(caps, "fused_ffn", a.x, a.weight, a.norm, x_stride, over.use_subgroups,
-               over.multi_output, over.int8_activations, over);
+               over.multi_output, over.int16_activations, over);
   require(over.vectors == 1 || !a.experts,
           "fused_ffn: VECTORS {}, but each row of x meets an expert of its own", over.vectors);
   const uint32_t rows = rows_of_expert("fused_ffn", a.weight, a.experts, a.num_experts, M);

@@ -19,8 +19,8 @@ struct FusedFfn {
   float alpha = 1;
   float clamp_max = 0;  // 0: none; else gate <= clamp_max and |up| <= clamp_max
   float eps = 1e-6f;
-  bool int8_activations =
-      false;               // x rounded to int8, 16 elements a scale; weights of float types: no
+  bool int16_activations =
+      false;  // x rounded to 16-bit integers (shared/int16.wgsl); weights of float types: no
   gpu::View experts = {};  // [M] u32: which of the experts' weights each row of x meets
   uint32_t num_experts = 1;
 
@@ -31,7 +31,7 @@ struct FusedFfn {
     bool f16_weights = false;
     uint32_t weight_type = 0;
     bool norm_input = false;
-    bool int8_activations = false;
+    bool int16_activations = false;
 
     void visit(auto&& v) {
       v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(8, 1024));
@@ -41,7 +41,7 @@ struct FusedFfn {
       v("F16_WEIGHTS", f16_weights, {false, true});
       v("WEIGHT_TYPE", weight_type, all_weight_types);
       v("NORM_INPUT", norm_input, {false, true});
-      v("INT8_ACTIVATIONS", int8_activations, {false, true});
+      v("INT16_ACTIVATIONS", int16_activations, {false, true});
       v("CHUNK", chunk, {16u, 64u}, gpu::sizing.powers_to(16, 512));
       v("TEAM", team, {8u, 1u}, gpu::sizing);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
@@ -52,11 +52,11 @@ struct FusedFfn {
     }
     std::string_view refusal() const {
       if (vectors > 1 && !batched) return "VECTORS are several rows of x: with BATCHED";
-      if (const auto why = GemvShape::refusal(int8_activations); !why.empty()) return why;
+      if (const auto why = GemvShape::refusal(int16_activations); !why.empty()) return why;
       if (f16_weights && weight_type != 0)
         return "F16_WEIGHTS names the weights' type: WEIGHT_TYPE stays 0";
-      if (int8_activations && is_float(WeightType(weight_type)))
-        return "INT8_ACTIVATIONS multiplies integers: not for float weights";
+      if (int16_activations && is_float(WeightType(weight_type)))
+        return "INT16_ACTIVATIONS multiplies integers: not for float weights";
       return "";
     }
   };

@@ -11,7 +11,7 @@
 #import reduce
 #import left_sums
 #import blocks
-#import int8
+#import int16
 #import gemv
 #import activation
 
@@ -22,7 +22,7 @@ override BATCHED: bool = false;           // several rows of x, group.id.y's VEC
 override F16_WEIGHTS: bool = false;       // the weights are f16; WEIGHT_TYPE stays 0
 override WEIGHT_TYPE: u32 = 0;            // shared/blocks.wgsl
 override NORM_INPUT: bool = false;        // x is taken as x / rms(x) * norm
-override INT8_ACTIVATIONS: bool = false;  // x is rounded to int8, 16 elements a scale; not for float weights
+override INT16_ACTIVATIONS: bool = false; // x is rounded to 16-bit integers (shared/int16.wgsl); not for float weights
 override CHUNK: u32 = 64;                 // blocks of 32 of x in workgroup memory at a time
 override TEAM: u32 = 8;                   // lanes a team otherwise, a power of two; 1 with USE_SUBGROUPS: they share what they read of x
 override ROW_TILE: u32 = 1;               // of W: kernels/weight.hpp

@@ -24,7 +24,7 @@ void fused_ffn_ref(const gpu::HostDispatch& d) {
   std::vector<float> w(p.hidden_size);
   for (uint32_t m = 0; m < p.M; ++m) {
     const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), norm, p.hidden_size,
-                               over.norm_input, p.eps, over.int8_activations);
+                               over.norm_input, p.eps, over.int16_activations);
     uint64_t first = 0;
     if (p.num_experts) {
       if (experts[m] - p.first_expert >= p.num_experts) continue;

@@ -19,7 +19,7 @@ namespace {
 
 // Of workgroup memory.
 uint64_t workgroup_bytes(const FusedLayer::Overrides& over) {
-  return 24ull * over.halves + 8ull * over.workgroup_size + 4 * (over.workgroup_size / 4 + 1) + 16;
+  return 40ull * over.halves + 8ull * over.workgroup_size + 4 * (over.workgroup_size / 4 + 1) + 16;
 }
 
 // Rounds of waiting, of half a microsecond each on a GPU: far more than any wait takes, and far

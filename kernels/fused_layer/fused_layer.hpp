@@ -1,6 +1,6 @@
 // fused_layer.hpp: what a decode step of one sequence does between two attentions, in one dispatch:
 // h = x + alpha O a, y = h + alpha D (act(G n) * (U n)), n = norm(h) (GLU variants, Shazeer 2020),
-// and qkv = W next_norm(y) of the next layer. The vectors that matrices meet are int8.
+// and qkv = W next_norm(y) of the next layer. The vectors that matrices meet are 16-bit integers.
 #pragma once
 #include "kernels/attention_combine/attention_combine.hpp"
 #include "kernels/fused_ffn/fused_ffn.hpp"
@@ -31,21 +31,21 @@ struct FusedLayer {
   // What it binds of a stage's storage buffers, of which WebGPU promises 8.
   static constexpr uint32_t storage_buffers = 16;
   static uint64_t exchange_words(uint32_t dim, uint32_t ffn) {
-    return 12ull * (dim / 16) + 5ull * (ffn / 16) + 4;
+    return 20ull * (dim / 16) + 9ull * (ffn / 16) + 4;
   }
 
   struct Overrides {
     uint32_t workgroup_size = 512;
     bool parts = false;
     bool f16_parts = false;
-    uint32_t halves = 1024;
+    uint32_t halves = 512;
     uint32_t head_dim = 128;
 
     void visit(auto&& v) {
       v("WORKGROUP_SIZE", workgroup_size, {64u, 512u}, gpu::sizing.powers_to(32, 1024));
       v("PARTS", parts, {false, true});
       v("F16_PARTS", f16_parts, {false, true});
-      v("HALVES", halves, {64u, 1024u}, gpu::sizing.powers_to(16, 4096));
+      v("HALVES", halves, {64u, 512u}, gpu::sizing.powers_to(16, 4096));
       v("HEAD_DIM", head_dim, {128u, 32u}, gpu::in_prelude.to(16, 256));
     }
     std::string_view refusal() const {

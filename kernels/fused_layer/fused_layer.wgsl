@@ -2,7 +2,7 @@
 // D (act(G n) * (U n)) with n = h / rms(h) * norm, and qkv = W m with m = y / rms(y) * next_norm, of the next layer.
 //
 // Four products, one after the other, of a vector that all workgroups need and that each makes a part of. What one makes it rounds to
-// int8, 16 elements a scale, and sends through `exchange`: words that are 0 while empty, then a count of those who have sent, which one lane
+// integers (shared/int16.wgsl) and sends through `exchange`: words that are 0 while empty, then a count of those who have sent, which one lane
 // waits for before all look at the words. By WGSL's rules the words alone are sound. No rule promises that a workgroup runs while
 // another waits: every wait has a limit, beyond which results are wrong, and the slot is stopped as STOPPED_STALLED. The last one to
 // read leaves zeros.
@@ -16,7 +16,7 @@
 
 #import lane
 #import reduce
-#import int8
+#import int16
 #import slot
 #import splits
 #import activation
@@ -24,7 +24,7 @@
 override WORKGROUP_SIZE: u32 = 512;  // power of two
 override PARTS: bool = false;        // attention lies in parts, which are put together where they are staged
 override F16_PARTS: bool = false;    // of which the values are f16
-override HALVES: u32 = 1024;         // 16 elements each, of the longest vector
+override HALVES: u32 = 512;          // 16 elements each, of the longest vector
 // HEAD_DIM: with PARTS, a multiple of 16
 
 struct Params {
@@ -62,8 +62,9 @@ const GATE_UP = 1u;
 const DOWN = 2u;
 const QKV = 3u;
 
-var<workgroup> staged_q: array<vec4u, HALVES>;               // 16 int8; of pair p of blocks half h at h * pairs + p
-var<workgroup> staged_scale: array<vec2f, HALVES>;           // {scale, scale * their sum}
+var<workgroup> staged_high: array<vec4u, HALVES>;            // of Int16; of pair p of blocks half h at h * pairs + p
+var<workgroup> staged_low: array<vec4u, HALVES>;
+var<workgroup> staged_scale: array<vec2f, HALVES>;
 var<workgroup> kept: array<f32, 2 * WORKGROUP_SIZE>;         // the workgroup's rows of h, and behind them what is to be sent
 var<workgroup> patience: u32;                                // rounds of waiting that are left to each wait
 var<workgroup> stalled: atomic<u32>;                         // whether one was in vain
@@ -83,28 +84,27 @@ fn load_pair(matrix: u32, i: u32) -> Pair {
   }
 }
 
-struct Staged { a: vec4u, b: vec4u, c: vec4u, d: vec4u, sa: vec2f, sb: vec2f, sc: vec2f, sd: vec2f }
+struct Staged { a: Int16, b: Int16, c: Int16, d: Int16 }
 
+fn staged_half(place: u32) -> Int16 { return Int16(staged_high[place], staged_low[place], staged_scale[place]); }
 fn staged_pair(p: u32, pairs: u32) -> Staged {
-  return Staged(staged_q[p], staged_q[p + pairs], staged_q[p + 2 * pairs], staged_q[p + 3 * pairs],
-                staged_scale[p], staged_scale[p + pairs], staged_scale[p + 2 * pairs], staged_scale[p + 3 * pairs]);
+  return Staged(staged_half(p), staged_half(p + pairs), staged_half(p + 2 * pairs), staged_half(p + 3 * pairs));
 }
 
-fn dot16(q: vec4u, e: vec4u) -> f32 {
-  return f32(dot4I8Packed(q.x, e.x) + dot4I8Packed(q.y, e.y) + dot4I8Packed(q.z, e.z) + dot4I8Packed(q.w, e.w));
-}
+fn dot16(q: vec4u, e: Int16) -> f32 { return e.scale.x * f32(dot_int16(q, e.high, e.low)); }
 
 fn pair_dot(p: Pair, e: Staged) -> f32 {
   let low = vec4u(0x0f0f0f0f);
   let scale = unpack2x16float(p.scales);
-  let even = e.sa.x * dot16(p.a & low, e.a) + e.sb.x * dot16((p.a >> vec4u(4)) & low, e.b) - 8 * (e.sa.y + e.sb.y);
-  let odd = e.sc.x * dot16(p.b & low, e.c) + e.sd.x * dot16((p.b >> vec4u(4)) & low, e.d) - 8 * (e.sc.y + e.sd.y);
+  let even = dot16(p.a & low, e.a) + dot16((p.a >> vec4u(4)) & low, e.b) - 8 * (e.a.scale.y + e.b.scale.y);
+  let odd = dot16(p.b & low, e.c) + dot16((p.b >> vec4u(4)) & low, e.d) - 8 * (e.c.scale.y + e.d.scale.y);
   return scale.x * even + scale.y * odd;
 }
 
-fn stage_half(half: u32, pairs: u32, e: Int8) {
+fn stage_half(half: u32, pairs: u32, e: Int16) {
   let place = (half & 3) * pairs + (half >> 2);
-  staged_q[place] = e.q;
+  staged_high[place] = e.high;
+  staged_low[place] = e.low;
   staged_scale[place] = e.scale;
 }
 
@@ -143,14 +143,14 @@ fn multiply(matrix: u32, first: Held, r: Rows, at: Lane) -> vec2f {
   return vec2f(subgroup_sum_f32(sums.x), subgroup_sum_f32(sums.y));
 }
 
-// `exchange`: of each of three vectors words 0 to 3 of its halves, 16 int8, word 4, their scale, and of h and y word 5, their sum of squares;
-// then how many have sent each, and how many have read the last, STALLED more for each that has waited in vain.
+// `exchange`: of each of three vectors words 0 to 7 of its halves, high bytes and low ones, word 8, their scale, and of h and y word 9, their sum
+// of squares; then how many have sent each, and how many have read the last, STALLED more for each that has waited in vain.
 struct Sent { start: u32, halves: u32, counter: u32 }
 
-fn counters() -> u32 { return 6 * (params.dim / 16) * 2 + 5 * (params.ffn / 16); }
+fn counters() -> u32 { return 10 * (params.dim / 16) * 2 + 9 * (params.ffn / 16); }
 fn sent_h() -> Sent { return Sent(0, params.dim / 16, counters()); }
-fn sent_y() -> Sent { return Sent(6 * (params.dim / 16), params.dim / 16, counters() + 1); }
-fn sent_activated() -> Sent { return Sent(12 * (params.dim / 16), params.ffn / 16, counters() + 2); }
+fn sent_y() -> Sent { return Sent(10 * (params.dim / 16), params.dim / 16, counters() + 1); }
+fn sent_activated() -> Sent { return Sent(20 * (params.dim / 16), params.ffn / 16, counters() + 2); }
 fn read_at() -> u32 { return counters() + 3; }
 fn exchange_words() -> u32 { return counters() + 4; }
 const STALLED = 65536u;
@@ -162,10 +162,14 @@ fn filled(value: f32) -> u32 {
 }
 
 fn send(to: Sent, half: u32, e: Sixteen) {
-  let v = to_int8(e);
-  // No byte is -128.
-  for (var j = 0u; j < 4; j++) { atomicStore(&exchange[to.start + j * to.halves + half], v.q[j] ^ 0x80808080); }
-  atomicStore(&exchange[to.start + 4 * to.halves + half], filled(v.scale.x));
+  let v = to_int16(e);
+  let high = v.high ^ vec4u(0x80808080);  // no byte is -128
+  let low = v.low ^ vec4u(0x80808080);    // four may be: one of them is then -127, of 1/65,000 of the largest element
+  for (var j = 0u; j < 4; j++) {
+    atomicStore(&exchange[to.start + j * to.halves + half], high[j]);
+    atomicStore(&exchange[to.start + (4 + j) * to.halves + half], max(low[j], 1));
+  }
+  atomicStore(&exchange[to.start + 8 * to.halves + half], filled(v.scale.x));
 }
 
 fn kept4(i: u32) -> vec4f { return vec4f(kept[i], kept[i + 1], kept[i + 2], kept[i + 3]); }
@@ -181,7 +185,12 @@ fn send_rows(to: Sent, half: u32, own: u32, of_next: bool) {
     e = Sixteen(e.a * norm[4 * half], e.b * norm[4 * half + 1], e.c * norm[4 * half + 2], e.d * norm[4 * half + 3]);
   }
   send(to, half, e);
-  atomicStore(&exchange[to.start + 5 * to.halves + half], filled(squares));
+  atomicStore(&exchange[to.start + 9 * to.halves + half], filled(squares));
+}
+
+fn sent_words(first: u32, apart: u32) -> vec4u {
+  return vec4u(atomicLoad(&exchange[first]), atomicLoad(&exchange[first + apart]), atomicLoad(&exchange[first + 2 * apart]),
+               atomicLoad(&exchange[first + 3 * apart]));
 }
 
 // Until all have sent, and a little longer for words that are under way; stages them. The sum of their squares, or 0. Uniform control flow only.
@@ -199,24 +208,23 @@ fn receive(from_all: Sent, with_squares: bool, groups: u32, at: Lane) -> f32 {
   var squares = 0.0;
   for (var half = at.lane; half < from_all.halves; half += WORKGROUP_SIZE) {
     let first = from_all.start + half;
-    var q = vec4u();
+    var high = vec4u();
+    var low = vec4u();
     var scale = 0u;
     var square = 0u;
     var n = 0u;
     for (; n < patience; n++) {
-      q = vec4u(atomicLoad(&exchange[first]), atomicLoad(&exchange[first + from_all.halves]),
-                atomicLoad(&exchange[first + 2 * from_all.halves]), atomicLoad(&exchange[first + 3 * from_all.halves]));
-      scale = atomicLoad(&exchange[first + 4 * from_all.halves]);
+      high = sent_words(first, from_all.halves);
+      low = sent_words(first + 4 * from_all.halves, from_all.halves);
+      scale = atomicLoad(&exchange[first + 8 * from_all.halves]);
       square = 1;
-      if (with_squares) { square = atomicLoad(&exchange[first + 5 * from_all.halves]); }
-      if (all(q != vec4u()) && scale != 0 && square != 0) { break; }
+      if (with_squares) { square = atomicLoad(&exchange[first + 9 * from_all.halves]); }
+      if (all(high != vec4u()) && all(low != vec4u()) && scale != 0 && square != 0) { break; }
     }
     if (n >= patience) { atomicStore(&stalled, 1); }
-    q ^= vec4u(0x80808080);
-    let one = 0x01010101u;
-    let sum = dot4I8Packed(q.x, one) + dot4I8Packed(q.y, one) + dot4I8Packed(q.z, one) + dot4I8Packed(q.w, one);
-    let step = bitcast<f32>(scale);
-    stage_half(half, pairs, Int8(q, vec2f(step, step * f32(sum))));
+    high ^= vec4u(0x80808080);
+    low ^= vec4u(0x80808080);
+    stage_half(half, pairs, Int16(high, low, scale_of(bitcast<f32>(scale), high, low)));
     squares += bitcast<f32>(square);
   }
   if (with_squares) { return workgroup_sum(squares, at); }
@@ -264,7 +272,7 @@ fn main(group: Group, at: Lane) {
       e = Sixteen(bitcast<vec4f>(attended[4 * half]), bitcast<vec4f>(attended[4 * half + 1]), bitcast<vec4f>(attended[4 * half + 2]),
                   bitcast<vec4f>(attended[4 * half + 3]));
     }
-    stage_half(half, o_pairs, to_int8(e));
+    stage_half(half, o_pairs, to_int16(e));
   }
   workgroupBarrier();
   for (var base = 0u; base < rows; base += 2 * teams) {

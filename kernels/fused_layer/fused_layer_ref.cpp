@@ -6,7 +6,8 @@ namespace ms {
 void fused_layer_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<FusedLayer::Params>();
   const auto over = d.overrides<FusedLayer::Overrides>();
-  // W v for packed weights at a binding, v rounded to int8, after a norm if there is one.
+  // W v for packed weights at a binding, v rounded to 16-bit integers, after a norm if there is
+  // one.
   const auto product = [&](size_t binding, uint32_t rows, std::span<const float> v,
                            std::span<const float> norm = {}) {
     const auto e = gemv_vector(v, norm, v.size(), !norm.empty(), p.eps, true);

@@ -69,7 +69,6 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
   over.row_tile = a.b.row_tile;
   over.row_lanes = caps.cpu;
   over.use_subgroups = over.row_lanes && has_shared_lanes(caps);
-  over.int8_activations = over.row_lanes && a.int8_activations && !is_float(a.b.type);
   if (over.row_lanes) over.workgroup_size = 32;
   Matmul::Overrides matrices = over;
   matrices.matrix = true;

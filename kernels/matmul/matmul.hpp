@@ -16,8 +16,6 @@ struct Matmul {
   bool transpose_b = true;  // false: b is [K, N], of a float type
   uint32_t c_offset = 0;    // even for f16
   float alpha = 1;
-  bool int8_activations =
-      false;  // A rounded to int8, 16 elements a scale; where the device's form has it
   // Parts of K whose sums are made apart, in scratch, and then added: a c of [M, N] f32 may have
   // several. 0: as many as keep the device busy.
   uint32_t splits = 0;
@@ -29,7 +27,6 @@ struct Matmul {
     uint32_t weight_type = 0;
     uint32_t row_tile = 1;
     bool row_lanes = false;
-    bool int8_activations = false;
     bool use_subgroups = false;
     bool matrix = false;
     uint32_t workgroup_size = 64;
@@ -43,7 +40,6 @@ struct Matmul {
       v("WEIGHT_TYPE", weight_type, all_weight_types);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("ROW_LANES", row_lanes, {false, true});
-      v("INT8_ACTIVATIONS", int8_activations, {false, true});
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MATRIX", matrix, {false, true});
       v("WORKGROUP_SIZE", workgroup_size, {64u, 256u, 32u}, gpu::sizing);
@@ -55,11 +51,6 @@ struct Matmul {
         return "F16_MODE has f16 weights, MIXED_PRECISION f32 activations besides: one of them";
       if ((f16_mode || mixed_precision) && weight_type != 0)
         return "F16_MODE and MIXED_PRECISION name the type of B: WEIGHT_TYPE stays 0";
-      if (int8_activations && (f16_mode || mixed_precision || is_float(WeightType(weight_type))))
-        return "INT8_ACTIVATIONS multiplies integers: not for float weights";
-      if (int8_activations && !row_lanes)
-        return "INT8_ACTIVATIONS keeps whole blocks in a lane, as ROW_LANES does; the tile holds "
-               "floats";
       if (use_subgroups && !row_lanes)
         return "USE_SUBGROUPS is for what lanes of ROW_LANES all need";
       if (matrix && row_lanes)

@@ -12,7 +12,6 @@
 
 #import lane
 #import blocks
-#import int8
 #import matrix
 
 override F16_MODE: bool = false;          // A, B and C are f16; WEIGHT_TYPE stays 0
@@ -21,7 +20,6 @@ override USE_VEC4: bool = false;          // rows of A and B, which is [N, K], a
 override WEIGHT_TYPE: u32 = 0;            // shared/blocks.wgsl; B is packed when it is not 0
 override ROW_TILE: u32 = 1;               // of a packed B: kernels/weight.hpp
 override ROW_LANES: bool = false;         // lanes own columns of C: for devices whose loads are slow
-override INT8_ACTIVATIONS: bool = false;  // with ROW_LANES: A is rounded to int8, 16 elements a scale; integer weights only
 override USE_SUBGROUPS: bool = false;     // with ROW_LANES: lanes load a part each of what all need; 8 or more a subgroup
 override MATRIX: bool = false;            // A is f16, as with F16_MODE, and B is rounded to it: for devices with subgroup matrices
 override WORKGROUP_SIZE: u32 = 64;        // 64; with MATRIX 256; with ROW_LANES any
@@ -54,8 +52,7 @@ const PITCH = 9u;   // vec4u from row to row of the tile, with MATRIX: 64 f16, a
 const COLUMNS = max(1u, TILE_M * LANE_N / 16);  // matrices side by side a subgroup, with MATRIX
 
 // Tiles: rows of A and behind them rows of B, of eight units each: four f32, unit u at u ^ (row / 2) to spread the banks, or
-// with MATRIX eight f16. ROW_LANES: A as [CHUNK, 8, TILE_M] fours, or as [CHUNK, 2, TILE_M] 16 int8 and behind them {scale,
-// scale * their sum}.
+// with MATRIX eight f16. ROW_LANES: A as [CHUNK, 8, TILE_M] fours.
 var<workgroup> tile: array<vec4u, select(select(16 * TILE, 16 * PITCH * (TILE_M + LANE_N), MATRIX), 8 * CHUNK * TILE_M, ROW_LANES)>;
 
 fn quant(i: u32) -> vec4u { return quants[i]; }
@@ -325,18 +322,11 @@ fn stage_rows(m0: u32, first: u32, at: Lane) {
     let row = i % TILE_M;
     let half = i / TILE_M;  // of 16 columns
     let k = 32 * first + 16 * half;
-    let e = Sixteen(a4(m0 + row, k), a4(m0 + row, k + 4), a4(m0 + row, k + 8), a4(m0 + row, k + 12));
-    if (INT8_ACTIVATIONS) {
-      let rounded = to_int8(e);
-      tile[i] = rounded.q;
-      tile[TILE_M * CHUNK * 2 + i] = vec4u(bitcast<vec2u>(rounded.scale), 0, 0);
-    } else {
-      let to = half * 4 * TILE_M + row;
-      tile[to] = bitcast<vec4u>(e.a);
-      tile[to + TILE_M] = bitcast<vec4u>(e.b);
-      tile[to + 2 * TILE_M] = bitcast<vec4u>(e.c);
-      tile[to + 3 * TILE_M] = bitcast<vec4u>(e.d);
-    }
+    let to = half * 4 * TILE_M + row;
+    tile[to] = bitcast<vec4u>(a4(m0 + row, k));
+    tile[to + TILE_M] = bitcast<vec4u>(a4(m0 + row, k + 4));
+    tile[to + 2 * TILE_M] = bitcast<vec4u>(a4(m0 + row, k + 8));
+    tile[to + 3 * TILE_M] = bitcast<vec4u>(a4(m0 + row, k + 12));
   }
 }
 
@@ -374,24 +364,6 @@ fn row_lanes(group: Group, at: Lane) {
       }
       var w = array<Block, LANE_N>();
       for (var r = 0u; r < LANE_N; r++) { w[r] = load_block(place_of(min(n0 + r, params.N - 1), first + s, params.row_blocks)); }
-      if (INT8_ACTIVATIONS) {
-        let of_low = of_rows(s * 2 * TILE_M, at);
-        let of_high = of_rows((s * 2 + 1) * TILE_M, at);
-        let low_scale = of_rows((CHUNK + s) * 2 * TILE_M, at);
-        let high_scale = of_rows(((CHUNK + s) * 2 + 1) * TILE_M, at);
-        for (var m = 0u; m < TILE_M; m++) {
-          let low = bitcast<vec4u>(of_low[m]);
-          let high = bitcast<vec4u>(of_high[m]);
-          let s0 = low_scale[m];
-          let s1 = high_scale[m];
-          for (var r = 0u; r < LANE_N; r++) {
-            let d0 = dot4I8Packed(w[r].q[0], low.x) + dot4I8Packed(w[r].q[1], low.y) + dot4I8Packed(w[r].q[2], low.z) + dot4I8Packed(w[r].q[3], low.w);
-            let d1 = dot4I8Packed(w[r].q[4], high.x) + dot4I8Packed(w[r].q[5], high.y) + dot4I8Packed(w[r].q[6], high.z) + dot4I8Packed(w[r].q[7], high.w);
-            sums[m][r] += w[r].scale.x * s0.x * f32(d0) + w[r].offset.x * s0.y + w[r].scale.y * s1.x * f32(d1) + w[r].offset.y * s1.y;
-          }
-        }
-        continue;
-      }
       for (var j = 0u; j < 8; j++) {
         var f = array<vec4f, LANE_N>();
         for (var r = 0u; r < LANE_N; r++) { f[r] = w[r].scale[j / 4] * vec4f(unpack4xI8(w[r].q[j])) + w[r].offset[j / 4]; }

@@ -39,10 +39,9 @@ void matmul_ref(const gpu::HostDispatch& d) {
       row[k] = over.f16_mode || over.matrix
                    ? f16_to_f32(d.get<uint16_t>(0)[size_t(m) * p.a_stride + k])
                    : d.get<float>(0)[size_t(m) * p.a_stride + k];
-    const auto v = gemv_vector(row, {}, p.K, false, 0, over.int8_activations);
     for (uint32_t n = 0; n < p.N; ++n) {
       double sum = 0;
-      for (uint64_t k = first; k < end; ++k) sum += v[k] * b[size_t(n) * p.K + k];
+      for (uint64_t k = first; k < end; ++k) sum += double(row[k]) * b[size_t(n) * p.K + k];
       const size_t i = at * p.c_stride + p.c_offset + n;
       if (over.f16_mode) {
         d.get<uint16_t>(3)[i] = f32_to_f16(float(std::clamp(p.alpha * sum, -65504.0, 65504.0)));

@@ -18,20 +18,20 @@ namespace {
 
 // Of workgroup memory: what is staged of a block of 32 elements of a vector, and the sums of a
 // kernel's subgroups.
-constexpr uint32_t block_bytes(bool int8) { return int8 ? 48 : 136; }
-uint32_t workgroup_bytes(const GemvShape& s, bool int8) {
+constexpr uint32_t block_bytes(bool int16) { return int16 ? 80 : 136; }
+uint32_t workgroup_bytes(const GemvShape& s, bool int16) {
   const uint32_t team_sums =
       s.workgroup_size * (s.split > 1 ? std::max(1u, s.rows * s.vectors / 4) : 1);
-  return s.vectors * s.chunk * block_bytes(int8) +
+  return s.vectors * s.chunk * block_bytes(int16) +
          4 * (team_sums + (s.vectors + 1) * (s.workgroup_size / 4 + 1) + 1) + 64;
 }
 
 // As many vectors at once as there are and memory has room for, if need be for fewer blocks of
 // each, where a workgroup does not stage them again for further rows.
-void choose_vectors(const gpu::Caps& caps, bool int8, uint32_t vectors, GemvShape& shape) {
+void choose_vectors(const gpu::Caps& caps, bool int16, uint32_t vectors, GemvShape& shape) {
   shape.vectors = std::min(4u, std::bit_ceil(std::max(1u, vectors)));
-  while (shape.vectors > 1 && (!shape.refusal(int8).empty() ||
-                               workgroup_bytes(shape, int8) > caps.max_workgroup_bytes)) {
+  while (shape.vectors > 1 && (!shape.refusal(int16).empty() ||
+                               workgroup_bytes(shape, int16) > caps.max_workgroup_bytes)) {
     if (shape.chunk > 32 && !shape.groups)
       shape.chunk /= 2;
     else
@@ -42,7 +42,7 @@ void choose_vectors(const gpu::Caps& caps, bool int8, uint32_t vectors, GemvShap
 }  // namespace
 
 GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Weight& weight,
-                       uint32_t rows, bool int8_activations, uint32_t vectors) {
+                       uint32_t rows, bool int16_activations, uint32_t vectors) {
   // Software: loads cost more than arithmetic, so many rows share each load of x. The workgroups
   // are as large as they may be with all threads busy until the end.
   if (caps.cpu) {
@@ -57,7 +57,7 @@ GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Wei
       if (longest(lanes) < longest(choice.shape.workgroup_size))
         choice.shape.workgroup_size = lanes;
     choice.shape.row_tile = weight.row_tile;
-    choose_vectors(caps, int8_activations, vectors, choice.shape);
+    choose_vectors(caps, int16_activations, vectors, choice.shape);
     return choice;
   }
   if (!caps.variant.subgroups) {
@@ -66,7 +66,7 @@ GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Wei
         .multicol = true,
         .shape = {
             .workgroup_size = 64, .rows = 2, .chunk = 64, .team = 8, .row_tile = weight.row_tile}};
-    choose_vectors(caps, int8_activations, vectors, choice.shape);
+    choose_vectors(caps, int16_activations, vectors, choice.shape);
     return choice;
   }
   GemvChoice choice{.subgroups = true,
@@ -76,20 +76,20 @@ GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Wei
                               .chunk = 64,  // 128 leaves room for fewer workgroups, and is slower
                               .row_tile = weight.row_tile}};
   GemvShape& shape = choice.shape;
-  if (int8_activations) {
-    // The whole vector is staged at once, 48 bytes a block, by large workgroups and, where there
+  if (int16_activations) {
+    // The whole vector is staged at once, 80 bytes a block, by large workgroups and, where there
     // are rows for it, few: what they do before the first row takes as long as many rows.
     shape.workgroup_size = std::min(weight.cols > 8192 ? 1024u : 512u, caps.max_invocations);
     shape.rows = rows > 16384 ? 2 : 1;
     shape.unroll = 1;
     shape.chunk = std::clamp(std::bit_ceil(weight.row_blocks()), 16u,
-                             std::min(512u, std::bit_floor(caps.max_workgroup_bytes / 64)));
+                             std::min(512u, std::bit_floor(caps.max_workgroup_bytes / 88)));
     shape.groups = rows > 4096 ? 256 * 512 / shape.workgroup_size : 0;
   }
-  choose_vectors(caps, int8_activations, vectors, shape);
+  choose_vectors(caps, int16_activations, vectors, shape);
 
   choice.tuning_key = fmt::format("{} {} [{}, {}]{}", kernel, to_string(weight.type), rows,
-                                  weight.cols, int8_activations ? " int8" : "");
+                                  weight.cols, int16_activations ? " int16" : "");
   if (shape.vectors > 1) choice.tuning_key += fmt::format(" x {}", shape.vectors);
   if (!caps.tuning) return choice;
   const auto tuned = caps.tuning->find(choice.tuning_key);
@@ -121,7 +121,7 @@ uint32_t gemv_groups(const gpu::Caps& caps, uint32_t rows, bool subgroups, bool 
 
 void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::View& x,
                   const Weight& weight, const gpu::View& norm, uint32_t x_stride,
-                  bool use_subgroups, bool multicol, bool int8, const GemvShape& shape) {
+                  bool use_subgroups, bool multicol, bool int16, const GemvShape& shape) {
   require(x_stride >= weight.cols, "{}: rows of x are {} apart, W has {} columns", kernel, x_stride,
           weight.cols);
   require(x.rows() <= 1 || x_stride % 4 == 0,
@@ -149,9 +149,9 @@ void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::Vie
   require(shape.workgroup_size <= caps.max_invocations,
           "{}: WORKGROUP_SIZE {}, {} has at most {} invocations", kernel, shape.workgroup_size,
           caps.name, caps.max_invocations);
-  require(workgroup_bytes(shape, int8) <= caps.max_workgroup_bytes,
+  require(workgroup_bytes(shape, int16) <= caps.max_workgroup_bytes,
           "{}: {} vectors of {} blocks at a time are {} bytes of workgroup memory; {} has {}",
-          kernel, shape.vectors, shape.chunk, workgroup_bytes(shape, int8), caps.name,
+          kernel, shape.vectors, shape.chunk, workgroup_bytes(shape, int16), caps.name,
           caps.max_workgroup_bytes);
   require(shape.row_tile == weight.row_tile, "{}: ROW_TILE {}, W's is {}", kernel, shape.row_tile,
           weight.row_tile);
@@ -169,9 +169,9 @@ uint32_t rows_of_expert(std::string_view kernel, const Weight& weight, const gpu
 }
 
 gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
-  const bool int8 = a.int8_activations && !is_float(a.weight.type);
+  const bool int16 = a.int16_activations && !is_float(a.weight.type);
   const GemvChoice choice =
-      choose_gemv(caps, "matmul_gemv", a.weight, a.weight.rows / std::max(1u, a.num_experts), int8,
+      choose_gemv(caps, "matmul_gemv", a.weight, a.weight.rows / std::max(1u, a.num_experts), int16,
                   a.experts ? 1 : a.x.rows());
   MatmulGemv::Overrides over{choice.shape};
   over.use_subgroups = choice.subgroups;
@@ -179,7 +179,7 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a) {
   over.batched = a.x.rows() > 1;
   over.weight_type = uint32_t(a.weight.type);
   over.norm_input = bool(a.norm);
-  over.int8_activations = int8;
+  over.int16_activations = int16;
   return with_tuning_key(matmul_gemv(caps, a, over), choice);
 }
 
@@ -189,7 +189,7 @@ gpu::Work matmul_gemv(const gpu::Caps& caps, const MatmulGemv& a, MatmulGemv::Ov
                  N = rows_of_expert("matmul_gemv", a.weight, a.experts, a.num_experts, M),
                  x_stride = a.x_stride ? a.x_stride : K;
   require_gemv(caps, "matmul_gemv", a.x, a.weight, a.norm, x_stride, over.use_subgroups,
-               over.multicol, over.int8_activations, over);
+               over.multicol, over.int16_activations, over);
   require(over.vectors == 1 || !a.experts,
           "matmul_gemv: VECTORS {}, but each row of x meets an expert of its own", over.vectors);
   require(over.batched || M <= 1, "matmul_gemv: x is {}, one row without BATCHED", a.x);

@@ -21,23 +21,23 @@ struct GemvShape {
   uint32_t vectors = 1;  // VECTORS: rows of x that a workgroup multiplies at once
 
   // Beyond what every device has room for; empty where it is not.
-  std::string_view refusal(bool int8) const {
-    return !int8 && vectors > 1 && vectors * chunk > 64
+  std::string_view refusal(bool int16) const {
+    return !int16 && vectors > 1 && vectors * chunk > 64
                ? "VECTORS times CHUNK blocks of f32 are more than 64, 9 KB"
                : "";
   }
 };
 
 // The choice for a device and a matrix: `rows` rows of it, or of an expert's, times so many
-// vectors, in f32 or int8, which meet the same rows. `subgroups` and `multicol` say which form; the
-// key is what the shape is tuned by.
+// vectors, in f32 or int16, which meet the same rows. `subgroups` and `multicol` say which form;
+// the key is what the shape is tuned by.
 struct GemvChoice {
   bool subgroups, multicol;
   GemvShape shape;
   std::string tuning_key = {};
 };
 GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Weight& weight,
-                       uint32_t rows, bool int8_activations, uint32_t vectors);
+                       uint32_t rows, bool int16_activations, uint32_t vectors);
 
 // The work, of which each dispatch says that it was tuned by the choice's key.
 gpu::Work with_tuning_key(gpu::Work work, const GemvChoice& choice);
@@ -55,8 +55,8 @@ struct MatmulGemv {
   uint32_t y_offset = 0;
   float alpha = 1;
   float eps = 1e-6f;
-  bool int8_activations =
-      false;               // x rounded to int8, 16 elements a scale; weights of float types: no
+  bool int16_activations =
+      false;  // x rounded to 16-bit integers (shared/int16.wgsl); weights of float types: no
   gpu::View experts = {};  // [M] u32: which of the experts' [N, K] each row of x meets
   uint32_t num_experts = 1;
 
@@ -66,7 +66,7 @@ struct MatmulGemv {
     bool batched = false;
     uint32_t weight_type = 0;
     bool norm_input = false;
-    bool int8_activations = false;
+    bool int16_activations = false;
 
     void visit(auto&& v) {
       v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(8, 1024));
@@ -75,7 +75,7 @@ struct MatmulGemv {
       v("BATCHED", batched, {false, true});
       v("WEIGHT_TYPE", weight_type, all_weight_types);
       v("NORM_INPUT", norm_input, {false, true});
-      v("INT8_ACTIVATIONS", int8_activations, {false, true});
+      v("INT16_ACTIVATIONS", int16_activations, {false, true});
       v("CHUNK", chunk, {16u, 64u}, gpu::sizing.powers_to(16, 512));
       v("TEAM", team, {8u, 1u}, gpu::sizing);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
@@ -86,9 +86,9 @@ struct MatmulGemv {
     }
     std::string_view refusal() const {
       if (vectors > 1 && !batched) return "VECTORS are several rows of x: with BATCHED";
-      if (const auto why = GemvShape::refusal(int8_activations); !why.empty()) return why;
-      return int8_activations && is_float(WeightType(weight_type))
-                 ? "INT8_ACTIVATIONS multiplies integers: not for float weights"
+      if (const auto why = GemvShape::refusal(int16_activations); !why.empty()) return why;
+      return int16_activations && is_float(WeightType(weight_type))
+                 ? "INT16_ACTIVATIONS multiplies integers: not for float weights"
                  : "";
     }
   };
@@ -112,10 +112,10 @@ uint32_t rows_of_expert(std::string_view kernel, const Weight& weight, const gpu
 // What matmul_gemv, matmul_gemv_residual and fused_ffn require alike; `kernel` is for the message.
 void require_gemv(const gpu::Caps& caps, std::string_view kernel, const gpu::View& x,
                   const Weight& weight, const gpu::View& norm, uint32_t x_stride,
-                  bool use_subgroups, bool multicol, bool int8, const GemvShape& shape);
+                  bool use_subgroups, bool multicol, bool int16, const GemvShape& shape);
 
 // The twins' common part: row m of x, normalised and rounded as the overrides say, in double.
 std::vector<double> gemv_vector(std::span<const float> x, std::span<const float> norm,
-                                uint32_t cols, bool norm_input, double eps, bool int8_activations);
+                                uint32_t cols, bool norm_input, double eps, bool int16_activations);
 
 }  // namespace ms

@@ -13,7 +13,7 @@
 #import reduce
 #import left_sums
 #import blocks
-#import int8
+#import int16
 #import gemv
 
 override WORKGROUP_SIZE: u32 = 256;        // power of two
@@ -22,7 +22,7 @@ override MULTICOL: bool = false;           // TEAM lanes a row, whatever the sub
 override BATCHED: bool = false;            // several rows of x, group.id.y's VECTORS; const VECTORS: u32, of the prelude, is 1 without
 override WEIGHT_TYPE: u32 = 0;             // shared/blocks.wgsl
 override NORM_INPUT: bool = false;         // x is taken as x / rms(x) * norm
-override INT8_ACTIVATIONS: bool = false;   // x is rounded to int8, 16 elements a scale; not for float weights
+override INT16_ACTIVATIONS: bool = false;  // x is rounded to 16-bit integers (shared/int16.wgsl); not for float weights
 override CHUNK: u32 = 64;                  // blocks of 32 of x in workgroup memory at a time
 override TEAM: u32 = 8;                    // with MULTICOL: lanes a row, a power of two; 1 with USE_SUBGROUPS: they share what they read of x
 override ROW_TILE: u32 = 1;               // of W: kernels/weight.hpp

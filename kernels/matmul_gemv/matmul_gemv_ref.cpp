@@ -7,7 +7,8 @@
 namespace ms {
 
 std::vector<double> gemv_vector(std::span<const float> x, std::span<const float> norm,
-                                uint32_t cols, bool norm_input, double eps, bool int8_activations) {
+                                uint32_t cols, bool norm_input, double eps,
+                                bool int16_activations) {
   std::vector<double> v(x.begin(), x.begin() + cols);
   if (norm_input) {
     double sum = 0;
@@ -15,12 +16,12 @@ std::vector<double> gemv_vector(std::span<const float> x, std::span<const float>
     const double scale = 1 / std::sqrt(sum / cols + eps);
     for (size_t i = 0; i < cols; ++i) v[i] *= scale * norm[i];
   }
-  for (size_t first = 0; int8_activations && first < cols; first += 16) {
+  for (size_t first = 0; int16_activations && first < cols; first += 16) {
     const auto block = std::span(v).subspan(first, std::min<size_t>(16, cols - first));
     double largest = 0;
     for (double e : block) largest = std::max(largest, std::abs(e));
     for (double& e : block)
-      e = largest > 1e-30 ? std::nearbyint(e * 127 / largest) * largest / 127 : 0;
+      e = largest > 1e-30 ? std::nearbyint(e * 32512 / largest) * largest / 32512 : 0;
   }
   return v;
 }
@@ -33,7 +34,7 @@ void matmul_gemv_ref(const gpu::HostDispatch& d) {
   std::vector<float> w(p.K);
   for (uint32_t m = 0; m < p.M; ++m) {
     const auto v = gemv_vector(x.subspan(size_t(m) * p.x_stride), norm, p.K, over.norm_input, p.eps,
-                               over.int8_activations);
+                               over.int16_activations);
     uint64_t first = 0;
     if (p.num_experts) {
       if (experts[m] - p.first_expert >= p.num_experts) continue;

@@ -11,14 +11,14 @@ const gpu::Kernel matmul_gemv_residual_kernel = gpu::kernel<MatmulGemvResidual>(
 
 gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& a) {
   const uint32_t M = a.parts ? a.parts.rows : a.x.rows();
-  const bool int8 = a.int8_activations && !is_float(a.weight.type);
+  const bool int16 = a.int16_activations && !is_float(a.weight.type);
   const GemvChoice choice =
-      choose_gemv(caps, "matmul_gemv_residual", a.weight, a.weight.rows, int8, M);
+      choose_gemv(caps, "matmul_gemv_residual", a.weight, a.weight.rows, int16, M);
   MatmulGemvResidual::Overrides over{choice.shape};
   over.use_subgroups = choice.subgroups;
   over.multicol = choice.multicol;
   over.weight_type = uint32_t(a.weight.type);
-  over.int8_activations = int8;
+  over.int16_activations = int16;
   over.parts = bool(a.parts);
   if (a.parts) over.f16_parts = a.parts.f16, over.head_dim = a.parts.head_dim;
   return with_tuning_key(matmul_gemv_residual(caps, a, over), choice);
@@ -44,7 +44,7 @@ gpu::Work matmul_gemv_residual(const gpu::Caps& caps, const MatmulGemvResidual& 
   }
   const gpu::View x = p ? gpu::View{.shape = {M, K}} : a.x;  // for its shape
   require_gemv(caps, "matmul_gemv_residual", x, a.weight, {}, x_stride, over.use_subgroups,
-               over.multicol, over.int8_activations, over);
+               over.multicol, over.int16_activations, over);
   require(WeightType(over.weight_type) == a.weight.type,
           "matmul_gemv_residual: WEIGHT_TYPE {}, W is {}", over.weight_type,
           to_string(a.weight.type));

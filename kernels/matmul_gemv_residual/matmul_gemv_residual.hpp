@@ -13,14 +13,14 @@ struct MatmulGemvResidual {
   uint32_t x_stride = 0;      // 0: K. A multiple of 4 when M > 1
   AttentionParts parts = {};  // in place of x: an attention of M rows of K elements, K in 32s
   float alpha = 1;
-  bool int8_activations =
-      false;  // x rounded to int8, 16 elements a scale; weights of float types: no
+  bool int16_activations =
+      false;  // x rounded to 16-bit integers (shared/int16.wgsl); weights of float types: no
 
   struct Overrides : GemvShape {
     bool use_subgroups = true;
     bool multicol = false;
     uint32_t weight_type = 0;
-    bool int8_activations = false;
+    bool int16_activations = false;
     bool parts = false;
     bool f16_parts = false;
     uint32_t head_dim = 128;
@@ -30,7 +30,7 @@ struct MatmulGemvResidual {
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MULTICOL", multicol, {false, true});
       v("WEIGHT_TYPE", weight_type, all_weight_types);
-      v("INT8_ACTIVATIONS", int8_activations, {false, true});
+      v("INT16_ACTIVATIONS", int16_activations, {false, true});
       v("PARTS", parts, {false, true});
       v("F16_PARTS", f16_parts, {false, true});
       v("CHUNK", chunk, {16u, 64u}, gpu::sizing.powers_to(16, 512));
@@ -43,13 +43,13 @@ struct MatmulGemvResidual {
       v("HEAD_DIM", head_dim, {128u, 32u}, gpu::in_prelude.to(16, 256));
     }
     std::string_view refusal() const {
-      if (const auto why = GemvShape::refusal(int8_activations); !why.empty()) return why;
+      if (const auto why = GemvShape::refusal(int16_activations); !why.empty()) return why;
       if (parts && (multicol || !use_subgroups))
         return "PARTS are of an attention that takes subgroups: a row's sum is a subgroup's";
       if (f16_parts && !parts) return "F16_PARTS says of what the PARTS are";
       if (head_dim % 16) return "HEAD_DIM is read in sixteens";
-      return int8_activations && is_float(WeightType(weight_type))
-                 ? "INT8_ACTIVATIONS multiplies integers: not for float weights"
+      return int16_activations && is_float(WeightType(weight_type))
+                 ? "INT16_ACTIVATIONS multiplies integers: not for float weights"
                  : "";
     }
   };

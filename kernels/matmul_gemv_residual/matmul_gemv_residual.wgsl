@@ -9,7 +9,7 @@
 #import reduce
 #import left_sums
 #import blocks
-#import int8
+#import int16
 #import splits
 #import gemv
 
@@ -17,7 +17,7 @@ override WORKGROUP_SIZE: u32 = 256;       // power of two
 override USE_SUBGROUPS: bool = true;      // a row's sum is a subgroup's
 override MULTICOL: bool = false;          // TEAM lanes a row, whatever the subgroups
 override WEIGHT_TYPE: u32 = 0;            // shared/blocks.wgsl
-override INT8_ACTIVATIONS: bool = false;  // x is rounded to int8, 16 elements a scale; not for float weights
+override INT16_ACTIVATIONS: bool = false; // x is rounded to 16-bit integers (shared/int16.wgsl); not for float weights
 override PARTS: bool = false;             // x lies in parts, which are put together where they are staged; with USE_SUBGROUPS, without MULTICOL
 override F16_PARTS: bool = false;         // of which the values are f16
 override CHUNK: u32 = 64;                 // blocks of 32 of x in workgroup memory at a time

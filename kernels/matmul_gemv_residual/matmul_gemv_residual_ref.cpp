@@ -21,7 +21,7 @@ void matmul_gemv_residual_ref(const gpu::HostDispatch& d) {
       const auto row = d.get<float>(0).subspan(size_t(m) * p.x_stride, p.K);
       x.assign(row.begin(), row.end());
     }
-    const auto v = gemv_vector(x, {}, p.K, false, 0, over.int8_activations);
+    const auto v = gemv_vector(x, {}, p.K, false, 0, over.int16_activations);
     for (uint32_t n = 0; n < p.N; ++n) {
       unpack_row(WeightType(over.weight_type), n, p.K, quants, scales, w, over.row_tile);
       double sum = 0;

@@ -1,15 +1,15 @@
 // gemv.wgsl: dot products of packed weight rows with VECTORS vectors that are staged, chunk by chunk, in
 // workgroup memory. The body of matmul_gemv, matmul_gemv_residual and fused_ffn.
 //
-// Needs: #import lane, reduce, left_sums, blocks, int8; fn x4(i) -> vec4f, elements 4 i to 4 i + 3 of the vectors; override WORKGROUP_SIZE, CHUNK, SPLIT, UNROLL,
-// NORM_INPUT (or a const), INT8_ACTIVATIONS, USE_SUBGROUPS; const ROWS, VECTORS; fn norm4(i) -> vec4f, the norm's weights 4 i to 4 i + 3;
+// Needs: #import lane, reduce, left_sums, blocks, int16; fn x4(i) -> vec4f, elements 4 i to 4 i + 3 of the vectors; override WORKGROUP_SIZE, CHUNK, SPLIT, UNROLL,
+// NORM_INPUT (or a const), INT16_ACTIVATIONS, USE_SUBGROUPS; const ROWS, VECTORS; fn norm4(i) -> vec4f, the norm's weights 4 i to 4 i + 3;
 // PARTS (or a const) and fn parts_half(i) -> Sixteen, elements 16 i to 16 i + 15 of vectors that lie in parts, x4 then unused;
 // fn team_lanes() -> u32, of overrides alone: the lanes that share a row, 0 for those of SPLIT subgroups.
 //
 // A team of lanes owns ROWS rows, whose weights share what is read of x; its lane t takes blocks t, t + lanes, … of them
 // or UNROLL pairs of blocks at once, or, of a float type, 16 bytes t, t + lanes, … and UNROLL of these at once, so that
 // neighbouring lanes read neighbouring words of W. The vector is stored so that they do of it, too. With USE_SUBGROUPS and a lane a team, a subgroup's lanes
-// want the same block of the vector at once: each reads a part and passes it on, of x itself unless there are INT8_ACTIVATIONS.
+// want the same block of the vector at once: each reads a part and passes it on, of x itself unless there are INT16_ACTIVATIONS.
 // Nothing is staged then: lavapipe keeps what it loads in registers until a kernel's first barrier, and in memory from there on.
 //
 // Each weight is read once for VECTORS vectors, the first of which waits in registers while the others are read for each row: all of them
@@ -25,10 +25,11 @@ struct Vectors {
 
 const SUMS = ROWS * VECTORS;  // of a team: of vector c and row r at c * ROWS + r
 
-var<workgroup> staged: array<vec4f, select(1, 8 * CHUNK * VECTORS, !INT8_ACTIVATIONS)>;       // [VECTORS, 8 * CHUNK] four elements, at staged_place
-var<workgroup> staged_sum: array<f32, select(1, 2 * CHUNK * VECTORS, !INT8_ACTIVATIONS)>;    // [VECTORS, 2, CHUNK] of 16 elements each
-var<workgroup> staged_int8: array<vec4u, select(1, 2 * CHUNK * VECTORS, INT8_ACTIVATIONS)>;   // [VECTORS, 2, CHUNK] 16 int8
-var<workgroup> staged_scale: array<vec2f, select(1, 2 * CHUNK * VECTORS, INT8_ACTIVATIONS)>;  // [VECTORS, 2, CHUNK] {scale, scale * their sum}
+var<workgroup> staged: array<vec4f, select(1, 8 * CHUNK * VECTORS, !INT16_ACTIVATIONS)>;       // [VECTORS, 8 * CHUNK] four elements, at staged_place
+var<workgroup> staged_sum: array<f32, select(1, 2 * CHUNK * VECTORS, !INT16_ACTIVATIONS)>;    // [VECTORS, 2, CHUNK] of 16 elements each
+var<workgroup> staged_high: array<vec4u, select(1, 2 * CHUNK * VECTORS, INT16_ACTIVATIONS)>;   // [VECTORS, 2, CHUNK] of Int16
+var<workgroup> staged_low: array<vec4u, select(1, 2 * CHUNK * VECTORS, INT16_ACTIVATIONS)>;    // [VECTORS, 2, CHUNK] of Int16
+var<workgroup> staged_scale: array<vec2f, select(1, 2 * CHUNK * VECTORS, INT16_ACTIVATIONS)>;  // [VECTORS, 2, CHUNK] of Int16
 var<workgroup> team_sums: array<f32, WORKGROUP_SIZE * select(1, max(1, SUMS / 4), SPLIT > 1)>;   // a subgroup has 4 lanes at least
 var<workgroup> shared_count: u32;
 
@@ -43,7 +44,7 @@ fn norm_at(v: Vectors, col: u32) -> vec4f { return norm4(min(col, v.cols - 1) / 
 
 // Whether a lane is a team, and the lanes of a subgroup read the vector between them: what is staged, or x itself.
 fn lanes_share() -> bool { return USE_SUBGROUPS & (team_lanes() == 1); }
-fn in_place() -> bool { return lanes_share() & !INT8_ACTIVATIONS; }
+fn in_place() -> bool { return lanes_share() & !INT16_ACTIVATIONS; }
 
 // Whether lanes share the blocks of a row 16 bytes by 16 bytes, and how many of these a block of a float type has.
 fn in_pieces() -> bool { return (weight_type() <= BF16) & (team_lanes() != 1); }
@@ -73,9 +74,10 @@ fn normed_half(v: Vectors, half: u32, e: Sixteen) -> Sixteen {
 // Stages it, of vector c the half-th of the present ones.
 fn stage_half(c: u32, half: u32, e: Sixteen) {
   let place = c * 2 * CHUNK + (half & 1) * CHUNK + staged_block(half >> 1);
-  if (INT8_ACTIVATIONS) {
-    let rounded = to_int8(e);
-    staged_int8[place] = rounded.q;
+  if (INT16_ACTIVATIONS) {
+    let rounded = to_int16(e);
+    staged_high[place] = rounded.high;
+    staged_low[place] = rounded.low;
     staged_scale[place] = rounded.scale;
   } else {
     let first = c * 8 * CHUNK;
@@ -150,17 +152,20 @@ fn ones() -> array<f32, VECTORS> {
 // A block of what is staged, in registers: rows share its loads.
 struct Staged {
   e: array<vec4f, 8>,
-  q: array<vec4u, 2>,
-  s: vec4f,  // sums of 16 and 16 elements; with INT8_ACTIVATIONS {scale, scale * sum} of each half
+  high: array<vec4u, 2>,  // with INT16_ACTIVATIONS, of Int16
+  low: array<vec4u, 2>,
+  s: vec4f,  // sums of 16 and 16 elements; with INT16_ACTIVATIONS the scale of each half
 }
 
 fn load_staged(c: u32, block: u32) -> Staged {
   let s = staged_block(block);
   let h = c * 2 * CHUNK + s;
   var x = Staged();
-  if (INT8_ACTIVATIONS) {
-    x.q[0] = staged_int8[h];
-    x.q[1] = staged_int8[h + CHUNK];
+  if (INT16_ACTIVATIONS) {
+    x.high[0] = staged_high[h];
+    x.high[1] = staged_high[h + CHUNK];
+    x.low[0] = staged_low[h];
+    x.low[1] = staged_low[h + CHUNK];
     x.s = vec4f(staged_scale[h], staged_scale[h + CHUNK]);
   } else {
     for (var j = 0u; j < 8; j++) { x.e[j] = staged[(8 * c + j) * CHUNK + s]; }
@@ -169,13 +174,15 @@ fn load_staged(c: u32, block: u32) -> Staged {
   return x;
 }
 
-// The same of int8, of which each lane of a subgroup loads a part. Subgroups have 8 lanes at least. Uniform control flow only.
+// The same of integers, of which each lane of a subgroup loads a part. Subgroups have 8 lanes at least. Uniform control flow only.
 fn share_staged(c: u32, block: u32, at: Lane) -> Staged {
   var x = Staged();
   let half = c * 2 * CHUNK + (sublane(at) & 1) * CHUNK + staged_block(block);
-  let q = first_lanes_vec4f(bitcast<vec4f>(staged_int8[half]));
+  let high = first_lanes_vec4f(bitcast<vec4f>(staged_high[half]));
+  let low = first_lanes_vec4f(bitcast<vec4f>(staged_low[half]));
   let scale = first_lanes_vec4f(vec4f(staged_scale[half], 0, 0));
-  x.q = array<vec4u, 2>(bitcast<vec4u>(q[0]), bitcast<vec4u>(q[1]));
+  x.high = array<vec4u, 2>(bitcast<vec4u>(high[0]), bitcast<vec4u>(high[1]));
+  x.low = array<vec4u, 2>(bitcast<vec4u>(low[0]), bitcast<vec4u>(low[1]));
   x.s = vec4f(scale[0].xy, scale[1].xy);
   return x;
 }
@@ -217,11 +224,9 @@ fn weights_dot(w: Weights, x: Staged) -> f32 {
 }
 
 fn block_dot(block: Block, x: Staged) -> f32 {
-  if (INT8_ACTIVATIONS) {
-    let low = x.q[0];
-    let high = x.q[1];
-    let a = dot4I8Packed(block.q[0], low.x) + dot4I8Packed(block.q[1], low.y) + dot4I8Packed(block.q[2], low.z) + dot4I8Packed(block.q[3], low.w);
-    let c = dot4I8Packed(block.q[4], high.x) + dot4I8Packed(block.q[5], high.y) + dot4I8Packed(block.q[6], high.z) + dot4I8Packed(block.q[7], high.w);
+  if (INT16_ACTIVATIONS) {
+    let a = dot_int16(vec4u(block.q[0], block.q[1], block.q[2], block.q[3]), x.high[0], x.low[0]);
+    let c = dot_int16(vec4u(block.q[4], block.q[5], block.q[6], block.q[7]), x.high[1], x.low[1]);
     if (one_scale()) { return block.scale.x * (x.s.x * f32(a) + x.s.z * f32(c)) + block.offset.x * (x.s.y + x.s.w); }
     return block.scale.x * x.s.x * f32(a) + block.offset.x * x.s.y + block.scale.y * x.s.z * f32(c) + block.offset.y * x.s.w;
   }

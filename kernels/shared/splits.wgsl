@@ -3,7 +3,7 @@
 // Each split of a query's keys leaves softmax(scores) v of its own keys, as f32 or f16, and beside it {peak, total}: its largest score,
 // and the sum of exp(score - peak). One without keys leaves zeros, so that nothing waits for totals; the first splits have keys.
 // Units of 16 bytes: values [query_heads, splits, head_dim], then {peak, total} [query_heads, splits], two a unit.
-// Needs: #import int8; override F16_PARTS: bool; const HEAD_DIM: u32, a multiple of 16; fn part_unit(i) -> vec4u. Constants, since
+// Needs: #import int16; override F16_PARTS: bool; const HEAD_DIM: u32, a multiple of 16; fn part_unit(i) -> vec4u. Constants, since
 // what divides by them stands before every load.
 struct Splits {
   count: u32,        // of each query head, a multiple of 4
