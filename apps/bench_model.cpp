@@ -8,6 +8,8 @@
 #include <map>
 #include <numeric>
 
+#include "base/nmse.hpp"
+
 namespace ms {
 
 namespace {
@@ -97,13 +99,8 @@ namespace {
 // The NMSE of what a step made. Throws Error beyond what rounding explains: a deep network of
 // random weights multiplies what is rounded some hundred times; a wrong row is 1.
 double compare(std::span<const float> step, std::span<const float> batch) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < step.size(); ++i) {
-    const double difference = double(step[i]) - batch[i];
-    error += difference * difference;
-    norm += double(batch[i]) * batch[i];
-  }
-  const double nmse = error / norm, limit = 1e-4;
+  constexpr double limit = 1e-4;
+  const double nmse = ms::nmse(step, batch);
   if (!(nmse < limit))
     fail("nothing was timed: decode step and batch differ, NMSE {:.1e}, limit {:.0e}", nmse, limit);
   return nmse;

@@ -181,9 +181,10 @@ void Engine::choose_step() {
                                       c.kv_heads, c.ffn, model_->bytes_per_token());
   gpu::Tuning known = caps.tuning ? *caps.tuning : gpu::Tuning();
   if (!known.contains(key)) {
-    const StepTrial trial = try_persistent_steps(*this, 1000, [&](uint64_t done, uint64_t all) {
-      if (progress_) progress_("trial", done, all);
-    });
+    const StepTrial trial =
+        try_persistent_steps(*this, 1000, 0.005, [&](uint64_t done, uint64_t all) {
+          if (progress_) progress_("trial", done, all);
+        });
     evaluated_.clear();
     known[key] = {{"GROUPS", trial.groups}};
     device_->tune(std::make_shared<const gpu::Tuning>(known));

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/nmse.hpp"
 #include "base/test_errors.hpp"
 #include "base/test_files.hpp"
 #include "engine/guidance.hpp"
@@ -747,12 +748,7 @@ TEST_F(RealModel, turns_evaluate_what_is_new_alone_and_say_the_same) {
       EXPECT_EQ(g.tokens, fresh.tokens) << "turn " << turn;
       // The last step's logits: what steps put into the cache differs from a batch's in rounding.
       const std::vector<float> a = last_logits(*engine_), b = last_logits(other);
-      double error = 0, norm = 0;
-      for (size_t i = 0; i < a.size(); ++i) {
-        error += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
-        norm += double(b[i]) * b[i];
-      }
-      EXPECT_LT(error / norm, 1e-5) << "turn " << turn;
+      EXPECT_LT(nmse(a, b), 1e-5) << "turn " << turn;
     }
     // The last token before was drawn, and not evaluated.
     if (turn > 0) {

@@ -10,16 +10,16 @@
 #include <optional>
 #include <vector>
 
+#include "base/nmse.hpp"
 #include "engine/engine.hpp"
 
 namespace ms {
 
 namespace {
 
-constexpr uint32_t candidates[] = {128, 64, 32, 16};  // workgroups
-constexpr uint32_t longest_run = 250;                 // positions from the first one on
-constexpr uint32_t between_checks = 50;               // steps whose logits are not compared
-constexpr double largest_nmse = 1e-6;                 // of sums in another order
+constexpr uint32_t longest_run = 250;    // positions from the first one on
+constexpr uint32_t between_checks = 50;  // steps whose logits are not compared
+constexpr double largest_nmse = 1e-6;    // of sums in another order
 
 using Clock = std::chrono::steady_clock;
 
@@ -76,16 +76,6 @@ std::optional<Run> take(Engine& engine, uint32_t steps, const std::vector<uint32
   return result;
 }
 
-double nmse(const std::vector<float>& got, const std::vector<float>& want) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    const double difference = double(got[i]) - want[i];
-    error += difference * difference;
-    norm += double(want[i]) * want[i];
-  }
-  return error / norm;
-}
-
 // What is wrong with steps that were fed the same tokens; or empty.
 std::string difference(const Run& got, const Run& want) {
   for (size_t i = 0; i < want.logits.size(); ++i)
@@ -102,7 +92,7 @@ std::string difference(const Run& got, const Run& want) {
 
 }  // namespace
 
-StepTrial try_persistent_steps(Engine& engine, uint32_t steps,
+StepTrial try_persistent_steps(Engine& engine, uint32_t steps, double slowest,
                                const std::function<void(uint64_t, uint64_t)>& progress) {
   const auto at = [&](uint32_t before) {
     return [=](uint32_t done) {
@@ -117,9 +107,15 @@ StepTrial try_persistent_steps(Engine& engine, uint32_t steps,
   };
   engine.use_chain();
   const uint32_t few = std::min(steps, 8u);
-  take(engine, few, nullptr, at(0));  // an idle device is slow at first
+  take(engine, few, nullptr, at(0));  // compiles, on a device that was idle
+  if (const double seconds = take(engine, few, nullptr, at(0)).value().seconds / few;
+      seconds > slowest)
+    return chain(fmt::format("a chain's step takes {:.0f} ms already", 1e3 * seconds));
   const Run want = take(engine, steps, nullptr, at(0)).value();
-  for (const uint32_t groups : candidates) {
+  // For large GPUs, a workgroup for each of most multiprocessors; a CPU's threads run one each.
+  const gpu::Caps& caps = engine.device().caps();
+  const uint32_t most = caps.cpu ? caps.cpu_threads : 128;
+  for (uint32_t groups = most; groups > 0 && groups >= most / 8; groups /= 2) {
     if (const std::string why = engine.use_persistent(groups); !why.empty()) return chain(why);
     if (!take(engine, few, &want.drawn, at(steps))) continue;
     const std::optional<Run> got = take(engine, steps, &want.drawn, at(steps));

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "base/nmse.hpp"
 #include "engine/engine.hpp"
 #include "text/test_data.hpp"
 
@@ -91,16 +92,6 @@ std::vector<float> read_floats(const std::filesystem::path& path) {
   std::vector<float> values(bytes.size() / sizeof(float));
   std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
   return values;
-}
-
-double nmse(std::span<const float> values, std::span<const float> exact) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < exact.size(); ++i) {
-    const double difference = double(values[i]) - exact[i];
-    error += difference * difference;
-    norm += double(exact[i]) * exact[i];
-  }
-  return error / norm;
 }
 
 class GoldenLogits : public testing::TestWithParam<Case> {};

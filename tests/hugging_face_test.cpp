@@ -2,11 +2,11 @@
 // from here.
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <cstring>
 #include <numeric>
 
 #include "base/half.hpp"
+#include "base/nmse.hpp"
 #include "engine/engine.hpp"
 #include "formats/gguf_builder.hpp"
 #include "formats/safetensors_builder.hpp"
@@ -125,12 +125,7 @@ void expect_exact(std::span<const float> values, const std::filesystem::path& ex
   std::vector<float> exact(bytes.size() / sizeof(float));
   std::memcpy(exact.data(), bytes.data(), bytes.size());
   ASSERT_EQ(values.size(), exact.size());
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < exact.size(); ++i) {
-    error += std::pow(double(values[i]) - exact[i], 2);
-    norm += std::pow(double(exact[i]), 2);
-  }
-  EXPECT_LT(error / norm, 1e-6);
+  EXPECT_LT(nmse(values, exact), 1e-6);
 }
 
 TEST(HuggingFaceFolder, of_a_real_model_gives_the_exact_logits) {

@@ -2,8 +2,7 @@
 // chain's; and what happens where they wait in vain.
 #include <gtest/gtest.h>
 
-#include <cmath>
-
+#include "base/nmse.hpp"
 #include "base/test_errors.hpp"
 #include "base/test_files.hpp"
 #include "engine/engine.hpp"
@@ -28,7 +27,8 @@ Config small_llama() {
 std::unique_ptr<Engine> engine(ModelOptions options, TensorType type = TensorType::q4_0,
                                std::string* notice = nullptr) {
   options.context = 128;
-  return std::make_unique<Engine>(EngineOptions{.options = options,
+  return std::make_unique<Engine>(EngineOptions{.model = {},
+                                                .options = options,
                                                 .notice =
                                                     [=](std::string_view text) {
                                                       if (notice) *notice += text;
@@ -62,13 +62,6 @@ std::vector<float> step_logits(Engine& engine, uint32_t count) {
   std::vector<uint32_t> rows(count);
   for (uint32_t i = 0; i < count; ++i) rows[i] = i;
   return engine.logits(text, rows, 1);
-}
-
-double nmse(const std::vector<float>& got, const std::vector<float>& want) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < want.size(); ++i)
-    error += std::pow(double(got[i]) - want[i], 2), norm += double(want[i]) * want[i];
-  return error / norm;
 }
 
 Request greedy(int32_t count) {
@@ -116,16 +109,20 @@ TEST(PersistentStep, that_stalls_is_taken_again_by_a_chain) {
 TEST(PersistentStep, is_tested_before_it_is_taken) {
   const auto tested = engine(persistent());  // whose weights are as both forms take them
   if (!has_it(tested->device().caps())) GTEST_SKIP() << "too few storage buffers a kernel";
-  const StepTrial test = try_persistent_steps(*tested, 120);
+  const StepTrial test = try_persistent_steps(*tested, 120, 60);
   // Whether it is faster is the device's; that it is right, and of a number that runs, is not.
   EXPECT_GT(test.chain_seconds, 0) << test.why;
   EXPECT_GT(test.persistent_seconds, 0) << test.why;
   EXPECT_EQ(tested->model().options().step, test.groups ? Step::persistent : Step::chain);
   EXPECT_EQ(test.groups > 0, test.persistent_seconds < test.chain_seconds);
 
+  const StepTrial slow = try_persistent_steps(*tested, 120, 0);
+  EXPECT_SAYS(slow.why, "ms already");
+  EXPECT_EQ(tested->model().options().step, Step::chain);
+
   // A model that cannot have it says why, and keeps its chain.
   const auto other = engine(chain, TensorType::q8_0);
-  EXPECT_SAYS(try_persistent_steps(*other, 20).why, "the output weights are q8_0");
+  EXPECT_SAYS(try_persistent_steps(*other, 20, 60).why, "the output weights are q8_0");
   EXPECT_EQ(other->model().options().step, Step::chain);
 }
 
@@ -137,7 +134,8 @@ TEST(PersistentStep, is_chosen_once_a_device_and_kept) {
     ModelOptions options = chain;
     options.step = Step::automatic;
     return std::make_unique<Engine>(
-        EngineOptions{.device = {.cache = MS_BINARY_DIR "/pipelines", .tuning = folder.path()},
+        EngineOptions{.model = {},
+                      .device = {.cache = MS_BINARY_DIR "/pipelines", .tuning = folder.path()},
                       .options = options,
                       .progress = [&](std::string_view what, uint64_t,
                                       uint64_t) { said += what == "trial" ? "tested " : ""; }},

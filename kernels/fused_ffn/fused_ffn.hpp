@@ -42,7 +42,7 @@ struct FusedFfn {
       v("WEIGHT_TYPE", weight_type, all_weight_types);
       v("NORM_INPUT", norm_input, {false, true});
       v("INT16_ACTIVATIONS", int16_activations, {false, true});
-      v("CHUNK", chunk, {16u, 64u}, gpu::sizing.powers_to(16, 512));
+      v("CHUNK", chunk, {16u, 32u}, gpu::sizing.powers_to(16, 512));
       v("TEAM", team, {8u, 1u}, gpu::sizing);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("SPLIT", split, {1u, 2u}, gpu::sizing.powers_to(1, 8));

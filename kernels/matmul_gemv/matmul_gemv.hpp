@@ -11,7 +11,7 @@ namespace ms {
 struct GemvShape {
   uint32_t workgroup_size = 256;  // power of two
   uint32_t rows = 2;              // ROWS: of W, a team
-  uint32_t chunk = 64;            // blocks of x staged at a time
+  uint32_t chunk = 32;            // blocks of x staged at a time
   uint32_t team = 8;              // with MULTICOL: lanes a row
   uint32_t row_tile = 1;          // the weight's
   uint32_t groups = 0;   // workgroups at most, which then walk the rows; 0: as many as there are
@@ -76,7 +76,7 @@ struct MatmulGemv {
       v("WEIGHT_TYPE", weight_type, all_weight_types);
       v("NORM_INPUT", norm_input, {false, true});
       v("INT16_ACTIVATIONS", int16_activations, {false, true});
-      v("CHUNK", chunk, {16u, 64u}, gpu::sizing.powers_to(16, 512));
+      v("CHUNK", chunk, {16u, 32u}, gpu::sizing.powers_to(16, 512));
       v("TEAM", team, {8u, 1u}, gpu::sizing);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("SPLIT", split, {1u, 2u}, gpu::sizing.powers_to(1, 8));

@@ -33,7 +33,7 @@ struct MatmulGemvResidual {
       v("INT16_ACTIVATIONS", int16_activations, {false, true});
       v("PARTS", parts, {false, true});
       v("F16_PARTS", f16_parts, {false, true});
-      v("CHUNK", chunk, {16u, 64u}, gpu::sizing.powers_to(16, 512));
+      v("CHUNK", chunk, {16u, 32u}, gpu::sizing.powers_to(16, 512));
       v("TEAM", team, {8u, 1u}, gpu::sizing);
       v("ROW_TILE", row_tile, {8u, 1u}, gpu::sizing);
       v("SPLIT", split, {1u, 2u}, gpu::sizing.powers_to(1, 8));
