@@ -37,7 +37,7 @@ std::optional<Run> take(Engine& engine, uint32_t steps, const std::vector<uint32
   gpu::Device& device = engine.device();
   const gpu::Recording& step = engine.step(true);
   const uint32_t vocab = engine.config().vocab;
-  const uint32_t run = std::min(longest_run, engine.context() - 1);
+  const uint32_t run = std::clamp(engine.context() - 1, 1u, longest_run);
   const gpu::View slots = engine.model().slots(), logits = engine.model().logits();
   const gpu::View slot = slots.slice(0, {1, sizeof(Slot) / 4});
   Run result;

@@ -25,8 +25,8 @@ Config small_llama() {
 }
 
 std::unique_ptr<Engine> engine(ModelOptions options, TensorType type = TensorType::q4_0,
-                               std::string* notice = nullptr) {
-  options.context = 128;
+                               std::string* notice = nullptr, uint32_t context = 128) {
+  options.context = context;
   return std::make_unique<Engine>(EngineOptions{.model = {},
                                                 .options = options,
                                                 .notice =
@@ -119,6 +119,10 @@ TEST(PersistentStep, is_tested_before_it_is_taken) {
   const StepTrial slow = try_persistent_steps(*tested, 120, 0);
   EXPECT_SAYS(slow.why, "ms already");
   EXPECT_EQ(tested->model().options().step, Step::chain);
+
+  // The smallest context.
+  const auto least = engine(persistent(), TensorType::q4_0, nullptr, 1);
+  EXPECT_GT(try_persistent_steps(*least, 3, 60).persistent_seconds, 0);
 
   // A model that cannot have it says why, and keeps its chain.
   const auto other = engine(chain, TensorType::q8_0);
