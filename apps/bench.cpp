@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <deque>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
@@ -15,6 +14,7 @@
 #include "apps/bandwidth.hpp"
 #include "apps/bench_model.hpp"
 #include "apps/kernel_bench.hpp"
+#include "engine/steps_ahead.hpp"
 
 namespace ms {
 
@@ -81,12 +81,11 @@ double run_parallel(Engine& engine, const Test& test, bool fill) {
     start_sequence(engine, slot, std::span(before).subspan(slot, test.depth + 1), fill);
   device.finish();
   const auto start = Clock::now();
-  std::deque<gpu::Ticket> ahead;
+  StepsAhead ahead(device);
   std::vector<std::byte> state;
-  for (uint32_t i = 0; i < test.generate || !ahead.empty();) {
-    for (; i < test.generate && ahead.size() < 4; ++i) ahead.push_back(device.submit(step, slots));
-    state = device.wait(ahead.front());
-    ahead.pop_front();
+  for (uint32_t i = 0; i < test.generate || ahead.size() > 0;) {
+    for (; i < test.generate && ahead.size() < steps_ahead; ++i) ahead.submit(step, slots);
+    state = ahead.next();
   }
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   for (uint32_t slot = 0; slot < test.parallel; ++slot) {

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <deque>
 
 #include "engine/guidance.hpp"
 #include "engine/step_trial.hpp"
+#include "engine/steps_ahead.hpp"
 #include "engine/stop.hpp"
 #include "gpu/tuning.hpp"
 #include "kernels/sources.hpp"
@@ -17,7 +17,6 @@ namespace ms {
 
 namespace {
 
-constexpr size_t steps_ahead = 4;    // encoded before the host reads the first one's token
 constexpr size_t kept_prefills = 4;  // recordings of prompt lengths seen before
 
 using Clock = std::chrono::steady_clock;
@@ -92,31 +91,6 @@ void check_encoder_options(const EngineOptions& options, const Config& config) {
     fail("{} is an encoder: it cannot round activations to 16 bits (--activations)", model);
 }
 
-// Steps on their way, oldest first. Whatever ends the generation, none is left behind.
-class StepsAhead {
- public:
-  explicit StepsAhead(gpu::Device& device) : device_(device) {}
-  ~StepsAhead() {
-    while (!tickets_.empty()) try {
-        next();
-      } catch (const std::exception&) {  // a lost device: said already, or by the next call
-      }
-  }
-  size_t size() const { return tickets_.size(); }
-  void submit(const gpu::Recording& step, const gpu::View& back) {
-    tickets_.push_back(device_.submit(step, back));
-  }
-  std::vector<std::byte> next() {
-    const gpu::Ticket ticket = tickets_.front();
-    tickets_.pop_front();
-    return device_.wait(ticket);
-  }
-
- private:
-  gpu::Device& device_;
-  std::deque<gpu::Ticket> tickets_;
-};
-
 }  // namespace
 
 void check_sampling(const Sampling& s) {
@@ -185,7 +159,6 @@ void Engine::choose_step() {
         try_persistent_steps(*this, 1000, 0.005, [&](uint64_t done, uint64_t all) {
           if (progress_) progress_("trial", done, all);
         });
-    evaluated_.clear();
     known[key] = {{"GROUPS", trial.groups}};
     device_->tune(std::make_shared<const gpu::Tuning>(known));
     if (tuning_folder_.empty()) return;

@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <deque>
 #include <optional>
 #include <vector>
 
 #include "base/nmse.hpp"
 #include "engine/engine.hpp"
+#include "engine/steps_ahead.hpp"
 
 namespace ms {
 
@@ -41,12 +41,11 @@ std::optional<Run> take(Engine& engine, uint32_t steps, const std::vector<uint32
   const gpu::View slots = engine.model().slots(), logits = engine.model().logits();
   const gpu::View slot = slots.slice(0, {1, sizeof(Slot) / 4});
   Run result;
-  std::deque<gpu::Ticket> ahead;
+  StepsAhead ahead(device);
   bool stalled = false;
   const auto await = [&] {
     Slot state;
-    std::memcpy(&state, device.wait(ahead.front()).data(), sizeof(state));
-    ahead.pop_front();
+    std::memcpy(&state, ahead.next().data(), sizeof(state));
     stalled |= state.stopped == Stopped::stalled;
     result.drawn.push_back(state.token);
   };
@@ -60,9 +59,9 @@ std::optional<Run> take(Engine& engine, uint32_t steps, const std::vector<uint32
                          .limit = engine.context(),
                          .stopped = Stopped::running});
     }
-    ahead.push_back(device.submit(step, slot));
+    ahead.submit(step, slot);
     const bool check = i % between_checks == between_checks - 1;
-    while (!ahead.empty() && (check || ahead.size() >= 4)) await();
+    while (ahead.size() > 0 && (check || ahead.size() >= steps_ahead)) await();
     if (check) {
       const auto bytes = device.read(*logits.buffer, logits.offset, 4ull * vocab);
       result.logits.emplace_back(vocab);
@@ -70,7 +69,7 @@ std::optional<Run> take(Engine& engine, uint32_t steps, const std::vector<uint32
       progress(i + 1);
     }
   }
-  while (!ahead.empty()) await();
+  while (ahead.size() > 0) await();
   result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   if (stalled) return {};
   return result;

@@ -22,7 +22,7 @@ struct StepTrial {
 // engine with steps as they are to be. Where a chain's step takes longer than `slowest`, a device's
 // memory is what it waits for, and there is next to nothing to gain: a trial would only keep its
 // user waiting. progress(steps taken, of how many).
-StepTrial try_persistent_steps(Engine& engine, uint32_t steps = 1000, double slowest = 0.005,
+StepTrial try_persistent_steps(Engine& engine, uint32_t steps, double slowest,
                                const std::function<void(uint64_t, uint64_t)>& progress = {});
 
 }  // namespace ms

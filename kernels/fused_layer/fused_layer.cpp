@@ -48,8 +48,7 @@ std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, con
     if (!takes(caps, *w))
       return fmt::format(
           "the {} weights are {} [{}, {}]; it takes q4_0, columns in 64s, whole rows and no tiles "
-          "of "
-          "them, at most {} bytes",
+          "of them, at most {} bytes",
           name, to_string(w->type), w->rows, w->cols, caps.max_binding_bytes);
   return "";
 }
