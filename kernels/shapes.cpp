@@ -192,7 +192,6 @@ class Shapes {
                                    .output = weight(n, n),
                                    .gate_up = weight(2 * m, n),
                                    .down = weight(n, m),
-                                   .y = t.out({1, n}),
                                    .next_norm = t.f32({n}, 0.1f),
                                    .qkv_weight = weight(rows, n),
                                    .qkv = t.out({1, rows}),

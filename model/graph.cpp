@@ -127,7 +127,6 @@ void Pass::qkv(const gpu::View& norm, const Linear& weight) {
 void Pass::end_layer(const gpu::View& next_norm, const Weight& qkv) {
   if (!layer_.output) return;
   layer_.x = h_;
-  layer_.y = h2_;
   if (qkv) {
     layer_.next_norm = next_norm;
     layer_.qkv_weight = qkv;
@@ -137,7 +136,6 @@ void Pass::end_layer(const gpu::View& next_norm, const Weight& qkv) {
   work_ += std::move(left_);
   left_ = {};
   layer_ = {};
-  std::swap(h_, h2_);
 }
 
 void Pass::add_attended(const Weight& output, const gpu::View& post_norm) {

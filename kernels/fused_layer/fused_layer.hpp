@@ -10,12 +10,11 @@ namespace ms {
 struct FusedLayer {
   gpu::View attended = {};    // a: [1, O's columns] f32
   AttentionParts parts = {};  // in place of it: of one row
-  gpu::View x;                // [1, dim] f32
+  gpu::View x;                // [1, dim] f32: becomes y
   gpu::View norm;             // [dim] f32
   Weight output;              // O [dim, heads * head_dim]
   Weight gate_up;             // [2 ffn, dim]: gate row 0, up row 0, gate row 1, …
   Weight down;                // D [dim, ffn]
-  gpu::View y;                // [1, dim] f32, of another buffer than x
   // Of the next layer, or absent:
   gpu::View next_norm = {};  // [dim] f32
   Weight qkv_weight = {};    // W [rows, dim]
@@ -31,7 +30,11 @@ struct FusedLayer {
   // What it binds of a stage's storage buffers, of which WebGPU promises 8.
   static constexpr uint32_t storage_buffers = 16;
   static uint64_t exchange_words(uint32_t dim, uint32_t ffn) {
-    return 20ull * (dim / 16) + 9ull * (ffn / 16) + 4;
+    return copies_at(dim, ffn) + 12 * (2ull * (dim / 16) + ffn / 16);
+  }
+  // Where the words begin that are read by fours, of what stands before them by ones.
+  static uint64_t copies_at(uint32_t dim, uint32_t ffn) {
+    return (10 * (2ull * (dim / 16) + ffn / 16) + 4 + 63) / 64 * 64;
   }
 
   struct Overrides {

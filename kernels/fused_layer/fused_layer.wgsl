@@ -41,7 +41,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> attended: array<vec4u>;       // [heads_dim] f32, or parts of shared/splits.wgsl
-@group(0) @binding(2) var<storage, read> x: array<f32>;                // [dim]
+@group(0) @binding(2) var<storage, read_write> x: array<f32>;          // [dim]: becomes y
 @group(0) @binding(3) var<storage, read> norm: array<vec4f>;           // [dim]
 @group(0) @binding(4) var<storage, read> next_norm: array<vec4f>;      // [dim], with qkv_rows
 @group(0) @binding(5) var<storage, read_write> o: array<vec4u>;        // O [dim, heads_dim], packed
@@ -53,7 +53,7 @@ struct Params {
 @group(0) @binding(11) var<storage, read_write> w: array<vec4u>;       // W [qkv_rows, dim], packed
 @group(0) @binding(12) var<storage, read_write> w_scales: array<u32>;            // the same
 @group(0) @binding(13) var<storage, read_write> exchange: array<atomic<u32>>;  // zeros, before and after
-@group(0) @binding(14) var<storage, read_write> y: array<f32>;         // [dim]
+@group(0) @binding(14) var<storage, read_write> copies: array<vec4u>;  // zeros, before and after
 @group(0) @binding(15) var<storage, read_write> qkv: array<f32>;       // [qkv_rows]
 @group(0) @binding(16) var<storage, read_write> slots: array<Slot>;    // [1]
 
@@ -143,14 +143,15 @@ fn multiply(matrix: u32, first: Held, r: Rows, at: Lane) -> vec2f {
   return vec2f(subgroup_sum_f32(sums.x), subgroup_sum_f32(sums.y));
 }
 
-// `exchange`: of each of three vectors words 0 to 7 of its halves, high bytes and low ones, word 8, their scale, and of h and y word 9, their sum
-// of squares; then how many have sent each, and how many have read the last, STALLED more for each that has waited in vain.
-struct Sent { start: u32, halves: u32, counter: u32 }
+// `exchange`: of each of three vectors words 0 to 7 of its halves, high bytes and low ones, word 8, their scale, word 9, of h and y
+// their sum of squares, else 1; then how many have sent each, and how many have read the last, STALLED more for each that has waited in vain.
+// `copies`: of each of them again, 16 bytes at a time: high bytes, then low ones, then {scale, sum of squares or 1}.
+struct Sent { start: u32, halves: u32, counter: u32, copies: u32 }
 
-fn counters() -> u32 { return 10 * (params.dim / 16) * 2 + 9 * (params.ffn / 16); }
-fn sent_h() -> Sent { return Sent(0, params.dim / 16, counters()); }
-fn sent_y() -> Sent { return Sent(10 * (params.dim / 16), params.dim / 16, counters() + 1); }
-fn sent_activated() -> Sent { return Sent(20 * (params.dim / 16), params.ffn / 16, counters() + 2); }
+fn counters() -> u32 { return 10 * (params.dim / 16) * 2 + 10 * (params.ffn / 16); }
+fn sent_h() -> Sent { return Sent(0, params.dim / 16, counters(), 0); }
+fn sent_y() -> Sent { return Sent(10 * (params.dim / 16), params.dim / 16, counters() + 1, 3 * (params.dim / 16)); }
+fn sent_activated() -> Sent { return Sent(20 * (params.dim / 16), params.ffn / 16, counters() + 2, 6 * (params.dim / 16)); }
 fn read_at() -> u32 { return counters() + 3; }
 fn exchange_words() -> u32 { return counters() + 4; }
 const STALLED = 65536u;
@@ -161,15 +162,21 @@ fn filled(value: f32) -> u32 {
   return select(bits, 0x80000000, bits == 0);
 }
 
-fn send(to: Sent, half: u32, e: Sixteen) {
+// Sixteen elements, and a sum of squares or 1.
+fn send(to: Sent, half: u32, e: Sixteen, squares: f32) {
   let v = to_int16(e);
   let high = v.high ^ vec4u(0x80808080);  // no byte is -128
-  let low = v.low ^ vec4u(0x80808080);    // four may be: one of them is then -127, of 1/65,000 of the largest element
+  let low = max(v.low ^ vec4u(0x80808080), vec4u(1));  // four may be: one of them is then -127, of 1/65,000 of the largest element
+  let ends = vec2u(filled(v.scale.x), filled(squares));
   for (var j = 0u; j < 4; j++) {
     atomicStore(&exchange[to.start + j * to.halves + half], high[j]);
-    atomicStore(&exchange[to.start + (4 + j) * to.halves + half], max(low[j], 1));
+    atomicStore(&exchange[to.start + (4 + j) * to.halves + half], low[j]);
   }
-  atomicStore(&exchange[to.start + 8 * to.halves + half], filled(v.scale.x));
+  atomicStore(&exchange[to.start + 8 * to.halves + half], ends.x);
+  atomicStore(&exchange[to.start + 9 * to.halves + half], ends.y);
+  copies[to.copies + half] = high;
+  copies[to.copies + to.halves + half] = low;
+  copies[to.copies + 2 * to.halves + half] = vec4u(ends, 0, 0);
 }
 
 fn kept4(i: u32) -> vec4f { return vec4f(kept[i], kept[i + 1], kept[i + 2], kept[i + 3]); }
@@ -184,13 +191,21 @@ fn send_rows(to: Sent, half: u32, own: u32, of_next: bool) {
   } else {
     e = Sixteen(e.a * norm[4 * half], e.b * norm[4 * half + 1], e.c * norm[4 * half + 2], e.d * norm[4 * half + 3]);
   }
-  send(to, half, e);
-  atomicStore(&exchange[to.start + 9 * to.halves + half], filled(squares));
+  send(to, half, e, squares);
 }
 
-fn sent_words(first: u32, apart: u32) -> vec4u {
-  return vec4u(atomicLoad(&exchange[first]), atomicLoad(&exchange[first + apart]), atomicLoad(&exchange[first + 2 * apart]),
-               atomicLoad(&exchange[first + 3 * apart]));
+// Half of 16 elements as it was sent, or zeros where it has not arrived.
+struct Words { high: vec4u, low: vec4u, ends: vec2u }
+fn arrived(w: Words) -> bool { return all(w.high != vec4u()) && all(w.low != vec4u()) && all(w.ends != vec2u()); }
+fn sent_copy(from_all: Sent, half: u32) -> Words {
+  let i = from_all.copies + half;
+  return Words(copies[i], copies[i + from_all.halves], copies[i + 2 * from_all.halves].xy);
+}
+fn sent_word(from_all: Sent, half: u32, j: u32) -> u32 { return atomicLoad(&exchange[from_all.start + j * from_all.halves + half]); }
+fn sent_words(from_all: Sent, half: u32) -> Words {
+  return Words(vec4u(sent_word(from_all, half, 0), sent_word(from_all, half, 1), sent_word(from_all, half, 2), sent_word(from_all, half, 3)),
+               vec4u(sent_word(from_all, half, 4), sent_word(from_all, half, 5), sent_word(from_all, half, 6), sent_word(from_all, half, 7)),
+               vec2u(sent_word(from_all, half, 8), sent_word(from_all, half, 9)));
 }
 
 // Until all have sent, and a little longer for words that are under way; stages them. The sum of their squares, or 0. Uniform control flow only.
@@ -204,28 +219,18 @@ fn receive(from_all: Sent, with_squares: bool, groups: u32, at: Lane) -> f32 {
     }
   }
   workgroupBarrier();
+  storageBarrier();
   let pairs = from_all.halves / 4;
   var squares = 0.0;
   for (var half = at.lane; half < from_all.halves; half += WORKGROUP_SIZE) {
-    let first = from_all.start + half;
-    var high = vec4u();
-    var low = vec4u();
-    var scale = 0u;
-    var square = 0u;
+    var w = sent_copy(from_all, half);
     var n = 0u;
-    for (; n < patience; n++) {
-      high = sent_words(first, from_all.halves);
-      low = sent_words(first + 4 * from_all.halves, from_all.halves);
-      scale = atomicLoad(&exchange[first + 8 * from_all.halves]);
-      square = 1;
-      if (with_squares) { square = atomicLoad(&exchange[first + 9 * from_all.halves]); }
-      if (all(high != vec4u()) && all(low != vec4u()) && scale != 0 && square != 0) { break; }
-    }
-    if (n >= patience) { atomicStore(&stalled, 1); }
-    high ^= vec4u(0x80808080);
-    low ^= vec4u(0x80808080);
-    stage_half(half, pairs, Int16(high, low, scale_of(bitcast<f32>(scale), high, low)));
-    squares += bitcast<f32>(square);
+    for (; n < patience && !arrived(w); n++) { w = sent_words(from_all, half); }
+    if (!arrived(w)) { atomicStore(&stalled, 1); }
+    let high = w.high ^ vec4u(0x80808080);
+    let low = w.low ^ vec4u(0x80808080);
+    stage_half(half, pairs, Int16(high, low, scale_of(bitcast<f32>(w.ends.x), high, low)));
+    squares += bitcast<f32>(w.ends.y);
   }
   if (with_squares) { return workgroup_sum(squares, at); }
   workgroupBarrier();
@@ -307,7 +312,7 @@ fn main(group: Group, at: Lane) {
     }
     workgroupBarrier();
     if (16 * at.lane < count) {
-      send(sent_activated(), mine.x + base / 16 + at.lane, kept16(WORKGROUP_SIZE + 16 * at.lane));
+      send(sent_activated(), mine.x + base / 16 + at.lane, kept16(WORKGROUP_SIZE + 16 * at.lane), 1);
     }
     workgroupBarrier();
   }
@@ -327,8 +332,8 @@ fn main(group: Group, at: Lane) {
       let sum = vec2f(kept[i], kept[i + 1]) + sums;
       kept[i] = sum.x;
       kept[i + 1] = sum.y;
-      y[first_row + i] = sum.x;
-      y[first_row + i + 1] = sum.y;
+      x[first_row + i] = sum.x;
+      x[first_row + i + 1] = sum.y;
     }
   }
 
@@ -365,6 +370,7 @@ fn main(group: Group, at: Lane) {
   let readers = workgroupUniformLoad(&shared_word);
   if (readers % STALLED == group.count.x) {
     for (var i = at.lane; i < exchange_words(); i += WORKGROUP_SIZE) { atomicStore(&exchange[i], 0); }
+    for (var i = at.lane; i < 6 * (params.dim / 16) + 3 * (params.ffn / 16); i += WORKGROUP_SIZE) { copies[i] = vec4u(); }
     if (at.lane == 0 && readers >= STALLED) { slots[0].stopped = STOPPED_STALLED; }
   }
 }

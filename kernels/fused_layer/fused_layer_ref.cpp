@@ -32,7 +32,7 @@ void fused_layer_ref(const gpu::HostDispatch& d) {
     attended.assign(a.begin(), a.begin() + p.heads_dim);
   }
   const auto x = d.get<float>(1), norm = d.get<float>(2), next_norm = d.get<float>(3),
-             y = d.get<float>(13), qkv = d.get<float>(14);
+             qkv = d.get<float>(14);
   const auto added = product(4, p.dim, attended);
   std::vector<float> h(p.dim);
   for (uint32_t i = 0; i < p.dim; ++i) h[i] = float(x[i] + p.alpha * added[i]);
@@ -41,9 +41,9 @@ void fused_layer_ref(const gpu::HostDispatch& d) {
   for (uint32_t i = 0; i < p.ffn; ++i)
     activated[i] = float(gated_ref(Activation(p.activation), both[2 * i], both[2 * i + 1]));
   const auto fed = product(8, p.dim, activated);
-  for (uint32_t i = 0; i < p.dim; ++i) y[i] = float(h[i] + p.alpha * fed[i]);
+  for (uint32_t i = 0; i < p.dim; ++i) x[i] = float(h[i] + p.alpha * fed[i]);
   if (p.qkv_rows == 0) return;
-  const auto next = product(10, p.qkv_rows, y.subspan(0, p.dim), next_norm);
+  const auto next = product(10, p.qkv_rows, x.subspan(0, p.dim), next_norm);
   for (uint32_t i = 0; i < p.qkv_rows; ++i) qkv[i] = float(next[i]);
 }
 
