@@ -175,6 +175,11 @@ gpu::View Lab::output(gpu::Shape shape, gpu::Type type) {
   return place(shape, type, std::as_bytes(std::span(poison)), "output");
 }
 
+gpu::View Lab::zeros(gpu::Shape shape) {
+  const std::vector<uint32_t> words(shape.size());
+  return place(shape, gpu::Type::u32, std::as_bytes(std::span(words)), "scratch");
+}
+
 std::vector<float> Lab::read(const gpu::View& view) {
   const auto bytes = device.read(*view.buffer, view.offset, view.bytes());
   std::vector<float> result(view.size());

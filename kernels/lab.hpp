@@ -58,6 +58,9 @@ class Lab {
   // Memory to be written, filled with NaN or 0xdeadbeef first.
   gpu::View output(gpu::Shape shape, gpu::Type type = gpu::Type::f32);
 
+  // Words that are 0 before a kernel runs, and of no meaning afterwards: compared with nothing.
+  gpu::View zeros(gpu::Shape shape);
+
   // Runs the work on the device and its twins on the host, from the same memory, and compares every
   // written binding. Throws Error that lists the first wrong elements. Memory is left as it was
   // before.

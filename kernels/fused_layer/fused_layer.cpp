@@ -12,7 +12,7 @@ using gpu::in, gpu::out;
 
 void fused_layer_ref(const gpu::HostDispatch& d);
 const gpu::Kernel fused_layer_kernel = gpu::kernel<FusedLayer>(
-    "fused_layer", {in, out, in, in, out, out, out, out, out, out, out, out, out, out, out, out},
+    "fused_layer", {in, out, in, in, out, out, out, out, out, out, out, out, out, out, out},
     fused_layer_ref);
 
 namespace {
@@ -118,15 +118,12 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Ov
   require(over.workgroup_size <= caps.max_invocations && bytes <= caps.max_workgroup_bytes,
           "fused_layer: {} lanes and {} bytes a workgroup; {} has {} and {}", over.workgroup_size,
           bytes, caps.name, caps.max_invocations, caps.max_workgroup_bytes);
-  const uint64_t words = FusedLayer::copies_at(dim, ffn);
-  const gpu::View exchange = a.exchange.slice(0, {words}),
-                  copies = a.exchange.slice(words, {a.exchange.size() - words});
   return gpu::Dispatch{
       .kernel = &fused_layer_kernel,
       .constants = gpu::constants(over),
       .bindings = {a.parts ? a.parts.words : a.attended, a.x, a.norm, a.next_norm, a.output.quants,
                    a.output.scales, a.gate_up.quants, a.gate_up.scales, a.down.quants,
-                   a.down.scales, a.qkv_weight.quants, a.qkv_weight.scales, exchange, copies, a.qkv,
+                   a.down.scales, a.qkv_weight.quants, a.qkv_weight.scales, a.exchange, a.qkv,
                    a.slots},
       .params = gpu::bytes(FusedLayer::Params{dim, heads_dim, ffn, qkv_rows, a.alpha,
                                               uint32_t(a.activation), a.eps, a.parts.splits,

@@ -19,7 +19,7 @@ struct FusedLayer {
   gpu::View next_norm = {};  // [dim] f32
   Weight qkv_weight = {};    // W [rows, dim]
   gpu::View qkv = {};        // [1, rows] f32
-  gpu::View exchange;        // u32, exchange_words(dim, ffn): zeros, before and after
+  gpu::View exchange;        // u32, exchange_words(dim, ffn), of a step: zeros before the first
   // [1, 32] u32: Slot. Stopped as `stalled` when a workgroup has waited in vain: results are wrong.
   gpu::View slots;
   Activation activation = Activation::silu;
@@ -28,13 +28,9 @@ struct FusedLayer {
   uint32_t groups = 0;  // workgroups, which wait for each other; 0: chosen
 
   // What it binds of a stage's storage buffers, of which WebGPU promises 8.
-  static constexpr uint32_t storage_buffers = 16;
+  static constexpr uint32_t storage_buffers = 15;
   static uint64_t exchange_words(uint32_t dim, uint32_t ffn) {
-    return copies_at(dim, ffn) + 12 * (2ull * (dim / 16) + ffn / 16);
-  }
-  // Where the words begin that are read by fours, of what stands before them by ones.
-  static uint64_t copies_at(uint32_t dim, uint32_t ffn) {
-    return (10 * (2ull * (dim / 16) + ffn / 16) + 4 + 63) / 64 * 64;
+    return 4 + 4 * 12 * (2ull * (dim / 16) + ffn / 16);  // a head, and four copies
   }
 
   struct Overrides {

@@ -2,15 +2,16 @@
 // D (act(G n) * (U n)) with n = h / rms(h) * norm, and qkv = W m with m = y / rms(y) * next_norm, of the next layer.
 //
 // Four products, one after the other, of a vector that all workgroups need and that each makes a part of. What one makes it rounds to
-// integers (shared/int16.wgsl) and sends through `exchange`: words that are 0 while empty, then a count of those who have sent, which one lane
-// waits for before all look at the words. By WGSL's rules the words alone are sound. No rule promises that a workgroup runs while
-// another waits: every wait has a limit, beyond which results are wrong, and the slot is stopped as STOPPED_STALLED. The last one to
-// read leaves zeros.
+// integers (shared/int16.wgsl) and sends through `exchange`, then adds to a count, which one lane of each waits for before all read. Reading
+// every word by an atomic load took a quarter of the kernel's time; so what is sent are plain vectors of sixteen bytes, each with a mark of the
+// dispatch that sent it. That the count is complete does not mean that they have arrived, and one read too early may stay in a cache: there are
+// COPIES, read in turn, later and later, until the marks are right. WGSL calls this a data race, and promises no workgroup that it
+// runs while another waits. So every wait has a limit, beyond which results are wrong and the slot is stopped as STOPPED_STALLED.
 // Each workgroup keeps its rows of h, so that the residual stream does not travel. The first weights of a product are under way before
 // the wait: bound read_write, since compilers move loads of what nothing writes below it.
 // Grid: as many workgroups as run at the same time, whatever their order.
 // Limits: one row; weights of Q4_0; dim, ffn and the columns of O multiples of 64; dim / 16 / groups, rounded up, at most
-// WORKGROUP_SIZE / 16; 16 storage buffers, of which WebGPU promises 8.
+// WORKGROUP_SIZE / 16; 15 storage buffers, of which WebGPU promises 8.
 // Beyond the plan: a dispatch that depends on another costs 2 us and a start and an end. Replaces nothing by itself: it does what
 // matmul_gemv_residual, fused_ffn, matmul_gemv_residual and matmul_gemv do.
 
@@ -26,6 +27,14 @@ override PARTS: bool = false;        // attention lies in parts, which are put t
 override F16_PARTS: bool = false;    // of which the values are f16
 override HALVES: u32 = 512;          // 16 elements each, of the longest vector
 // HEAD_DIM: with PARTS, a multiple of 16
+
+struct Exchange {
+  epoch: u32,                   // of the dispatch before this one, modulo 2^32
+  sent: array<atomic<u32>, 3>,  // by how many workgroups, EVERYONE a dispatch
+  halves: array<vec4u>,         // [COPIES, copy_units()]
+}
+const EVERYONE = 65536u;  // of which the first workgroup counts for those that a dispatch lacks
+const COPIES = 4u;
 
 struct Params {
   dim: u32,
@@ -52,10 +61,9 @@ struct Params {
 @group(0) @binding(10) var<storage, read_write> down_scales: array<u32>;         // the same
 @group(0) @binding(11) var<storage, read_write> w: array<vec4u>;       // W [qkv_rows, dim], packed
 @group(0) @binding(12) var<storage, read_write> w_scales: array<u32>;            // the same
-@group(0) @binding(13) var<storage, read_write> exchange: array<atomic<u32>>;  // zeros, before and after
-@group(0) @binding(14) var<storage, read_write> copies: array<vec4u>;  // zeros, before and after
-@group(0) @binding(15) var<storage, read_write> qkv: array<f32>;       // [qkv_rows]
-@group(0) @binding(16) var<storage, read_write> slots: array<Slot>;    // [1]
+@group(0) @binding(13) var<storage, read_write> exchange: Exchange;    // zeros before the first dispatch
+@group(0) @binding(14) var<storage, read_write> qkv: array<f32>;       // [qkv_rows]
+@group(0) @binding(15) var<storage, read_write> slots: array<Slot>;    // [1]
 
 const O = 0u;
 const GATE_UP = 1u;
@@ -69,6 +77,8 @@ var<workgroup> kept: array<f32, 2 * WORKGROUP_SIZE>;         // the workgroup's 
 var<workgroup> patience: u32;                                // rounds of waiting that are left to each wait
 var<workgroup> stalled: atomic<u32>;                         // whether one was in vain
 var<workgroup> shared_word: u32;
+
+var<private> epoch: u32;  // of this dispatch, from 1
 
 fn part_unit(i: u32) -> vec4u { return attended[i]; }
 
@@ -143,41 +153,37 @@ fn multiply(matrix: u32, first: Held, r: Rows, at: Lane) -> vec2f {
   return vec2f(subgroup_sum_f32(sums.x), subgroup_sum_f32(sums.y));
 }
 
-// `exchange`: of each of three vectors words 0 to 7 of its halves, high bytes and low ones, word 8, their scale, word 9, of h and y
-// their sum of squares, else 1; then how many have sent each, and how many have read the last, STALLED more for each that has waited in vain.
-// `copies`: of each of them again, 16 bytes at a time: high bytes, then low ones, then {scale, sum of squares or 1}.
-struct Sent { start: u32, halves: u32, counter: u32, copies: u32 }
+// A vector's place in `exchange`: where its halves begin, how many it has, and which count is its own.
+struct Sent { first: u32, halves: u32, count: u32 }
 
-fn counters() -> u32 { return 10 * (params.dim / 16) * 2 + 10 * (params.ffn / 16); }
-fn sent_h() -> Sent { return Sent(0, params.dim / 16, counters(), 0); }
-fn sent_y() -> Sent { return Sent(10 * (params.dim / 16), params.dim / 16, counters() + 1, 3 * (params.dim / 16)); }
-fn sent_activated() -> Sent { return Sent(20 * (params.dim / 16), params.ffn / 16, counters() + 2, 6 * (params.dim / 16)); }
-fn read_at() -> u32 { return counters() + 3; }
-fn exchange_words() -> u32 { return counters() + 4; }
-const STALLED = 65536u;
+fn sent_h() -> Sent { return Sent(0, params.dim / 16, 0); }
+fn sent_y() -> Sent { return Sent(3 * (params.dim / 16), params.dim / 16, 1); }
+fn sent_activated() -> Sent { return Sent(6 * (params.dim / 16), params.ffn / 16, 2); }
+fn copy_units() -> u32 { return 6 * (params.dim / 16) + 3 * (params.ffn / 16); }
 
-// A word that is not 0, which stands for -0.
-fn filled(value: f32) -> u32 {
-  let bits = bitcast<u32>(value);
-  return select(bits, 0x80000000, bits == 0);
-}
+// A half as it travels: its first eight elements, high bytes and low ones, its others, and {scale, sum of squares, epoch}. The lowest bit of
+// an element of each eight is the epoch's, so that sixteen bytes tell whether they are of this dispatch.
+struct Words { a: vec4u, b: vec4u, ends: vec4u }
 
-// Sixteen elements, and a sum of squares or 1.
 fn send(to: Sent, half: u32, e: Sixteen, squares: f32) {
   let v = to_int16(e);
-  let high = v.high ^ vec4u(0x80808080);  // no byte is -128
-  let low = max(v.low ^ vec4u(0x80808080), vec4u(1));  // four may be: one of them is then -127, of 1/65,000 of the largest element
-  let ends = vec2u(filled(v.scale.x), filled(squares));
-  for (var j = 0u; j < 4; j++) {
-    atomicStore(&exchange[to.start + j * to.halves + half], high[j]);
-    atomicStore(&exchange[to.start + (4 + j) * to.halves + half], low[j]);
+  let low = (v.low & vec4u(0xfffffffe, 0xffffffff, 0xfffffffe, 0xffffffff)) | vec4u(epoch & 1, 0, epoch & 1, 0);
+  let scale = scale_of(v.scale.x, v.high, low);
+  for (var copy = 0u; copy < COPIES; copy++) {
+    let i = copy * copy_units() + to.first + half;
+    exchange.halves[i] = vec4u(v.high.xy, low.xy);
+    exchange.halves[i + to.halves] = vec4u(v.high.zw, low.zw);
+    exchange.halves[i + 2 * to.halves] = vec4u(bitcast<vec2u>(scale), bitcast<u32>(squares), epoch);
   }
-  atomicStore(&exchange[to.start + 8 * to.halves + half], ends.x);
-  atomicStore(&exchange[to.start + 9 * to.halves + half], ends.y);
-  copies[to.copies + half] = high;
-  copies[to.copies + to.halves + half] = low;
-  copies[to.copies + 2 * to.halves + half] = vec4u(ends, 0, 0);
 }
+
+fn has_sent(to: Sent, group: Group) { atomicAdd(&exchange.sent[to.count], select(1, EVERYONE + 1 - group.count.x, group.id.x == 0)); }
+
+fn sent_copy(from_all: Sent, half: u32, copy: u32) -> Words {
+  let i = copy * copy_units() + from_all.first + half;
+  return Words(exchange.halves[i], exchange.halves[i + from_all.halves], exchange.halves[i + 2 * from_all.halves]);
+}
+fn arrived(w: Words) -> bool { return (((w.a.z ^ epoch) | (w.b.z ^ epoch)) & 1) == 0 && w.ends.w == epoch; }
 
 fn kept4(i: u32) -> vec4f { return vec4f(kept[i], kept[i + 1], kept[i + 2], kept[i + 3]); }
 fn kept16(i: u32) -> Sixteen { return Sixteen(kept4(i), kept4(i + 4), kept4(i + 8), kept4(i + 12)); }
@@ -194,25 +200,16 @@ fn send_rows(to: Sent, half: u32, own: u32, of_next: bool) {
   send(to, half, e, squares);
 }
 
-// Half of 16 elements as it was sent, or zeros where it has not arrived.
-struct Words { high: vec4u, low: vec4u, ends: vec2u }
-fn arrived(w: Words) -> bool { return all(w.high != vec4u()) && all(w.low != vec4u()) && all(w.ends != vec2u()); }
-fn sent_copy(from_all: Sent, half: u32) -> Words {
-  let i = from_all.copies + half;
-  return Words(copies[i], copies[i + from_all.halves], copies[i + 2 * from_all.halves].xy);
-}
-fn sent_word(from_all: Sent, half: u32, j: u32) -> u32 { return atomicLoad(&exchange[from_all.start + j * from_all.halves + half]); }
-fn sent_words(from_all: Sent, half: u32) -> Words {
-  return Words(vec4u(sent_word(from_all, half, 0), sent_word(from_all, half, 1), sent_word(from_all, half, 2), sent_word(from_all, half, 3)),
-               vec4u(sent_word(from_all, half, 4), sent_word(from_all, half, 5), sent_word(from_all, half, 6), sent_word(from_all, half, 7)),
-               vec2u(sent_word(from_all, half, 8), sent_word(from_all, half, 9)));
+// Half a microsecond and more for each look at a complete count, which is never the epoch.
+fn look_on(count: u32, looks: u32) {
+  for (var i = 0u; i < looks && atomicLoad(&exchange.sent[count]) != epoch; i++) {}
 }
 
-// Until all have sent, and a little longer for words that are under way; stages them. The sum of their squares, or 0. Uniform control flow only.
-fn receive(from_all: Sent, with_squares: bool, groups: u32, at: Lane) -> f32 {
+// Until all have sent; stages it. The sum of its squares, or 0. Uniform control flow only.
+fn receive(from_all: Sent, with_squares: bool, at: Lane) -> f32 {
   if (at.lane == 0) {
     var n = 0u;
-    while (n < patience && atomicLoad(&exchange[from_all.counter]) < groups) { n++; }
+    while (n < patience && bitcast<i32>(atomicLoad(&exchange.sent[from_all.count]) - EVERYONE * epoch) < 0) { n++; }
     if (n >= patience) {
       atomicStore(&stalled, 1);
       patience = 0;
@@ -223,14 +220,14 @@ fn receive(from_all: Sent, with_squares: bool, groups: u32, at: Lane) -> f32 {
   let pairs = from_all.halves / 4;
   var squares = 0.0;
   for (var half = at.lane; half < from_all.halves; half += WORKGROUP_SIZE) {
-    var w = sent_copy(from_all, half);
-    var n = 0u;
-    for (; n < patience && !arrived(w); n++) { w = sent_words(from_all, half); }
+    var w = sent_copy(from_all, half, 0);
+    for (var copy = 1u; copy < COPIES && !arrived(w); copy++) {
+      if (patience != 0) { look_on(from_all.count, (1u << (2 * copy - 2)) - 1); }
+      w = sent_copy(from_all, half, copy);
+    }
     if (!arrived(w)) { atomicStore(&stalled, 1); }
-    let high = w.high ^ vec4u(0x80808080);
-    let low = w.low ^ vec4u(0x80808080);
-    stage_half(half, pairs, Int16(high, low, scale_of(bitcast<f32>(w.ends.x), high, low)));
-    squares += bitcast<f32>(w.ends.y);
+    stage_half(half, pairs, Int16(vec4u(w.a.xy, w.b.xy), vec4u(w.a.zw, w.b.zw), bitcast<vec2f>(w.ends.xy)));
+    squares += bitcast<f32>(w.ends.z);
   }
   if (with_squares) { return workgroup_sum(squares, at); }
   workgroupBarrier();
@@ -253,6 +250,7 @@ fn part_of(all: u32, group: Group) -> vec2u {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
+  epoch = exchange.epoch + 1;
   if (at.lane == 0) {
     shared_word = subgroups(at);
     atomicStore(&stalled, 0);
@@ -293,14 +291,14 @@ fn main(group: Group, at: Lane) {
   workgroupBarrier();
   if (at.lane < own.y) { send_rows(sent_h(), own.x + at.lane, at.lane, false); }
   workgroupBarrier();
-  if (at.lane == 0) { atomicAdd(&exchange[sent_h().counter], 1); }
+  if (at.lane == 0) { has_sent(sent_h(), group); }
 
   // act(G n) * (U n)
   let mine = part_of(params.ffn / 16, group);
   let pairs = params.dim / 64;
   r = rows_from(2 * (16 * mine.x + subgroup(at)), 2 * params.ffn, pairs);
   held = hold(GATE_UP, r, sublane(at), lanes);
-  var scale = inverse_rms(receive(sent_h(), true, group.count.x, at));
+  var scale = inverse_rms(receive(sent_h(), true, at));
   for (var base = 0u; base < 16 * mine.y; base += WORKGROUP_SIZE) {
     let count = min(WORKGROUP_SIZE, 16 * mine.y - base);
     for (var first = 0u; first < count; first += teams) {
@@ -312,17 +310,17 @@ fn main(group: Group, at: Lane) {
     }
     workgroupBarrier();
     if (16 * at.lane < count) {
-      send(sent_activated(), mine.x + base / 16 + at.lane, kept16(WORKGROUP_SIZE + 16 * at.lane), 1);
+      send(sent_activated(), mine.x + base / 16 + at.lane, kept16(WORKGROUP_SIZE + 16 * at.lane), 0);
     }
     workgroupBarrier();
   }
-  if (at.lane == 0) { atomicAdd(&exchange[sent_activated().counter], 1); }
+  if (at.lane == 0) { has_sent(sent_activated(), group); }
 
   // y = h + alpha D of it
   let down_pairs = params.ffn / 64;
   r = rows_from(first_row + 2 * subgroup(at), params.dim, down_pairs);
   held = hold(DOWN, r, sublane(at), lanes);
-  receive(sent_activated(), false, group.count.x, at);
+  receive(sent_activated(), false, at);
   for (var base = 0u; base < rows; base += 2 * teams) {
     let i = base + 2 * subgroup(at);
     r = rows_from(first_row + i, params.dim, down_pairs);
@@ -337,19 +335,20 @@ fn main(group: Group, at: Lane) {
     }
   }
 
-  if (params.qkv_rows != 0) {
-    workgroupBarrier();
-    if (at.lane < own.y) { send_rows(sent_y(), own.x + at.lane, at.lane, true); }
-    workgroupBarrier();
-    if (at.lane == 0) { atomicAdd(&exchange[sent_y().counter], 1); }
+  workgroupBarrier();
+  // Also where nobody reads it: what each dispatch replaces tells the epochs apart.
+  if (at.lane < own.y) { send_rows(sent_y(), own.x + at.lane, at.lane, params.qkv_rows != 0); }
+  workgroupBarrier();
+  if (at.lane == 0) { has_sent(sent_y(), group); }
 
-    // qkv = W m
+  // qkv = W m
+  if (params.qkv_rows != 0) {
     let part = part_of(params.qkv_rows, group);
     let first = part.x;
     let count = part.y;
     r = rows_from(first + 2 * subgroup(at), params.qkv_rows, pairs);
     held = hold(QKV, r, sublane(at), lanes);
-    scale = inverse_rms(receive(sent_y(), true, group.count.x, at));
+    scale = inverse_rms(receive(sent_y(), true, at));
     for (var base = 0u; base < count; base += 2 * teams) {
       let i = base + 2 * subgroup(at);
       r = rows_from(first + i, params.qkv_rows, pairs);
@@ -362,15 +361,8 @@ fn main(group: Group, at: Lane) {
     }
   }
 
-  // All have read what was sent: the last one leaves nothing of it, and says whether it was right.
   if (at.lane == 0) {
-    let own_count = select(1, 1 + STALLED, atomicLoad(&stalled) != 0);
-    shared_word = atomicAdd(&exchange[read_at()], own_count) + own_count;
-  }
-  let readers = workgroupUniformLoad(&shared_word);
-  if (readers % STALLED == group.count.x) {
-    for (var i = at.lane; i < exchange_words(); i += WORKGROUP_SIZE) { atomicStore(&exchange[i], 0); }
-    for (var i = at.lane; i < 6 * (params.dim / 16) + 3 * (params.ffn / 16); i += WORKGROUP_SIZE) { copies[i] = vec4u(); }
-    if (at.lane == 0 && readers >= STALLED) { slots[0].stopped = STOPPED_STALLED; }
+    if (atomicLoad(&stalled) != 0) { slots[0].stopped = STOPPED_STALLED; }
+    if (group.id.x == 0) { exchange.epoch = epoch; }  // all have read it, since all have sent
   }
 }

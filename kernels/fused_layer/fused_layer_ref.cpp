@@ -32,7 +32,7 @@ void fused_layer_ref(const gpu::HostDispatch& d) {
     attended.assign(a.begin(), a.begin() + p.heads_dim);
   }
   const auto x = d.get<float>(1), norm = d.get<float>(2), next_norm = d.get<float>(3),
-             qkv = d.get<float>(14);
+             qkv = d.get<float>(13);
   const auto added = product(4, p.dim, attended);
   std::vector<float> h(p.dim);
   for (uint32_t i = 0; i < p.dim; ++i) h[i] = float(x[i] + p.alpha * added[i]);
