@@ -7,7 +7,7 @@
 // dispatch that sent it. That the count is complete does not mean that they have arrived, and one read too early may stay in a cache: there are
 // COPIES, read in turn, later and later, until the marks are right. WGSL calls this a data race, and promises no workgroup that it
 // runs while another waits. So every wait has a limit, beyond which results are wrong and the slot is stopped as STOPPED_STALLED.
-// Each workgroup keeps its rows of h, so that the residual stream does not travel. The first weights of a product are under way before
+// Each workgroup keeps its rows of h, so that the residual stream does not travel. The first weights of a product, but of O, are under way before
 // the wait: bound read_write, since compilers move loads of what nothing writes below it.
 // Grid: as many workgroups as run at the same time, whatever their order.
 // Limits: one row; weights of Q4_0; dim, ffn and the columns of O multiples of 64; dim / 16 / groups, rounded up, at most
@@ -265,8 +265,6 @@ fn main(group: Group, at: Lane) {
 
   // h = x + alpha O a
   let o_pairs = params.heads_dim / 64;
-  var r = rows_from(first_row + 2 * subgroup(at), params.dim, o_pairs);
-  var held = hold(O, r, sublane(at), lanes);
   for (var half = at.lane; half < params.heads_dim / 16; half += WORKGROUP_SIZE) {
     var e = Sixteen();
     if (PARTS) {
@@ -278,10 +276,12 @@ fn main(group: Group, at: Lane) {
     stage_half(half, o_pairs, to_int16(e));
   }
   workgroupBarrier();
+  var r = Rows();
+  var held = Held();
   for (var base = 0u; base < rows; base += 2 * teams) {
     let i = base + 2 * subgroup(at);
     r = rows_from(first_row + i, params.dim, o_pairs);
-    if (base > 0) { held = hold(O, r, sublane(at), lanes); }
+    held = hold(O, r, sublane(at), lanes);  // not before: what attention left would come behind these weights, in any workgroup
     let sums = params.alpha * multiply(O, held, r, at);
     if (sublane(at) == 0 && i < rows) {
       kept[i] = sums.x + x[first_row + i];
