@@ -60,10 +60,12 @@ gpu::View Tensors::blocks(TensorType type, uint32_t elements) {
 }
 
 gpu::View Tensors::zeros(gpu::Shape shape) {
-  if (lab_) return lab_->zeros(shape);
+  if (lab_) return lab_->words(shape, [](size_t) { return 0; });
   memory_.push_back(device_.buffer(4 * shape.size(), "bench"));
   return gpu::view(memory_.back(), shape, gpu::Type::u32);
 }
+
+gpu::View Tensors::scratch(gpu::Shape shape) { return lab_ ? lab_->zeros(shape) : zeros(shape); }
 
 AttentionParts Tensors::parts(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits,
                               bool f16) {
@@ -195,7 +197,7 @@ class Shapes {
                                    .next_norm = t.f32({n}, 0.1f),
                                    .qkv_weight = weight(rows, n),
                                    .qkv = t.out({1, rows}),
-                                   .exchange = t.zeros({FusedLayer::exchange_words(n, m)}),
+                                   .exchange = t.scratch({FusedLayer::exchange_words(n, m)}),
                                    .slots = t.slot_at(0),
                                    .alpha = 0.05f});
          }});

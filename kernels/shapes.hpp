@@ -37,7 +37,8 @@ class Tensors {
   Weight weight(WeightType type, uint32_t rows, uint32_t cols, uint32_t row_tile = 0);
   gpu::View blocks(TensorType type, uint32_t elements);  // as they lie in a file, words
   gpu::View out(gpu::Shape shape, gpu::Type type = gpu::Type::f32);
-  gpu::View zeros(gpu::Shape shape);  // u32, of no meaning afterwards
+  gpu::View zeros(gpu::Shape shape);    // u32
+  gpu::View scratch(gpu::Shape shape);  // u32, zeros, of no meaning afterwards
   AttentionParts parts(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits, bool f16);
   gpu::View slot_at(uint32_t position);  // running
 
