@@ -72,11 +72,13 @@ void add_model_options(CLI::App& command, ModelArguments& a) {
       "What a decoder's steps compute with where weights are integers: f32, or integers of 16 "
       "bits, as exact and faster where a GPU multiplies integers by fours; auto chooses")
       ->check(CLI::IsMember({"auto", "f32", "int16"}));
-  add_option(command, "--step", a.step,
-             "How a decoder's token is made: by a chain of kernels, or by persistent ones, fewer "
-             "and faster where a GPU runs all their workgroups at once; for Q4_0 weights. One that "
-             "stalls is taken again by a chain, as all that follow. auto takes them where a test "
-             "of a thousand steps, once a device and model, finds them right and faster")
+  add_option(
+      command, "--step", a.step,
+      "How a decoder's token is made: by a chain of kernels, or by persistent ones, fewer "
+      "and faster where a GPU runs all their workgroups at once; for F16, BF16, Q8_0, Q4_0 and "
+      "Q4_K to Q6_K weights, with integers of 16 bits. One that stalls is taken again by a chain, "
+      "as all that follow. auto takes them where a test "
+      "of a thousand steps, once a device and model, finds them right and faster")
       ->check(CLI::IsMember({"auto", "chain", "persistent"}));
   add_option(command, "-m,--model", a.model,
              "The model: a GGUF file, or a folder from Hugging Face")

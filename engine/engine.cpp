@@ -132,7 +132,7 @@ Engine::Engine(const EngineOptions& options) : Engine(options, true) {
     load(config, Catalog::of(file), options.options);
 }
 
-Engine::Engine(const EngineOptions& options, const Config& config, TensorType type, bool tied)
+Engine::Engine(const EngineOptions& options, const Config& config, std::string_view type, bool tied)
     : Engine(options, true) {
   load(config, Catalog::synthetic(config, type, tied), options.options);
 }

@@ -41,8 +41,8 @@ class Engine {
   // Loads a model. Throws Error: no device, file missing, broken or not supported, device memory
   // short.
   explicit Engine(const EngineOptions& options);
-  // A model of random weights: no tokenizer. For benchmarks.
-  Engine(const EngineOptions& options, const Config& config, TensorType type, bool tied);
+  // A model of random weights (Catalog::synthetic): no tokenizer. For benchmarks.
+  Engine(const EngineOptions& options, const Config& config, std::string_view type, bool tied);
 
   gpu::Device& device() { return *device_; }
   // Throws Error for an encoder, which makes embeddings alone.

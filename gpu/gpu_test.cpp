@@ -304,6 +304,39 @@ TEST(Constants, may_be_what_is_listed_or_sizes_between) {
   EXPECT_SAYS(refusal({.lanes = 1, .wide = true}), "WIDE takes lanes");
 }
 
+namespace {
+
+struct Single {
+  struct Overrides {
+    uint32_t type = 1;
+    bool a = false, b = false;
+
+    void visit(auto&& v) {
+      v("TYPE", type, {1u, 2u, 3u}, singly);
+      v("A", a, {false, true});
+      v("B", b, {false, true});
+    }
+    std::string_view refusal() const { return ""; }
+  };
+  struct Params {
+    uint32_t n;
+  };
+};
+
+}  // namespace
+
+TEST(Constants, marked_singly_meet_every_combination_with_their_first_value_alone) {
+  const Kernel single = kernel<Single>("single", {}, no_twin);
+  EXPECT_FALSE(single.constants[0].sizing);
+  EXPECT_EQ(single.constants[0].legal(), "1, 2, 3");
+  EXPECT_EQ(every(single, true).size(), 12u);
+  std::map<double, size_t> combinations;
+  for (const Constants& c : every(single)) ++combinations[c[0].value];
+  EXPECT_EQ(combinations[1], 4u);
+  EXPECT_EQ(combinations[2], 2u);
+  EXPECT_EQ(combinations[3], 2u);
+}
+
 TEST(Constants, of_many_values_those_beyond_the_fourth_meet_some_of_the_others) {
   const Kernel many = kernel<Many>("many", {}, no_twin);
   EXPECT_EQ(every(many, true).size(), 90u);

@@ -160,7 +160,6 @@ void check(const Kernel& kernel, const Constants& constants) {
 }
 
 std::vector<Constants> every(const Kernel& kernel, bool full) {
-  constexpr size_t most_in_product = 4;
   std::vector<Constants> result;
   Constants now;
   for (const ConstantInfo& info : kernel.constants) now.push_back(info.fallback);
@@ -191,7 +190,7 @@ std::vector<Constants> every(const Kernel& kernel, bool full) {
     const std::vector<double>& values = kernel.constants[i].values;
     for (size_t n = 0; n < values.size(); ++n) {
       now[i].value = values[n];
-      self(self, i + 1, n >= most_in_product && !full ? n : further);
+      self(self, i + 1, n >= kernel.constants[i].in_product && !full ? n : further);
     }
   };
   walk(walk, 0, 0);

@@ -84,22 +84,26 @@ std::string to_string(const Constants& constants);  // "SMALL_SIZE=true CACHE_SI
 // visit's marks for constants on which no result depends: `sizing` sizes memory or deals out work;
 // `in_prelude` sizes registers, too, so that it must be a `const` in the text. Such a number may be
 // any power of two from the least to the largest of its listed values, or what to() and powers_to()
-// say; any other constant, one of its listed values.
+// say; any other constant, one of its listed values. `singly` is for a constant whose values, but
+// the first, tests need not meet in every combination of the others: each such combination is a
+// pipeline, and of a large kernel a minute of lavapipe's compiler.
 struct Mark {
   bool prelude = false, powers = true;
   uint32_t least = 0, most = 0;  // 0: of the listed values
+  bool singly = false;
 
   constexpr Mark to(uint32_t from, uint32_t last) const { return {prelude, false, from, last}; }
   constexpr Mark powers_to(uint32_t from, uint32_t last) const {
     return {prelude, true, from, last};
   }
 };
-inline constexpr Mark sizing{}, in_prelude{.prelude = true};
+inline constexpr Mark sizing{}, in_prelude{.prelude = true}, singly{.singly = true};
 
 // A constant as a kernel declares it: its default and the values that tests and benches cover.
 struct ConstantInfo {
   Constant fallback;
   std::vector<double> values;
+  size_t in_product = 4;  // so many values are tested with every combination of the others
   bool sizing = false;
   bool powers = false;          // of a sizing number: powers of two alone
   double least = 0, most = -1;  // of a sizing number; else it takes the listed values
@@ -206,12 +210,13 @@ Kernel kernel(std::string_view name, std::vector<Access> bindings, Twin twin,
   typename Args::Overrides over;
   over.visit([&]<class T>(std::string_view constant, T& value, std::initializer_list<T> values,
                           auto... mark) {
-    ConstantInfo info{{constant, double(value), detail::kind_of<T>(), (mark.prelude || ...)},
-                      {},
-                      sizeof...(mark) > 0};
+    ConstantInfo info{{constant, double(value), detail::kind_of<T>(), (mark.prelude || ...)}, {}};
     for (T v : values) info.values.push_back(double(v));
-    if constexpr (sizeof...(mark) > 0 && !std::is_same_v<T, bool>) {
-      const Mark how = (mark, ...);
+    Mark how{.singly = true};
+    ((how = mark), ...);
+    info.sizing = !how.singly;
+    if (sizeof...(mark) > 0 && how.singly) info.in_product = 1;
+    if (info.sizing && !std::is_same_v<T, bool>) {
       info.powers = how.powers;
       info.least = how.most ? how.least : *std::ranges::min_element(info.values);
       info.most = how.most ? how.most : *std::ranges::max_element(info.values);
@@ -235,8 +240,8 @@ requires(!std::is_same_v<Overrides, Constants>) void check(const Kernel& kernel,
 
 // Every valid combination of the values that a kernel's constants list. Unless `full`, sizing ones
 // are not in that product: they take their values in turn, from one combination of the others to
-// the next; and of a constant with more than four values the fifth and later ones meet a quarter of
-// what the others may be.
+// the next; and of a constant with more than four values the fifth and later ones, of a `singly`
+// one all but the first, meet a quarter of what the others may be.
 std::vector<Constants> every(const Kernel& kernel, bool full = false);
 
 // What a twin sees of a dispatch: its params, overrides and bindings in host memory, in WGSL order.

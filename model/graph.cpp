@@ -116,7 +116,8 @@ void Pass::embed(const Weight& table) {
 
 void Pass::qkv(const gpu::View& norm, const Linear& weight) {
   const Weight& first = weight.parts.front().weight;
-  if (!layer_.output || weight.parts.size() > 1 || !suits_fused_layer(caps_, first)) {
+  if (!layer_.output || weight.parts.size() > 1 ||
+      !suits_fused_layer(caps_, layer_.output, first)) {
     end_layer();
     return linear(h_, norm, weight, qkv_);
   }

@@ -31,36 +31,44 @@ Catalog Catalog::of(const ModelFile& file) {
   return catalog;
 }
 
-Catalog Catalog::synthetic(const Config& c, TensorType type, bool tied) {
-  Catalog catalog{.source = fmt::format("synthetic {} {}", c.name, info(type).name), .tensors = {}};
-  const auto add = [&](const std::string& name, TensorType t, std::vector<uint64_t> shape) {
+Catalog Catalog::synthetic(const Config& c, std::string_view name, bool tied) {
+  const bool mixed = name == "q4_k_m" || name == "q5_k_m";
+  const auto known = type_by_name(mixed ? name.substr(0, 4) : name);
+  require(known && weight_type(*known), "there are no synthetic weights of type \"{}\"", name);
+  const TensorType type = *known, better = mixed ? TensorType::q6_k : type;
+  Catalog catalog{.source = fmt::format("synthetic {} {}", c.name, name), .tensors = {}};
+  const auto add = [&](const std::string& tensor, TensorType t, std::vector<uint64_t> shape) {
     const auto added =
         catalog.tensors
-            .emplace(name, TensorInfo{.name = {}, .type = t, .shape = std::move(shape), .data = {}})
+            .emplace(tensor,
+                     TensorInfo{.name = {}, .type = t, .shape = std::move(shape), .data = {}})
             .first;
     added->second.name = added->first;
   };
-  add("token_embd.weight", type, {c.vocab, c.dim});
-  if (!tied) add("output.weight", type, {c.vocab, c.dim});
+  add("token_embd.weight", tied ? better : type, {c.vocab, c.dim});
+  if (!tied) add("output.weight", better, {c.vocab, c.dim});
   add("output_norm.weight", TensorType::f32, {c.dim});
   for (uint32_t layer = 0; layer < c.layers; ++layer) {
     const std::string blk = fmt::format("blk.{}.", layer);
+    const uint32_t eighth = c.layers / 8;
+    const TensorType some =
+        layer < eighth || layer >= 7 * c.layers / 8 || (layer - eighth) % 3 == 2 ? better : type;
     add(blk + "attn_norm.weight", TensorType::f32, {c.dim});
     add(blk + "attn_q.weight", type, {c.q_size(), c.dim});
     add(blk + "attn_k.weight", type, {c.kv_size(), c.dim});
-    add(blk + "attn_v.weight", type, {c.kv_size(), c.dim});
+    add(blk + "attn_v.weight", some, {c.kv_size(), c.dim});
     add(blk + "attn_output.weight", type, {c.dim, c.q_size()});
     add(blk + "ffn_norm.weight", TensorType::f32, {c.dim});
     if (c.experts) {
       add(blk + "ffn_gate_inp.weight", TensorType::f32, {c.experts, c.dim});
       add(blk + "ffn_gate_exps.weight", type, {c.experts, c.ffn, c.dim});
       add(blk + "ffn_up_exps.weight", type, {c.experts, c.ffn, c.dim});
-      add(blk + "ffn_down_exps.weight", type, {c.experts, c.dim, c.ffn});
+      add(blk + "ffn_down_exps.weight", some, {c.experts, c.dim, c.ffn});
       continue;
     }
     add(blk + "ffn_gate.weight", type, {c.ffn, c.dim});
     add(blk + "ffn_up.weight", type, {c.ffn, c.dim});
-    add(blk + "ffn_down.weight", type, {c.dim, c.ffn});
+    add(blk + "ffn_down.weight", some, {c.dim, c.ffn});
   }
   return catalog;
 }

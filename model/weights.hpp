@@ -23,9 +23,11 @@ struct Catalog {
   std::map<std::string, TensorInfo, std::less<>> tensors;
 
   static Catalog of(const ModelFile& file);
-  // A Llama of this shape, or a mixture of experts: matrices of one type, norms f32. Whether the
-  // output has weights of its own or the embedding's.
-  static Catalog synthetic(const Config& config, TensorType type, bool tied);
+  // A Llama of this shape, or a mixture of experts, norms f32; its matrices of a type, or as
+  // llama.cpp's mixes q4_k_m and q5_k_m have them: the output, and in half of the layers the values
+  // and the down projections, are q6_k. Whether the output has weights of its own or the
+  // embedding's. Throws std::invalid_argument for a type without kernels.
+  static Catalog synthetic(const Config& config, std::string_view type, bool tied);
 
   const TensorInfo* find(std::string_view name) const;
   // Throws Error: absent, or of another shape.

@@ -82,7 +82,7 @@ TEST(Mixture, random_weights_of_a_shape_without_a_file) {
                      .experts = 12,
                      .experts_used = 3,
                      .context = 64};
-  Engine engine({.model = {}, .options = {.f32_kv = true}}, shape, TensorType::q8_0, false);
+  Engine engine({.model = {}, .options = {.f32_kv = true}}, shape, "q8_0", false);
   std::vector<uint32_t> tokens(20);
   for (uint32_t i = 0; i < 20; ++i) tokens[i] = i * 37 % 64;
   const std::vector<uint32_t> rows = {19};

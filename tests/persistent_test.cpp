@@ -19,12 +19,12 @@ Config small_llama() {
   c.heads = 8;
   c.kv_heads = 4;
   c.head_dim = c.rotary_dim = 32;
-  c.ffn = 448;
+  c.ffn = 512;
   c.rope_scaling = {};
   return c;
 }
 
-std::unique_ptr<Engine> engine(ModelOptions options, TensorType type = TensorType::q4_0,
+std::unique_ptr<Engine> engine(ModelOptions options, std::string_view type = "q4_0",
                                std::string* notice = nullptr, uint32_t context = 128) {
   options.context = context;
   return std::make_unique<Engine>(EngineOptions{.model = {},
@@ -75,10 +75,12 @@ bool has_it(const gpu::Caps& caps) {
   return caps.max_storage_buffers >= FusedLayer::storage_buffers;
 }
 
-TEST(PersistentStep, computes_what_a_chain_does) {
-  const auto first = engine(chain);
+class PersistentStepOf : public testing::TestWithParam<const char*> {};
+
+TEST_P(PersistentStepOf, computes_what_a_chain_does) {
+  const auto first = engine(chain, GetParam());
   if (!has_it(first->device().caps())) GTEST_SKIP() << "too few storage buffers a kernel";
-  const auto second = engine(persistent());
+  const auto second = engine(persistent(), GetParam());
   EXPECT_LT(second->step(true).dispatches().size(), first->step(true).dispatches().size());
   // Sums in another order.
   EXPECT_LT(nmse(step_logits(*second, 40), step_logits(*first, 40)), 1e-9);
@@ -88,12 +90,15 @@ TEST(PersistentStep, computes_what_a_chain_does) {
   EXPECT_EQ(second->model().options().step, Step::persistent) << "a workgroup waited in vain";
 }
 
+// Of the last, q, k and v of a layer are of two types, which a chain's kernel takes.
+INSTANTIATE_TEST_SUITE_P(Types, PersistentStepOf, testing::Values("q4_0", "f16", "q4_k_m"));
+
 TEST(PersistentStep, that_stalls_is_taken_again_by_a_chain) {
   const auto first = engine(chain);
   if (!has_it(first->device().caps())) GTEST_SKIP() << "too few storage buffers a kernel";
   {
     std::string notice;
-    const auto second = engine(persistent(too_many(*first)), TensorType::q4_0, &notice);
+    const auto second = engine(persistent(too_many(*first)), "q4_0", &notice);
     const Generation want = first->generate(tokens(9), greedy(40)),
                      got = second->generate(tokens(9), greedy(40));
     EXPECT_EQ(second->model().options().step, Step::chain);
@@ -121,12 +126,12 @@ TEST(PersistentStep, is_tested_before_it_is_taken) {
   EXPECT_EQ(tested->model().options().step, Step::chain);
 
   // The smallest context.
-  const auto least = engine(persistent(), TensorType::q4_0, nullptr, 1);
+  const auto least = engine(persistent(), "q4_0", nullptr, 1);
   EXPECT_GT(try_persistent_steps(*least, 3, 60).persistent_seconds, 0);
 
   // A model that cannot have it says why, and keeps its chain.
-  const auto other = engine(chain, TensorType::q8_0);
-  EXPECT_SAYS(try_persistent_steps(*other, 20, 60).why, "the output weights are q8_0");
+  const auto other = engine(chain, "q5_1");
+  EXPECT_SAYS(try_persistent_steps(*other, 20, 60).why, "the output weights are q5_1");
   EXPECT_EQ(other->model().options().step, Step::chain);
 }
 
@@ -143,7 +148,7 @@ TEST(PersistentStep, is_chosen_once_a_device_and_kept) {
                       .options = options,
                       .progress = [&](std::string_view what, uint64_t,
                                       uint64_t) { said += what == "trial" ? "tested " : ""; }},
-        small_llama(), TensorType::q4_0, false);
+        small_llama(), "q4_0", false);
   };
   const auto first = open();
   const gpu::Caps& caps = first->device().caps();
@@ -164,8 +169,8 @@ TEST(PersistentStep, refuses_what_it_cannot_do) {
   options.activations = ActivationType::f32;
   EXPECT_SAYS(message_of<Error>([&] { engine(options); }),
               "no persistent step: it takes activations rounded to 16 bits (--activations int16)");
-  EXPECT_SAYS(message_of<Error>([&] { engine(persistent(), TensorType::q8_0); }),
-              "no persistent step: the output weights are q8_0 [256, 256]; it takes q4_0");
+  EXPECT_SAYS(message_of<Error>([&] { engine(persistent(), "q5_1"); }),
+              "no persistent step: the output weights are q5_1 [256, 256]; it takes f16");
   EXPECT_SAYS(
       message_of<Error>([&] {
         Engine({.model = std::filesystem::path(MS_SOURCE_DIR) / "tests/golden/tiny-moe.gguf",

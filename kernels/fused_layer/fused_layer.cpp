@@ -29,11 +29,23 @@ uint32_t patience(const gpu::Caps& caps) { return caps.cpu ? 1 << 24 : 1 << 14; 
 // Workgroups that run at once: one for each of most multiprocessors of a large GPU.
 uint32_t choose_groups(const gpu::Caps& caps) { return caps.cpu ? caps.cpu_threads : 128; }
 
+bool one_of(WeightType type, std::initializer_list<WeightType> types) {
+  return std::ranges::find(types, type) != types.end();
+}
+
 bool takes(const gpu::Caps& caps, const Weight& w) {
-  return w.type == WeightType::q4_0 && w.row_tile == 1 && w.cols % 64 == 0 &&
+  using enum WeightType;
+  return one_of(w.type, {f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k}) && !w.plain() &&
+         w.row_tile == 1 && w.cols % 64 == 0 &&
          w.quants.size() >= quant_words(w.type, w.rows, w.cols) &&
          w.scales.size() >= scale_words(w.type, w.rows, w.cols) &&
          w.quants.bytes() <= caps.max_binding_bytes;
+}
+
+// Whether a matrix of one type is read beside O of another.
+bool goes_with(WeightType output, WeightType type, bool is_down) {
+  return type == output || (is_down && type == WeightType::q6_k &&
+                            one_of(output, {WeightType::q4_k, WeightType::q5_k}));
 }
 
 }  // namespace
@@ -44,20 +56,30 @@ std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, con
     return fmt::format("{} has {} storage buffers a kernel, it takes {}", caps.name,
                        caps.max_storage_buffers, FusedLayer::storage_buffers);
   for (const auto& [name, w] :
-       {std::pair("output", &output), {"gate and up", &gate_up}, {"down", &down}})
+       {std::pair("output", &output), {"gate and up", &gate_up}, {"down", &down}}) {
     if (!takes(caps, *w))
       return fmt::format(
-          "the {} weights are {} [{}, {}]; it takes q4_0, columns in 64s, whole rows and no tiles "
-          "of them, at most {} bytes",
+          "the {} weights are {} [{}, {}]; it takes f16, bf16, q8_0, q4_0, q4_k, q5_k and q6_k, "
+          "columns in 64s, whole rows and no tiles of them, at most {} bytes",
           name, to_string(w->type), w->rows, w->cols, caps.max_binding_bytes);
+    if (!goes_with(output.type, w->type, w == &down))
+      return fmt::format(
+          "the {} weights are {} beside an output of {}; it takes one type, and down weights of "
+          "q6_k beside q4_k and q5_k",
+          name, to_string(w->type), to_string(output.type));
+  }
   return "";
 }
 
-bool suits_fused_layer(const gpu::Caps& caps, const Weight& qkv) { return takes(caps, qkv); }
+bool suits_fused_layer(const gpu::Caps& caps, const Weight& output, const Weight& qkv) {
+  return takes(caps, qkv) && qkv.type == output.type;
+}
 
 gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a) {
   FusedLayer::Overrides over;
   over.parts = bool(a.parts);
+  over.weight_type = uint32_t(a.output.type);
+  over.down_q6_k = a.down.type != a.output.type && goes_with(a.output.type, a.down.type, true);
   if (a.parts) over.f16_parts = a.parts.f16, over.head_dim = a.parts.head_dim;
   over.halves = std::bit_ceil(std::max({a.down.rows, a.down.cols, a.output.cols, 256u}) / 16);
   over.workgroup_size = std::min(512u, std::bit_floor(caps.max_invocations));
@@ -70,9 +92,14 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Ov
                  qkv_rows = a.qkv_weight.rows;
   const std::string why = fused_layer_refusal(caps, a.output, a.gate_up, a.down);
   require(why.empty(), "fused_layer: {}", why);
-  require(!a.qkv_weight || suits_fused_layer(caps, a.qkv_weight),
-          "fused_layer: qkv_weight is {} [{}, {}]; it takes what it takes as the output's",
-          to_string(a.qkv_weight.type), qkv_rows, a.qkv_weight.cols);
+  require(!a.qkv_weight || suits_fused_layer(caps, a.output, a.qkv_weight),
+          "fused_layer: qkv_weight is {} [{}, {}]; it takes what it takes as the output's, {} here",
+          to_string(a.qkv_weight.type), qkv_rows, a.qkv_weight.cols, to_string(a.output.type));
+  require(over.weight_type == uint32_t(a.output.type) &&
+              over.down_q6_k == (a.down.type != a.output.type),
+          "fused_layer: WEIGHT_TYPE is {} and DOWN_Q6_K {}, the output's weights are {}, the down "
+          "ones {}",
+          over.weight_type, over.down_q6_k, to_string(a.output.type), to_string(a.down.type));
   for (const auto& [name, w, rows, cols] : {std::tuple("output", &a.output, dim, heads_dim),
                                             {"gate_up", &a.gate_up, 2 * ffn, dim},
                                             {"down", &a.down, dim, ffn},

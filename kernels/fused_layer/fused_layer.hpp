@@ -12,9 +12,10 @@ struct FusedLayer {
   AttentionParts parts = {};  // in place of it: of one row
   gpu::View x;                // [1, dim] f32: becomes y
   gpu::View norm;             // [dim] f32
-  Weight output;              // O [dim, heads * head_dim]
-  Weight gate_up;             // [2 ffn, dim]: gate row 0, up row 0, gate row 1, …
-  Weight down;                // D [dim, ffn]
+  // All of f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k; or D of q6_k beside others of q4_k or q5_k.
+  Weight output;   // O [dim, heads * head_dim]
+  Weight gate_up;  // [2 ffn, dim]: gate row 0, up row 0, gate row 1, …
+  Weight down;     // D [dim, ffn]
   // Of the next layer, or absent:
   gpu::View next_norm = {};  // [dim] f32
   Weight qkv_weight = {};    // W [rows, dim]
@@ -35,13 +36,17 @@ struct FusedLayer {
 
   struct Overrides {
     uint32_t workgroup_size = 512;
+    uint32_t weight_type = 4;
+    bool down_q6_k = false;
     bool parts = false;
     bool f16_parts = false;
     uint32_t halves = 512;
     uint32_t head_dim = 128;
 
     void visit(auto&& v) {
-      v("WORKGROUP_SIZE", workgroup_size, {64u, 512u}, gpu::sizing.powers_to(32, 1024));
+      v("WORKGROUP_SIZE", workgroup_size, {128u, 512u}, gpu::sizing.powers_to(32, 1024));
+      v("WEIGHT_TYPE", weight_type, {4u, 1u, 3u, 10u, 2u, 11u, 12u}, gpu::singly);
+      v("DOWN_Q6_K", down_q6_k, {false, true});
       v("PARTS", parts, {false, true});
       v("F16_PARTS", f16_parts, {false, true});
       v("HALVES", halves, {64u, 512u}, gpu::sizing.powers_to(16, 4096));
@@ -49,6 +54,9 @@ struct FusedLayer {
     }
     std::string_view refusal() const {
       if (f16_parts && !parts) return "F16_PARTS says of what the PARTS are";
+      if (down_q6_k && weight_type != uint32_t(WeightType::q4_k) &&
+          weight_type != uint32_t(WeightType::q5_k))
+        return "DOWN_Q6_K goes with Q4_K and Q5_K";
       return head_dim % 16 ? "HEAD_DIM is read in sixteens" : "";
     }
   };
@@ -66,8 +74,8 @@ extern const gpu::Kernel fused_layer_kernel;
 // Why the kernel takes no such weights, or the device not the kernel; or empty.
 std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, const Weight& gate_up,
                                 const Weight& down);
-// Whether W may be one that it reads besides.
-bool suits_fused_layer(const gpu::Caps& caps, const Weight& qkv);
+// Whether W may be one that it reads beside O.
+bool suits_fused_layer(const gpu::Caps& caps, const Weight& output, const Weight& qkv);
 
 gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& args);
 gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& args, FusedLayer::Overrides over);

@@ -10,7 +10,7 @@
 // Each workgroup keeps its rows of h, so that the residual stream does not travel. The first weights of a product, but of O, are under way before
 // the wait: bound read_write, since compilers move loads of what nothing writes below it.
 // Grid: as many workgroups as run at the same time, whatever their order.
-// Limits: one row; weights of Q4_0; dim, ffn and the columns of O multiples of 64; dim / 16 / groups, rounded up, at most
+// Limits: one row; dim, ffn and the columns of O multiples of 64, and whole blocks of the types; dim / 16 / groups, rounded up, at most
 // WORKGROUP_SIZE / 16; 15 storage buffers, of which WebGPU promises 8.
 // Beyond the plan: a dispatch that depends on another costs 2 us and a start and an end. Replaces nothing by itself: it does what
 // matmul_gemv_residual, fused_ffn, matmul_gemv_residual and matmul_gemv do.
@@ -21,8 +21,14 @@
 #import slot
 #import splits
 #import activation
+#import half
+#import block_bits
+#import unpack
+#import q4k
 
 override WORKGROUP_SIZE: u32 = 512;  // power of two
+override WEIGHT_TYPE: u32 = 4;       // of O, gate and up, and W: F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K or Q6_K (shared/block_bits.wgsl)
+override DOWN_Q6_K: bool = false;    // D is Q6_K beside others of Q4_K or Q5_K
 override PARTS: bool = false;        // attention lies in parts, which are put together where they are staged
 override F16_PARTS: bool = false;    // of which the values are f16
 override HALVES: u32 = 512;          // 16 elements each, of the longest vector
@@ -65,12 +71,13 @@ struct Params {
 @group(0) @binding(14) var<storage, read_write> qkv: array<f32>;       // [qkv_rows]
 @group(0) @binding(15) var<storage, read_write> slots: array<Slot>;    // [1]
 
+// The matrices, in turn.
 const O = 0u;
 const GATE_UP = 1u;
 const DOWN = 2u;
 const QKV = 3u;
 
-var<workgroup> staged_high: array<vec4u, HALVES>;            // of Int16; of pair p of blocks half h at h * pairs + p
+var<workgroup> staged_high: array<vec4u, HALVES>;            // of Int16; of piece p half h at h * pieces + p
 var<workgroup> staged_low: array<vec4u, HALVES>;
 var<workgroup> staged_scale: array<vec2f, HALVES>;
 var<workgroup> kept: array<f32, 2 * WORKGROUP_SIZE>;         // the workgroup's rows of h, and behind them what is to be sent
@@ -82,90 +89,220 @@ var<private> epoch: u32;  // of this dispatch, from 1
 
 fn part_unit(i: u32) -> vec4u { return attended[i]; }
 
-// A pair of blocks of a row as it lies in memory. `matrix` is constant wherever this is called.
-struct Pair { a: vec4u, b: vec4u, scales: u32 }
+fn type_of(matrix: u32) -> u32 { return select(WEIGHT_TYPE, Q6_K, (matrix == DOWN) & DOWN_Q6_K); }
+fn is_float(matrix: u32) -> bool { return type_of(matrix) <= BF16; }
 
-fn load_pair(matrix: u32, i: u32) -> Pair {
+fn quant(matrix: u32, i: u32) -> vec4u {
   switch (matrix) {
-    case O: { return Pair(o[2 * i], o[2 * i + 1], o_scales[i]); }
-    case GATE_UP: { return Pair(gate_up[2 * i], gate_up[2 * i + 1], gate_up_scales[i]); }
-    case DOWN: { return Pair(down[2 * i], down[2 * i + 1], down_scales[i]); }
-    default: { return Pair(w[2 * i], w[2 * i + 1], w_scales[i]); }
+    case O: { return o[i]; }
+    case GATE_UP: { return gate_up[i]; }
+    case DOWN: { return down[i]; }
+    default: { return w[i]; }
   }
 }
+fn scale_word(matrix: u32, i: u32) -> u32 {
+  switch (matrix) {
+    case O: { return o_scales[i]; }
+    case GATE_UP: { return gate_up_scales[i]; }
+    case DOWN: { return down_scales[i]; }
+    default: { return w_scales[i]; }
+  }
+}
+fn scale_words(matrix: u32, i: u32) -> vec4u {
+  return vec4u(scale_word(matrix, i), scale_word(matrix, i + 1), scale_word(matrix, i + 2), scale_word(matrix, i + 3));
+}
 
+// Thirty-two bytes of a row's weights as they lie in memory (kernels/weight.hpp): 16 floats, a block of Q8_0, or a pair of blocks; and the
+// words of scales that these need.
+struct Piece { a: vec4u, b: vec4u, s: vec4u, t: vec2u }
+
+fn piece_halves(matrix: u32) -> u32 { return select(select(4u, 2u, type_of(matrix) == Q8_0), 1u, is_float(matrix)); }
+
+fn load_piece(matrix: u32, i: u32) -> Piece {
+  var p = Piece(quant(matrix, 2 * i), quant(matrix, 2 * i + 1), vec4u(), vec2u());
+  switch (type_of(matrix)) {
+    case F16, BF16: {}
+    case Q8_0: { p.s.x = scale_word(matrix, i >> 1); }
+    case Q4_K: { p.s = scale_words(matrix, 4 * (i >> 2)); }
+    case Q5_K: {
+      p.s = scale_words(matrix, 12 * (i >> 2));
+      let bits = 12 * (i >> 2) + 4 + 2 * (i & 3);
+      p.t = vec2u(scale_word(matrix, bits), scale_word(matrix, bits + 1));
+    }
+    case Q6_K: {
+      p.s = scale_words(matrix, 6 * i);
+      p.t = vec2u(scale_word(matrix, 6 * i + 4), scale_word(matrix, 6 * i + 5));
+    }
+    default: { p.s.x = scale_word(matrix, i); }
+  }
+  return p;
+}
+
+// What a piece meets: as many halves as it has.
 struct Staged { a: Int16, b: Int16, c: Int16, d: Int16 }
 
 fn staged_half(place: u32) -> Int16 { return Int16(staged_high[place], staged_low[place], staged_scale[place]); }
-fn staged_pair(p: u32, pairs: u32) -> Staged {
-  return Staged(staged_half(p), staged_half(p + pairs), staged_half(p + 2 * pairs), staged_half(p + 3 * pairs));
+fn staged_piece(matrix: u32, p: u32, pieces: u32) -> Staged {
+  var e = Staged();
+  e.a = staged_half(p);
+  if (piece_halves(matrix) > 1) { e.b = staged_half(p + pieces); }
+  if (piece_halves(matrix) > 2) {
+    e.c = staged_half(p + 2 * pieces);
+    e.d = staged_half(p + 3 * pieces);
+  }
+  return e;
+}
+
+// Float weights meet floats: their halves are staged as unsigned integers of 16 bits, 32,768 more each, which are the last bits of 2^23.
+fn offset_words(high: u32, low: u32) -> vec2u {
+  let v = vec4u(256 * unpack4xI8(high) + unpack4xI8(low) + 32768);
+  return v.xz | (v.yw << vec2u(16));
+}
+fn two(word: u32) -> vec2f { return bitcast<vec2f>(vec2u(word & 0xffff, word >> 16) | vec2u(0x4b000000)) - 8421376.0; }
+fn two_weights(matrix: u32, word: u32) -> vec2f {
+  if (type_of(matrix) == F16) { return unpack2x16float(word); }
+  return bitcast<vec2f>(vec2u(word << 16, word & 0xffff0000));
+}
+fn float_dot(matrix: u32, q: vec4u, e: vec4u) -> f32 {
+  let sums = two_weights(matrix, q.x) * two(e.x) + two_weights(matrix, q.y) * two(e.y) + two_weights(matrix, q.z) * two(e.z) +
+             two_weights(matrix, q.w) * two(e.w);
+  return sums.x + sums.y;
 }
 
 fn dot16(q: vec4u, e: Int16) -> f32 { return e.scale.x * f32(dot_int16(q, e.high, e.low)); }
 
-fn pair_dot(p: Pair, e: Staged) -> f32 {
-  let low = vec4u(0x0f0f0f0f);
-  let scale = unpack2x16float(p.scales);
-  let even = dot16(p.a & low, e.a) + dot16((p.a >> vec4u(4)) & low, e.b) - 8 * (e.a.scale.y + e.b.scale.y);
-  let odd = dot16(p.b & low, e.c) + dot16((p.b >> vec4u(4)) & low, e.d) - 8 * (e.c.scale.y + e.d.scale.y);
-  return scale.x * even + scale.y * odd;
+fn low_nibbles(q: vec4u) -> vec4u { return q & vec4u(0x0f0f0f0f); }
+fn high_nibbles(q: vec4u) -> vec4u { return (q >> vec4u(4)) & vec4u(0x0f0f0f0f); }
+
+// Blocks of nibbles, and of nibbles below a fifth bit, of {scale, offset}.
+fn block_dot(low: vec4u, high: vec4u, scale: vec2f, e: Int16, f: Int16) -> f32 {
+  return scale.x * (dot16(low, e) + dot16(high, f)) + scale.y * (e.scale.y + f.scale.y);
+}
+fn nibbles_dot(q: vec4u, scale: vec2f, e: Int16, f: Int16) -> f32 { return block_dot(low_nibbles(q), high_nibbles(q), scale, e, f); }
+fn five_bits_dot(q: vec4u, bits: u32, scale: vec2f, e: Int16, f: Int16) -> f32 {
+  let low = low_nibbles(q) | vec4u(fifth_bits(0, bits), fifth_bits(1, bits), fifth_bits(2, bits), fifth_bits(3, bits));
+  let high = high_nibbles(q) | vec4u(fifth_bits(4, bits), fifth_bits(5, bits), fifth_bits(6, bits), fifth_bits(7, bits));
+  return block_dot(low, high, scale, e, f);
+}
+// Of Q6_K: nibbles below two bits of sixteen, and of sixteen more; {int8 scale, int8 scale, d}.
+fn high_pairs(word: u32) -> vec4u { return vec4u(pairs_of(word, 0), pairs_of(word, 1), pairs_of(word, 2), pairs_of(word, 3)) << vec4u(4); }
+fn six_bits_dot(q: vec4u, bits: vec2u, scales: u32, e: Int16, f: Int16) -> f32 {
+  let both = unpack4xI8(scales);
+  let first = f32(both.x) * (dot16(low_nibbles(q) | high_pairs(bits.x), e) - 32 * e.scale.y);
+  let second = f32(both.y) * (dot16(high_nibbles(q) | high_pairs(bits.y), f) - 32 * f.scale.y);
+  return half_to_f32(scales >> 16) * (first + second);
 }
 
-fn stage_half(half: u32, pairs: u32, e: Int16) {
-  let place = (half & 3) * pairs + (half >> 2);
-  staged_high[place] = e.high;
-  staged_low[place] = e.low;
-  staged_scale[place] = e.scale;
-}
-
-// Two pairs of each of two rows, whose loads are under way at once: of a row a lane has pair t, t + lanes, t + 2 lanes, …
-struct Held { a0: Pair, a1: Pair, b0: Pair, b1: Pair }
-struct Rows { first: u32, second: u32, pairs: u32 }  // their first pairs, and how many each has
-
-// Rows `row` and `row` + 1; the last one in place of those beyond it.
-fn rows_from(row: u32, rows: u32, pairs: u32) -> Rows { return Rows(min(row, rows - 1) * pairs, min(row + 1, rows - 1) * pairs, pairs); }
-
-fn hold(matrix: u32, r: Rows, p: u32, lanes: u32) -> Held {
-  let p0 = min(p, r.pairs - 1);
-  let p1 = min(p + lanes, r.pairs - 1);
-  return Held(load_pair(matrix, r.first + p0), load_pair(matrix, r.first + p1), load_pair(matrix, r.second + p0), load_pair(matrix, r.second + p1));
-}
-
-// The rows times what is staged, in every lane of the subgroup, of which the first pairs are held. Uniform control flow only.
-fn multiply(matrix: u32, first: Held, r: Rows, at: Lane) -> vec2f {
-  let lanes = subgroup_size(at);
-  var held = first;
-  var sums = vec2f();
-  var p = sublane(at);
-  loop {
-    if (p < r.pairs) {
-      let e = staged_pair(p, r.pairs);
-      sums += vec2f(pair_dot(held.a0, e), pair_dot(held.b0, e));
+// The piece is a row's p-th.
+fn piece_dot(matrix: u32, piece: Piece, p: u32, e: Staged) -> f32 {
+  switch (type_of(matrix)) {
+    case F16, BF16: { return e.a.scale.x * (float_dot(matrix, piece.a, e.a.high) + float_dot(matrix, piece.b, e.a.low)); }
+    case Q8_0: { return half_to_f32(piece.s.x >> ((p & 1) << 4)) * (dot16(piece.a, e.a) + dot16(piece.b, e.b)); }
+    case Q4_K: {
+      let scales = q4k_scales(piece.s, 2 * (p & 3));
+      return nibbles_dot(piece.a, scales.xy * vec2f(1, -1), e.a, e.b) + nibbles_dot(piece.b, scales.zw * vec2f(1, -1), e.c, e.d);
     }
-    if (p + lanes < r.pairs) {
-      let e = staged_pair(p + lanes, r.pairs);
-      sums += vec2f(pair_dot(held.a1, e), pair_dot(held.b1, e));
+    case Q5_K: {
+      let scales = q4k_scales(piece.s, 2 * (p & 3));
+      return five_bits_dot(piece.a, piece.t.x, scales.xy * vec2f(1, -1), e.a, e.b) +
+             five_bits_dot(piece.b, piece.t.y, scales.zw * vec2f(1, -1), e.c, e.d);
     }
-    p += 2 * lanes;
-    if (p >= r.pairs) { break; }
-    held = hold(matrix, r, p, lanes);
+    case Q6_K: {
+      return six_bits_dot(piece.a, piece.s.xy, piece.s.z, e.a, e.b) + six_bits_dot(piece.b, vec2u(piece.s.w, piece.t.x), piece.t.y, e.c, e.d);
+    }
+    default: {
+      let scale = unpack2x16float(piece.s.x);
+      return nibbles_dot(piece.a, scale.x * vec2f(1, -8), e.a, e.b) + nibbles_dot(piece.b, scale.y * vec2f(1, -8), e.c, e.d);
+    }
   }
-  return vec2f(subgroup_sum_f32(sums.x), subgroup_sum_f32(sums.y));
 }
 
-// A vector's place in `exchange`: where its halves begin, how many it has, and which count is its own.
-struct Sent { first: u32, halves: u32, count: u32 }
+// Of a vector of so many halves that `matrix` is to meet.
+fn stage_half(matrix: u32, half: u32, halves: u32, e: Int16) {
+  let n = piece_halves(matrix);
+  let place = (half % n) * (halves / n) + half / n;
+  staged_scale[place] = e.scale;
+  if (is_float(matrix)) {
+    staged_high[place] = vec4u(offset_words(e.high.x, e.low.x), offset_words(e.high.y, e.low.y));
+    staged_low[place] = vec4u(offset_words(e.high.z, e.low.z), offset_words(e.high.w, e.low.w));
+  } else {
+    staged_high[place] = e.high;
+    staged_low[place] = e.low;
+  }
+}
 
-fn sent_h() -> Sent { return Sent(0, params.dim / 16, 0); }
-fn sent_y() -> Sent { return Sent(3 * (params.dim / 16), params.dim / 16, 1); }
-fn sent_activated() -> Sent { return Sent(6 * (params.dim / 16), params.ffn / 16, 2); }
+// Two pieces of each of two rows, whose loads are under way at once: of a row a lane has piece t, t + lanes, t + 2 lanes, …
+struct Held { a0: Piece, a1: Piece, b0: Piece, b1: Piece }
+
+// Of a matrix: its columns, and the rows that a workgroup has.
+struct Part { cols: u32, rows: u32, first: u32, count: u32 }
+
+// A workgroup's part of so many things, in `each` that stay together.
+fn part_of(group: Group, cols: u32, rows: u32, each: u32) -> Part {
+  let most = (rows / each + group.count.x - 1) / group.count.x * each;
+  let first = min(rows, group.id.x * most);
+  return Part(cols, rows, first, min(rows, first + most) - first);
+}
+fn part(matrix: u32, group: Group) -> Part {
+  switch (matrix) {
+    case O: { return part_of(group, params.heads_dim, params.dim, 16); }
+    case GATE_UP: { return part_of(group, params.dim, 2 * params.ffn, 32); }
+    case DOWN: { return part_of(group, params.ffn, params.dim, 16); }
+    default: { return part_of(group, params.dim, params.qkv_rows, 1); }
+  }
+}
+
+// The first pieces of a part's rows i and i + 1; the matrix' last row in place of those beyond it.
+fn rows_of(p: Part, i: u32, pieces: u32) -> vec2u { return min(vec2u(p.first + i, p.first + i + 1), vec2u(p.rows - 1)) * pieces; }
+
+fn hold_of(matrix: u32, rows: vec2u, p0: u32, p1: u32) -> Held {
+  return Held(load_piece(matrix, rows.x + p0), load_piece(matrix, rows.x + p1), load_piece(matrix, rows.y + p0), load_piece(matrix, rows.y + p1));
+}
+// Pieces p and p + lanes; the last ones in place of those beyond it. One branch, not one a load.
+fn hold(matrix: u32, rows: vec2u, pieces: u32, p: u32, lanes: u32) -> Held {
+  let p0 = min(p, pieces - 1);
+  let p1 = min(p + lanes, pieces - 1);
+  switch (matrix) {
+    case O: { return hold_of(O, rows, p0, p1); }
+    case GATE_UP: { return hold_of(GATE_UP, rows, p0, p1); }
+    case DOWN: { return hold_of(DOWN, rows, p0, p1); }
+    default: { return hold_of(QKV, rows, p0, p1); }
+  }
+}
+
+// Pieces p and p + lanes of two rows times what they meet.
+fn held_dot(matrix: u32, held: Held, pieces: u32, p: u32, lanes: u32) -> vec2f {
+  var sums = vec2f();
+  if (p < pieces) {
+    let e = staged_piece(matrix, p, pieces);
+    sums = vec2f(piece_dot(matrix, held.a0, p, e), piece_dot(matrix, held.b0, p, e));
+  }
+  if (p + lanes < pieces) {
+    let e = staged_piece(matrix, p + lanes, pieces);
+    sums += vec2f(piece_dot(matrix, held.a1, p + lanes, e), piece_dot(matrix, held.b1, p + lanes, e));
+  }
+  return sums;
+}
+
+// What a matrix makes for the next one: where in `exchange` its halves begin, and how many there are.
+struct Made { first: u32, halves: u32 }
+
+fn made_by(matrix: u32) -> Made {
+  let h = params.dim / 16;
+  let activated = params.ffn / 16;
+  switch (matrix) {
+    case O: { return Made(0, h); }
+    case GATE_UP: { return Made(3 * h, activated); }
+    default: { return Made(3 * (h + activated), h); }
+  }
+}
 fn copy_units() -> u32 { return 6 * (params.dim / 16) + 3 * (params.ffn / 16); }
 
 // A half as it travels: its first eight elements, high bytes and low ones, its others, and {scale, sum of squares, epoch}. The lowest bit of
 // an element of each eight is the epoch's, so that sixteen bytes tell whether they are of this dispatch.
 struct Words { a: vec4u, b: vec4u, ends: vec4u }
 
-fn send(to: Sent, half: u32, e: Sixteen, squares: f32) {
+fn send(to: Made, half: u32, e: Sixteen, squares: f32) {
   let v = to_int16(e);
   let low = (v.low & vec4u(0xfffffffe, 0xffffffff, 0xfffffffe, 0xffffffff)) | vec4u(epoch & 1, 0, epoch & 1, 0);
   let scale = scale_of(v.scale.x, v.high, low);
@@ -177,9 +314,9 @@ fn send(to: Sent, half: u32, e: Sixteen, squares: f32) {
   }
 }
 
-fn has_sent(to: Sent, group: Group) { atomicAdd(&exchange.sent[to.count], select(1, EVERYONE + 1 - group.count.x, group.id.x == 0)); }
+fn has_sent(matrix: u32, group: Group) { atomicAdd(&exchange.sent[matrix], select(1, EVERYONE + 1 - group.count.x, group.id.x == 0)); }
 
-fn sent_copy(from_all: Sent, half: u32, copy: u32) -> Words {
+fn sent_copy(from_all: Made, half: u32, copy: u32) -> Words {
   let i = copy * copy_units() + from_all.first + half;
   return Words(exchange.halves[i], exchange.halves[i + from_all.halves], exchange.halves[i + 2 * from_all.halves]);
 }
@@ -188,28 +325,30 @@ fn arrived(w: Words) -> bool { return (((w.a.z ^ epoch) | (w.b.z ^ epoch)) & 1) 
 fn kept4(i: u32) -> vec4f { return vec4f(kept[i], kept[i + 1], kept[i + 2], kept[i + 3]); }
 fn kept16(i: u32) -> Sixteen { return Sixteen(kept4(i), kept4(i + 4), kept4(i + 8), kept4(i + 12)); }
 
-// Sixteen of the workgroup's rows of h, times a norm's weights, and their squares.
-fn send_rows(to: Sent, half: u32, own: u32, of_next: bool) {
-  var e = kept16(16 * own);
-  let squares = dot(e.a, e.a) + dot(e.b, e.b) + dot(e.c, e.c) + dot(e.d, e.d);
-  if (of_next) {
-    e = Sixteen(e.a * next_norm[4 * half], e.b * next_norm[4 * half + 1], e.c * next_norm[4 * half + 2], e.d * next_norm[4 * half + 3]);
-  } else {
-    e = Sixteen(e.a * norm[4 * half], e.b * norm[4 * half + 1], e.c * norm[4 * half + 2], e.d * norm[4 * half + 3]);
+// Sixteen of what the workgroup has made: of the residual stream times the weights of the norm that follows, and with the sum of its squares.
+fn send_kept(matrix: u32, half: u32, i: u32) {
+  var e = kept16(i);
+  var squares = 0.0;
+  let n = 4 * half;
+  if (matrix != GATE_UP) { squares = dot(e.a, e.a) + dot(e.b, e.b) + dot(e.c, e.c) + dot(e.d, e.d); }
+  if (matrix == O) { e = Sixteen(e.a * norm[n], e.b * norm[n + 1], e.c * norm[n + 2], e.d * norm[n + 3]); }
+  if (matrix == DOWN && params.qkv_rows != 0) {
+    e = Sixteen(e.a * next_norm[n], e.b * next_norm[n + 1], e.c * next_norm[n + 2], e.d * next_norm[n + 3]);
   }
-  send(to, half, e, squares);
+  send(made_by(matrix), half, e, squares);
 }
 
 // Half a microsecond and more for each look at a complete count, which is never the epoch.
-fn look_on(count: u32, looks: u32) {
-  for (var i = 0u; i < looks && atomicLoad(&exchange.sent[count]) != epoch; i++) {}
+fn look_on(matrix: u32, looks: u32) {
+  for (var i = 0u; i < looks && atomicLoad(&exchange.sent[matrix]) != epoch; i++) {}
 }
 
-// Until all have sent; stages it. The sum of its squares, or 0. Uniform control flow only.
-fn receive(from_all: Sent, with_squares: bool, at: Lane) -> f32 {
+// Until all have sent what the matrix before this one makes; stages it. The sum of its squares, or 0. Uniform control flow only.
+fn receive(matrix: u32, at: Lane) -> f32 {
+  let from_all = made_by(matrix - 1);
   if (at.lane == 0) {
     var n = 0u;
-    while (n < patience && bitcast<i32>(atomicLoad(&exchange.sent[from_all.count]) - EVERYONE * epoch) < 0) { n++; }
+    while (n < patience && bitcast<i32>(atomicLoad(&exchange.sent[matrix - 1]) - EVERYONE * epoch) < 0) { n++; }
     if (n >= patience) {
       atomicStore(&stalled, 1);
       patience = 0;
@@ -217,35 +356,49 @@ fn receive(from_all: Sent, with_squares: bool, at: Lane) -> f32 {
   }
   workgroupBarrier();
   storageBarrier();
-  let pairs = from_all.halves / 4;
   var squares = 0.0;
   for (var half = at.lane; half < from_all.halves; half += WORKGROUP_SIZE) {
     var w = sent_copy(from_all, half, 0);
     for (var copy = 1u; copy < COPIES && !arrived(w); copy++) {
-      if (patience != 0) { look_on(from_all.count, (1u << (2 * copy - 2)) - 1); }
+      if (patience != 0) { look_on(matrix - 1, (1u << (2 * copy - 2)) - 1); }
       w = sent_copy(from_all, half, copy);
     }
     if (!arrived(w)) { atomicStore(&stalled, 1); }
-    stage_half(half, pairs, Int16(vec4u(w.a.xy, w.b.xy), vec4u(w.a.zw, w.b.zw), bitcast<vec2f>(w.ends.xy)));
+    stage_half(matrix, half, from_all.halves, Int16(vec4u(w.a.xy, w.b.xy), vec4u(w.a.zw, w.b.zw), bitcast<vec2f>(w.ends.xy)));
     squares += bitcast<f32>(w.ends.z);
   }
-  if (with_squares) { return workgroup_sum(squares, at); }
-  workgroupBarrier();
-  return 0;
+  if (matrix == DOWN) {  // needs none
+    workgroupBarrier();
+    return 0;
+  }
+  return workgroup_sum(squares, at);
 }
-
-fn inverse_rms(squares: f32) -> f32 { return inverseSqrt(squares / f32(params.dim) + params.eps); }
 
 fn activate(v: f32) -> f32 {
   if (params.activation == 0) { return silu(vec4f(v)).x; }
   return gelu(vec4f(v)).x;
 }
 
-// A workgroup's part of so many: from the first, and how many.
-fn part_of(all: u32, group: Group) -> vec2u {
-  let each = (all + group.count.x - 1) / group.count.x;
-  let first = min(all, group.id.x * each);
-  return vec2u(first, min(all, first + each) - first);
+// What becomes of the products of a part's rows i and i + 1.
+fn finish(matrix: u32, p: Part, i: u32, products: vec2f) {
+  let row = p.first + i;
+  switch (matrix) {
+    case O: {
+      kept[i] = x[row] + products.x;
+      kept[i + 1] = x[row + 1] + products.y;
+    }
+    case GATE_UP: { kept[WORKGROUP_SIZE + i / 2 % WORKGROUP_SIZE] = activate(products.x) * products.y; }
+    case DOWN: {
+      kept[i] += products.x;
+      kept[i + 1] += products.y;
+      x[row] = kept[i];
+      x[row + 1] = kept[i + 1];
+    }
+    default: {
+      qkv[row] = products.x;
+      if (i + 1 < p.count) { qkv[row + 1] = products.y; }
+    }
+  }
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -258,13 +411,7 @@ fn main(group: Group, at: Lane) {
     patience = select(params.patience, 0, slots[0].stopped == STOPPED_STALLED);
   }
   let teams = workgroupUniformLoad(&shared_word);
-  let lanes = subgroup_size(at);
-  let own = part_of(params.dim / 16, group);  // of h and y
-  let first_row = 16 * own.x;
-  let rows = 16 * own.y;
-
-  // h = x + alpha O a
-  let o_pairs = params.heads_dim / 64;
+  let lanes = WORKGROUP_SIZE / teams;
   for (var half = at.lane; half < params.heads_dim / 16; half += WORKGROUP_SIZE) {
     var e = Sixteen();
     if (PARTS) {
@@ -273,92 +420,43 @@ fn main(group: Group, at: Lane) {
       e = Sixteen(bitcast<vec4f>(attended[4 * half]), bitcast<vec4f>(attended[4 * half + 1]), bitcast<vec4f>(attended[4 * half + 2]),
                   bitcast<vec4f>(attended[4 * half + 3]));
     }
-    stage_half(half, o_pairs, to_int16(e));
+    stage_half(O, half, params.heads_dim / 16, to_int16(e));
   }
   workgroupBarrier();
-  var r = Rows();
-  var held = Held();
-  for (var base = 0u; base < rows; base += 2 * teams) {
-    let i = base + 2 * subgroup(at);
-    r = rows_from(first_row + i, params.dim, o_pairs);
-    held = hold(O, r, sublane(at), lanes);  // not before: what attention left would come behind these weights, in any workgroup
-    let sums = params.alpha * multiply(O, held, r, at);
-    if (sublane(at) == 0 && i < rows) {
-      kept[i] = sums.x + x[first_row + i];
-      kept[i + 1] = sums.y + x[first_row + i + 1];
-    }
-  }
-  workgroupBarrier();
-  if (at.lane < own.y) { send_rows(sent_h(), own.x + at.lane, at.lane, false); }
-  workgroupBarrier();
-  if (at.lane == 0) { has_sent(sent_h(), group); }
 
-  // act(G n) * (U n)
-  let mine = part_of(params.ffn / 16, group);
-  let pairs = params.dim / 64;
-  r = rows_from(2 * (16 * mine.x + subgroup(at)), 2 * params.ffn, pairs);
-  held = hold(GATE_UP, r, sublane(at), lanes);
-  var scale = inverse_rms(receive(sent_h(), true, at));
-  for (var base = 0u; base < 16 * mine.y; base += WORKGROUP_SIZE) {
-    let count = min(WORKGROUP_SIZE, 16 * mine.y - base);
-    for (var first = 0u; first < count; first += teams) {
-      let i = first + subgroup(at);
-      r = rows_from(2 * (16 * mine.x + base + i), 2 * params.ffn, pairs);
-      if (base + first > 0) { held = hold(GATE_UP, r, sublane(at), lanes); }
-      let sums = scale * multiply(GATE_UP, held, r, at);
-      if (sublane(at) == 0 && i < count) { kept[WORKGROUP_SIZE + i] = activate(sums.x) * sums.y; }
-    }
-    workgroupBarrier();
-    if (16 * at.lane < count) {
-      send(sent_activated(), mine.x + base / 16 + at.lane, kept16(WORKGROUP_SIZE + 16 * at.lane), 0);
-    }
-    workgroupBarrier();
-  }
-  if (at.lane == 0) { has_sent(sent_activated(), group); }
-
-  // y = h + alpha D of it
-  let down_pairs = params.ffn / 64;
-  r = rows_from(first_row + 2 * subgroup(at), params.dim, down_pairs);
-  held = hold(DOWN, r, sublane(at), lanes);
-  receive(sent_activated(), false, at);
-  for (var base = 0u; base < rows; base += 2 * teams) {
-    let i = base + 2 * subgroup(at);
-    r = rows_from(first_row + i, params.dim, down_pairs);
-    if (base > 0) { held = hold(DOWN, r, sublane(at), lanes); }
-    let sums = params.alpha * multiply(DOWN, held, r, at);
-    if (sublane(at) == 0 && i < rows) {
-      let sum = vec2f(kept[i], kept[i + 1]) + sums;
-      kept[i] = sum.x;
-      kept[i + 1] = sum.y;
-      x[first_row + i] = sum.x;
-      x[first_row + i + 1] = sum.y;
-    }
-  }
-
-  workgroupBarrier();
-  // Also where nobody reads it: what each dispatch replaces tells the epochs apart.
-  if (at.lane < own.y) { send_rows(sent_y(), own.x + at.lane, at.lane, params.qkv_rows != 0); }
-  workgroupBarrier();
-  if (at.lane == 0) { has_sent(sent_y(), group); }
-
-  // qkv = W m
-  if (params.qkv_rows != 0) {
-    let part = part_of(params.qkv_rows, group);
-    let first = part.x;
-    let count = part.y;
-    r = rows_from(first + 2 * subgroup(at), params.qkv_rows, pairs);
-    held = hold(QKV, r, sublane(at), lanes);
-    scale = inverse_rms(receive(sent_y(), true, at));
-    for (var base = 0u; base < count; base += 2 * teams) {
-      let i = base + 2 * subgroup(at);
-      r = rows_from(first + i, params.qkv_rows, pairs);
-      if (base > 0) { held = hold(QKV, r, sublane(at), lanes); }
-      let sums = scale * multiply(QKV, held, r, at);
-      if (sublane(at) == 0) {
-        if (i < count) { qkv[first + i] = sums.x; }
-        if (i + 1 < count) { qkv[first + i + 1] = sums.y; }
+  let end = select(QKV, QKV + 1, params.qkv_rows != 0);
+  for (var matrix = O; matrix < end; matrix++) {
+    let own = part(matrix, group);
+    let pieces = own.cols / (16 * piece_halves(matrix));
+    var scale = params.alpha;
+    for (var chunk = 0u; chunk < own.count; chunk += 2 * WORKGROUP_SIZE) {
+      let chunk_end = min(own.count, chunk + 2 * WORKGROUP_SIZE);
+      for (var base = chunk; base < chunk_end; base += 2 * teams) {
+        let i = base + 2 * subgroup(at);
+        let rows = rows_of(own, i, pieces);
+        var sums = vec2f();
+        for (var first = 0u; first < pieces; first += 2 * lanes) {
+          let p = first + sublane(at);
+          let held = hold(matrix, rows, pieces, p, lanes);
+          if (matrix != O && base + first == 0) {
+            let squares = receive(matrix, at);
+            if (matrix != DOWN) { scale = inverseSqrt(squares / f32(params.dim) + params.eps); }
+          }
+          sums += held_dot(matrix, held, pieces, p, lanes);
+        }
+        let products = scale * vec2f(subgroup_sum_f32(sums.x), subgroup_sum_f32(sums.y));
+        if (sublane(at) == 0 && i < own.count) { finish(matrix, own, i, products); }
       }
+      workgroupBarrier();
+      // What D makes also where nobody reads it: what each dispatch replaces tells the epochs apart.
+      if (matrix == GATE_UP) {
+        if (32 * at.lane < chunk_end - chunk) { send_kept(matrix, (own.first + chunk) / 32 + at.lane, WORKGROUP_SIZE + 16 * at.lane); }
+      } else if (matrix != QKV) {
+        if (16 * at.lane < own.count) { send_kept(matrix, own.first / 16 + at.lane, 16 * at.lane); }
+      }
+      workgroupBarrier();
     }
+    if (at.lane == 0 && matrix != QKV) { has_sent(matrix, group); }
   }
 
   if (at.lane == 0) {

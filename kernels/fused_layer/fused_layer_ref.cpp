@@ -1,4 +1,6 @@
 // fused_layer_ref.cpp: the CPU twin of fused_layer.wgsl, in double.
+#include <cmath>
+
 #include "kernels/fused_layer/fused_layer.hpp"
 
 namespace ms {
@@ -6,16 +8,25 @@ namespace ms {
 void fused_layer_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<FusedLayer::Params>();
   const auto over = d.overrides<FusedLayer::Overrides>();
+  const uint32_t epoch = d.get<uint32_t>(12)[0] + 1;
   // W v for packed weights at a binding, v rounded to 16-bit integers, after a norm if there is
-  // one.
+  // one. What travels has the epoch's lowest bit in elements 0 and 8 of each 16.
   const auto product = [&](size_t binding, uint32_t rows, std::span<const float> v,
                            std::span<const float> norm = {}) {
-    const auto e = gemv_vector(v, norm, v.size(), !norm.empty(), p.eps, true);
+    const WeightType type =
+        binding == 8 && over.down_q6_k ? WeightType::q6_k : WeightType(over.weight_type);
+    auto e = gemv_vector(v, norm, v.size(), !norm.empty(), p.eps, true);
+    for (size_t half = 0; binding != 4 && half < v.size(); half += 16) {
+      double largest = 0;
+      for (size_t i = half; i < half + 16; ++i) largest = std::max(largest, std::abs(double(e[i])));
+      const double step = largest / 32512;
+      for (size_t i = half; largest > 0 && i < half + 16; i += 8)
+        e[i] = step * double((std::lround(e[i] / step) & ~1L) | (epoch & 1));
+    }
     std::vector<float> w(v.size());
     std::vector<double> result(rows);
     for (uint32_t n = 0; n < rows; ++n) {
-      unpack_row(WeightType::q4_0, n, v.size(), d.get<uint32_t>(binding),
-                 d.get<uint32_t>(binding + 1), w);
+      unpack_row(type, n, v.size(), d.get<uint32_t>(binding), d.get<uint32_t>(binding + 1), w);
       for (size_t k = 0; k < v.size(); ++k) result[n] += w[k] * e[k];
     }
     return result;

@@ -4,23 +4,7 @@
 // tensor's quants and scales.
 
 #import half
-
-const F32 = 0u;
-const F16 = 1u;
-const BF16 = 2u;
-const Q8_0 = 3u;
-const Q4_0 = 4u;
-const Q4_1 = 5u;
-const Q5_0 = 6u;
-const Q5_1 = 7u;
-const Q2_K = 8u;
-const Q3_K = 9u;
-const Q4_K = 10u;
-const Q5_K = 11u;
-const Q6_K = 12u;
-const IQ4_NL = 13u;
-const IQ4_XS = 14u;
-const MXFP4 = 15u;
+#import block_bits
 
 // Sixteen int8, by four bits: the levels of IQ4_NL and IQ4_XS, and twice those of MXFP4.
 const IQ4_LEVELS = vec4u(0xbfad9881, 0xf6eaddcf, 0x26190d01, 0x71594535);
@@ -61,12 +45,6 @@ fn nibbles(w: vec4u) -> array<u32, 8> {
   return array<u32, 8>(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
 }
 
-// The fifth bits of eight words of nibbles: bit i is weight i's.
-fn fifth_bits(j: u32, bits: u32) -> u32 {
-  let b = bits >> (4 * j);
-  return ((b & 1) << 4) | ((b & 2) << 11) | ((b & 4) << 18) | ((b & 8) << 25);
-}
-
 // The levels of four nibbles, as bytes.
 fn level(nibble: u32, levels: vec4u) -> u32 { return (levels[nibble >> 2] >> ((nibble & 3) << 3)) & 0xff; }
 fn levels_of(q: u32, levels: vec4u) -> u32 {
@@ -76,9 +54,6 @@ fn levels() -> vec4u {
   if (weight_type() == MXFP4) { return E2M1_DOUBLED; }
   return IQ4_LEVELS;
 }
-
-// Two bits of the weights 4 j to 4 j + 3 of a block, as bytes.
-fn pairs_of(word: u32, j: u32) -> u32 { return (word >> ((j & 3) * 2)) & 0x03030303; }
 
 // A block's {scale, offset} of Q4_K and Q5_K, from word s on: {d | dmin << 16, 12 bytes of 6-bit scales and minima}
 fn six_bit_scale(s: u32, part: u32) -> vec2f {
