@@ -199,12 +199,16 @@ fn tiled(group: Group, at: Lane) {
   }
 }
 
-// What a lane has read for the next tile of MATRIX: units of A and of B of a float type, else a block of B.
+// What a lane has read for the next tile of MATRIX: units of A and of B of a float type, else a block of B, which is decoded where it is
+// needed: whoever computes with what is being loaded waits for it.
 struct Ahead {
   a: array<vec4u, TILE_M / 2>,
   b: array<vec4u, LANE_N / 2>,
-  block: Block,
+  block: Raw,
 }
+
+// Of the tile's rows of B a lane's, whose block it has.
+fn place_in_tile(n0: u32, k: u32, lane: u32) -> Place { return place_of(min(n0 + lane / 2, params.N - 1), k / 32 + lane % 2, params.row_blocks); }
 
 fn read_ahead(m0: u32, n0: u32, k: u32, lane: u32) -> Ahead {
   var next = Ahead();
@@ -213,7 +217,7 @@ fn read_ahead(m0: u32, n0: u32, k: u32, lane: u32) -> Ahead {
   if (weight_type() <= BF16) {
     for (var i = 0u; i < LANE_N / 2; i++) { next.b[i] = b_eight(n0 + lane / 8 + 32 * i, unit); }
   } else if (lane < 32 * LANE_N) {
-    next.block = load_block(place_of(min(n0 + lane / 2, params.N - 1), k / 32 + lane % 2, params.row_blocks));
+    next.block = load_raw(place_in_tile(n0, k, lane));
   }
   return next;
 }
@@ -224,26 +228,26 @@ fn has_half_scales() -> bool {
 }
 fn bias() -> f32 { return select(select(0.0, 16.0, weight_type() == Q5_0), 8.0, weight_type() == Q4_0); }
 
-fn fill_tile(next: ptr<function, Ahead>, lane: u32) {
+fn fill_tile(next: ptr<function, Ahead>, n0: u32, k: u32, lane: u32) {
   for (var i = 0u; i < TILE_M / 2; i++) { tile[PITCH * (lane / 8 + 32 * i) + lane % 8] = (*next).a[i]; }
   if (weight_type() <= BF16) {
     for (var i = 0u; i < LANE_N / 2; i++) { tile[PITCH * (16 * TILE_M + lane / 8 + 32 * i) + lane % 8] = (*next).b[i]; }
   } else if (lane < 32 * LANE_N) {
-    let block = &(*next).block;
+    let block = decode_raw((*next).block, place_in_tile(n0, k, lane));
     let to = PITCH * (16 * TILE_M + lane / 2) + lane % 2 * 4;
     if (has_half_scales()) {
-      let offset = select((*block).offset.x, 0.0, bias() != 0);
+      let offset = select(block.offset.x, 0.0, bias() != 0);
       for (var j = 0u; j < 8; j += 2) {
-        tile[to + j / 2] = vec4u(scaled_halves((*block).q[j], bias(), (*block).scale.x, offset),
-                                 scaled_halves((*block).q[j + 1], bias(), (*block).scale.x, offset));
+        tile[to + j / 2] = vec4u(scaled_halves(block.q[j], bias(), block.scale.x, offset),
+                                 scaled_halves(block.q[j + 1], bias(), block.scale.x, offset));
       }
       return;
     }
     for (var j = 0u; j < 8; j += 2) {
-      let scale = (*block).scale[j / 4];
-      let offset = (*block).offset[j / 4];
-      tile[to + j / 2] = vec4u(rounded_halves(scale * vec4f(unpack4xI8((*block).q[j])) + offset),
-                               rounded_halves(scale * vec4f(unpack4xI8((*block).q[j + 1])) + offset));
+      let scale = block.scale[j / 4];
+      let offset = block.offset[j / 4];
+      tile[to + j / 2] = vec4u(rounded_halves(scale * vec4f(unpack4xI8(block.q[j])) + offset),
+                               rounded_halves(scale * vec4f(unpack4xI8(block.q[j + 1])) + offset));
     }
   }
 }
@@ -262,7 +266,7 @@ fn matrices(group: Group, at: Lane) {
   var next = read_ahead(m0, n0, first, at.lane);
   for (var k = first; k < end; k += 64) {
     workgroupBarrier();
-    fill_tile(&next, at.lane);
+    fill_tile(&next, n0, k, at.lane);
     workgroupBarrier();
     if (k + 64 < end) { next = read_ahead(m0, n0, k + 64, at.lane); }
     for (var unit = 0u; unit < 8; unit += 2) {

@@ -55,48 +55,54 @@ fn levels() -> vec4u {
   return IQ4_LEVELS;
 }
 
-// A block's {scale, offset} of Q4_K and Q5_K, from word s on: {d | dmin << 16, 12 bytes of 6-bit scales and minima}
-fn six_bit_scale(s: u32, part: u32) -> vec2f {
-  let d = scale_word(s);
+// A super-block's words of scales of Q4_K and Q5_K, from word s on, as many as a part of it needs: {d | dmin << 16, 12 bytes of 6-bit scales
+// and minima}
+fn six_bit_words(s: u32, part: u32) -> vec4u {
+  var words = vec4u(scale_word(s), scale_word(s + 1), scale_word(s + 2), 0);
+  if ((part & 4) != 0) { words.w = scale_word(s + 3); }
+  return words;
+}
+// Of these, a block's {scale, offset}.
+fn six_bit_scale(s: vec4u, part: u32) -> vec2f {
   let shift = (part & 3) * 8;
-  let low = scale_word(s + 1) >> shift;
-  let mid = scale_word(s + 2) >> shift;
+  let low = s.y >> shift;
+  let mid = s.z >> shift;
   var scale = low & 63;
   var least = mid & 63;
   if ((part & 4) != 0) {
-    let high = scale_word(s + 3) >> shift;
+    let high = s.w >> shift;
     scale = (high & 15) | ((low >> 2) & 48);
     least = ((high >> 4) & 15) | ((mid >> 2) & 48);
   }
-  return vec2f(half_to_f32(d) * f32(scale), -half_to_f32(d >> 16) * f32(least));
+  return vec2f(half_to_f32(s.x) * f32(scale), -half_to_f32(s.x >> 16) * f32(least));
 }
 
-// {scale, offset} of half h, 16 weights, of a block of Q2_K.
-fn q2_k_scale(at: Place, h: u32) -> vec2f {
-  let s = at.super_block * 5;
-  let j = 2 * at.part + h;
-  let both = scale_word(s + 1 + (j >> 2)) >> ((j & 3) * 8);
-  return vec2f(half_to_f32(scale_word(s)) * f32(both & 15), -half_to_f32(scale_word(s) >> 16) * f32((both >> 4) & 15));
+// {scale, offset} of half h, 16 weights, of a block of Q2_K, and the scale of one of Q3_K: of d and the word that has both halves' bytes.
+fn q2_k_words(at: Place) -> vec2u { return vec2u(scale_word(at.super_block * 5), scale_word(at.super_block * 5 + 1 + (at.part >> 1))); }
+fn q2_k_scale(s: vec2u, at: Place, h: u32) -> vec2f {
+  let both = s.y >> (((2 * at.part + h) & 3) * 8);
+  return vec2f(half_to_f32(s.x) * f32(both & 15), -half_to_f32(s.x >> 16) * f32((both >> 4) & 15));
 }
-// The scale of a half of Q3_K.
-fn q3_k_scale(at: Place, h: u32) -> f32 {
-  let s = at.super_block * 13;
-  let j = 2 * at.part + h;
-  return half_to_f32(scale_word(s + 12)) * f32(extractBits(bitcast<i32>(scale_word(s + 8 + (j >> 2))), (j & 3) * 8, 8));
+fn q3_k_words(at: Place) -> vec2u { return vec2u(scale_word(at.super_block * 13 + 12), scale_word(at.super_block * 13 + 8 + (at.part >> 1))); }
+fn q3_k_scale(s: vec2u, at: Place, h: u32) -> f32 {
+  return half_to_f32(s.x) * f32(extractBits(bitcast<i32>(s.y), ((2 * at.part + h) & 3) * 8, 8));
 }
 
-// The scale of a block whose weights are levels.
-fn level_scale(at: Place) -> f32 {
-  let b = at.block;
+// The scale of a block whose weights are levels, and what it is made of.
+fn level_words(at: Place) -> vec2u {
+  if (weight_type() == IQ4_XS) { return vec2u(scale_word(2 * at.super_block), scale_word(2 * at.super_block + 1)); }
+  return vec2u(scale_word(at.block >> 1), 0);
+}
+fn level_scale(s: vec2u, at: Place) -> f32 {
+  let shift = (at.block & 1) << 4;
   switch (weight_type()) {
-    case IQ4_NL: { return scale_half(b); }
+    case IQ4_NL: { return half_to_f32(s.x >> shift); }
     case IQ4_XS: {
-      let d = scale_word(2 * at.super_block);
-      let low = (scale_word(2 * at.super_block + 1) >> (4 * at.part)) & 15;
-      return half_to_f32(d) * (f32(low | (((d >> (16 + 2 * at.part)) & 3) << 4)) - 32);
+      let low = (s.y >> (4 * at.part)) & 15;
+      return half_to_f32(s.x) * (f32(low | (((s.x >> (16 + 2 * at.part)) & 3) << 4)) - 32);
     }
     default: {  // MXFP4: half of 2^(exponent - 127), subnormal below exponent 2
-      let exponent = (scale_word(b >> 1) >> ((b & 1) << 4)) & 0xff;
+      let exponent = (s.x >> shift) & 0xff;
       return bitcast<f32>(select((exponent - 1) << 23, 0x00200000u << exponent, exponent < 2));
     }
   }
@@ -105,94 +111,138 @@ fn level_scale(at: Place) -> f32 {
 // Whether both halves of a block have the same scale and offset.
 fn one_scale() -> bool { return (weight_type() != Q2_K) & (weight_type() != Q3_K) & (weight_type() != Q6_K); }
 
-// A block of an integer type.
-fn load_block(at: Place) -> Block {
+// A block of an integer type as it lies in memory: its quants, of Q8_0 in two, and the words of scales that it needs, of Q5_K the fifth bits
+// in place of more quants. What computes nothing can be under way while something else is computed.
+struct Raw { q: vec4u, more: vec4u, s: vec4u }
+
+fn load_raw(at: Place) -> Raw {
   let b = at.block;
-  var block = Block();
+  var raw = Raw();
   switch (weight_type()) {
     case Q8_0: {
-      let a = quant(2 * b);
-      let c = quant(2 * b + 1);
-      block.q = array<u32, 8>(a.x, a.y, a.z, a.w, c.x, c.y, c.z, c.w);
-      block.scale = vec2f(scale_half(b));
+      raw.q = quant(2 * b);
+      raw.more = quant(2 * b + 1);
+      raw.s.x = scale_word(b >> 1);
     }
     case Q4_0: {
-      block.q = nibbles(quant(b));
-      block.scale = vec2f(scale_half(b));
+      raw.q = quant(b);
+      raw.s.x = scale_word(b >> 1);
+    }
+    case Q4_1: {
+      raw.q = quant(b);
+      raw.s.x = scale_word(b);
+    }
+    case Q5_0: {
+      raw.q = quant(b);
+      let s = (b >> 1) * 3;
+      raw.s = vec4u(scale_word(s), scale_word(s + 1 + (b & 1)), 0, 0);
+    }
+    case Q5_1: {
+      raw.q = quant(b);
+      raw.s = vec4u(scale_word(2 * b), scale_word(2 * b + 1), 0, 0);
+    }
+    case Q2_K: {
+      raw.q = quant(b >> 1);
+      raw.s = vec4u(q2_k_words(at), 0, 0);
+    }
+    case Q3_K: {
+      raw.q = quant(b >> 1);
+      raw.s = vec4u(q3_k_words(at), scale_word(at.super_block * 13 + at.part), 0);
+    }
+    case Q4_K: {
+      raw.q = quant(b);
+      raw.s = six_bit_words(at.super_block * 4, at.part);
+    }
+    case Q5_K: {
+      raw.q = quant(b);
+      raw.more.x = scale_word(at.super_block * 12 + 4 + at.part);
+      raw.s = six_bit_words(at.super_block * 12, at.part);
+    }
+    case IQ4_NL, IQ4_XS, MXFP4: {
+      raw.q = quant(b);
+      raw.s = vec4u(level_words(at), 0, 0);
+    }
+    default: {  // Q6_K; scales: per block {high bits of 16 weights, of 16 more, two int8 scales | d << 16}
+      raw.q = quant(b);
+      raw.s = vec4u(scale_word(3 * b), scale_word(3 * b + 1), scale_word(3 * b + 2), 0);
+    }
+  }
+  return raw;
+}
+
+fn decode_raw(raw: Raw, at: Place) -> Block {
+  let b = at.block;
+  let s = raw.s;
+  let own = s.x >> ((b & 1) << 4);  // of a word with the scales of two blocks
+  var block = Block();
+  block.q = nibbles(raw.q);
+  switch (weight_type()) {
+    case Q8_0: {
+      block.q = array<u32, 8>(raw.q.x, raw.q.y, raw.q.z, raw.q.w, raw.more.x, raw.more.y, raw.more.z, raw.more.w);
+      block.scale = vec2f(half_to_f32(own));
+    }
+    case Q4_0: {
+      block.scale = vec2f(half_to_f32(own));
       block.offset = -8.0 * block.scale;
     }
     case Q4_1: {
-      block.q = nibbles(quant(b));
-      let s = scale_word(b);
-      block.scale = vec2f(half_to_f32(s));
-      block.offset = vec2f(half_to_f32(s >> 16));
+      block.scale = vec2f(half_to_f32(s.x));
+      block.offset = vec2f(half_to_f32(s.x >> 16));
     }
     case Q5_0: {
-      block.q = nibbles(quant(b));
-      let s = (b >> 1) * 3;
-      let bits = scale_word(s + 1 + (b & 1));
-      for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, bits); }
-      block.scale = vec2f(half_to_f32(scale_word(s) >> ((b & 1) << 4)));
+      for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, s.y); }
+      block.scale = vec2f(half_to_f32(own));
       block.offset = -16.0 * block.scale;
     }
     case Q5_1: {
-      block.q = nibbles(quant(b));
-      for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, scale_word(2 * b + 1)); }
-      let s = scale_word(2 * b);
-      block.scale = vec2f(half_to_f32(s));
-      block.offset = vec2f(half_to_f32(s >> 16));
+      for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, s.y); }
+      block.scale = vec2f(half_to_f32(s.x));
+      block.offset = vec2f(half_to_f32(s.x >> 16));
     }
     case Q2_K: {
-      let w = quant(b >> 1);
-      let words = select(w.xy, w.zw, (b & 1) != 0);
+      let words = select(raw.q.xy, raw.q.zw, (b & 1) != 0);
       for (var j = 0u; j < 8; j++) { block.q[j] = pairs_of(words[j >> 2], j); }
-      let low = q2_k_scale(at, 0);
-      let high = q2_k_scale(at, 1);
+      let low = q2_k_scale(s.xy, at, 0);
+      let high = q2_k_scale(s.xy, at, 1);
       block.scale = vec2f(low.x, high.x);
       block.offset = vec2f(low.y, high.y);
     }
     case Q3_K: {
-      let w = quant(b >> 1);
-      let words = select(w.xy, w.zw, (b & 1) != 0);
-      let bits = scale_word(at.super_block * 13 + at.part);
-      for (var j = 0u; j < 8; j++) { block.q[j] = pairs_of(words[j >> 2], j) | (fifth_bits(j, bits) >> 2); }
-      block.scale = vec2f(q3_k_scale(at, 0), q3_k_scale(at, 1));
+      let words = select(raw.q.xy, raw.q.zw, (b & 1) != 0);
+      for (var j = 0u; j < 8; j++) { block.q[j] = pairs_of(words[j >> 2], j) | (fifth_bits(j, s.z) >> 2); }
+      block.scale = vec2f(q3_k_scale(s.xy, at, 0), q3_k_scale(s.xy, at, 1));
       block.offset = -4.0 * block.scale;
     }
     case Q4_K: {
-      block.q = nibbles(quant(b));
-      let s = six_bit_scale(at.super_block * 4, at.part);
-      block.scale = vec2f(s.x);
-      block.offset = vec2f(s.y);
+      let scale = six_bit_scale(s, at.part);
+      block.scale = vec2f(scale.x);
+      block.offset = vec2f(scale.y);
     }
     case Q5_K: {
-      block.q = nibbles(quant(b));
-      let bits = scale_word(at.super_block * 12 + 4 + at.part);
-      for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, bits); }
-      let s = six_bit_scale(at.super_block * 12, at.part);
-      block.scale = vec2f(s.x);
-      block.offset = vec2f(s.y);
+      for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, raw.more.x); }
+      let scale = six_bit_scale(s, at.part);
+      block.scale = vec2f(scale.x);
+      block.offset = vec2f(scale.y);
     }
     case IQ4_NL, IQ4_XS, MXFP4: {
-      block.q = nibbles(quant(b));
       for (var j = 0u; j < 8; j++) { block.q[j] = levels_of(block.q[j], levels()); }
-      block.scale = vec2f(level_scale(at));
+      block.scale = vec2f(level_scale(s.xy, at));
     }
-    default: {  // Q6_K; scales: per block {high bits of 16 weights, of 16 more, two int8 scales | d << 16}
-      block.q = nibbles(quant(b));
-      let high = vec2u(scale_word(3 * b), scale_word(3 * b + 1));
+    default: {
       for (var j = 0u; j < 4; j++) {
-        block.q[j] |= pairs_of(high.x, j) << 4;
-        block.q[j + 4] |= pairs_of(high.y, j) << 4;
+        block.q[j] |= pairs_of(s.x, j) << 4;
+        block.q[j + 4] |= pairs_of(s.y, j) << 4;
       }
-      let s = scale_word(3 * b + 2);
-      let signed = unpack4xI8(s);
-      block.scale = half_to_f32(s >> 16) * vec2f(f32(signed.x), f32(signed.y));
+      let signed = unpack4xI8(s.z);
+      block.scale = half_to_f32(s.z >> 16) * vec2f(f32(signed.x), f32(signed.y));
       block.offset = -32.0 * block.scale;
     }
   }
   return block;
 }
+
+// A block of an integer type.
+fn load_block(at: Place) -> Block { return decode_raw(load_raw(at), at); }
 
 // A block of a float type.
 fn load_floats(at: Place) -> array<vec4f, 8> {
@@ -266,19 +316,19 @@ fn decode_four(at: Place, j: u32) -> vec4f {
       q |= fifth_bits(j, scale_word(2 * b + 1));
       scale = vec2f(half_to_f32(scale_word(2 * b)), half_to_f32(scale_word(2 * b) >> 16));
     }
-    case Q2_K: { scale = q2_k_scale(at, j >> 2); }
+    case Q2_K: { scale = q2_k_scale(q2_k_words(at), at, j >> 2); }
     case Q3_K: {
       q |= fifth_bits(j, scale_word(at.super_block * 13 + at.part)) >> 2;
-      scale = q3_k_scale(at, j >> 2) * vec2f(1, -4);
+      scale = q3_k_scale(q3_k_words(at), at, j >> 2) * vec2f(1, -4);
     }
-    case Q4_K: { scale = six_bit_scale(at.super_block * 4, at.part); }
+    case Q4_K: { scale = six_bit_scale(six_bit_words(at.super_block * 4, at.part), at.part); }
     case Q5_K: {
       q |= fifth_bits(j, scale_word(at.super_block * 12 + 4 + at.part));
-      scale = six_bit_scale(at.super_block * 12, at.part);
+      scale = six_bit_scale(six_bit_words(at.super_block * 12, at.part), at.part);
     }
     case IQ4_NL, IQ4_XS, MXFP4: {
       q = levels_of(q, levels());
-      scale = vec2f(level_scale(at), 0);
+      scale = vec2f(level_scale(level_words(at), at), 0);
     }
     default: {
       let s = scale_word(3 * b + 2);
