@@ -89,6 +89,22 @@ Weight Lab::weight(WeightType type, uint32_t rows, uint32_t cols, uint32_t row_t
           .row_tile = row_tile};
 }
 
+std::pair<Weight, Weight> Lab::in_one_buffer(const Weight& first, const Weight& second) {
+  std::pair<Weight, Weight> result(first, second);
+  for (gpu::View Weight::*part : {&Weight::quants, &Weight::scales}) {
+    const gpu::View &a = first.*part, &b = second.*part;
+    std::vector<std::byte> bytes = device.read(*a.buffer, a.offset, a.bytes());
+    bytes.resize((bytes.size() + 255) / 256 * 256);  // where a binding may begin
+    const uint64_t words = bytes.size() / 4;
+    const auto more = device.read(*b.buffer, b.offset, b.bytes());
+    bytes.insert(bytes.end(), more.begin(), more.end());
+    const gpu::View both = upload({bytes.size() / 4}, gpu::Type::u32, bytes);
+    result.first.*part = both.slice(0, a.shape);
+    result.second.*part = both.slice(words, b.shape);
+  }
+  return result;
+}
+
 gpu::View Lab::blocks(TensorType type, uint64_t count) {
   const size_t block_bytes = info(type).block_bytes;
   std::vector<size_t> scales = {0};  // where a block has an f16

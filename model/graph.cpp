@@ -116,21 +116,23 @@ void Pass::embed(const Weight& table) {
 
 void Pass::qkv(const gpu::View& norm, const Linear& weight) {
   const Weight& first = weight.parts.front().weight;
-  if (!layer_.output || weight.parts.size() > 1 ||
-      !suits_fused_layer(caps_, layer_.output, first)) {
+  const Weight v = weight.parts.size() > 1 ? weight.parts[1].weight : Weight{};
+  if (!layer_.output || weight.parts.size() > 2 ||
+      !suits_fused_layer(caps_, layer_.output, first, v)) {
     end_layer();
     return linear(h_, norm, weight, qkv_);
   }
-  end_layer(norm, first);
+  end_layer(norm, first, v);
   if (weight.bias) work_ += bias_add(caps_, {.bias = weight.bias, .data = qkv_});
 }
 
-void Pass::end_layer(const gpu::View& next_norm, const Weight& qkv) {
+void Pass::end_layer(const gpu::View& next_norm, const Weight& qkv, const Weight& v) {
   if (!layer_.output) return;
   layer_.x = h_;
   if (qkv) {
     layer_.next_norm = next_norm;
     layer_.qkv_weight = qkv;
+    layer_.v_weight = v;
     layer_.qkv = qkv_;
   }
   left_.append(fused_layer(caps_, layer_));

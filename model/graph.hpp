@@ -129,8 +129,8 @@ class Pass {
 
   // h += alpha W attended; of a persistent step it is left to fused_layer, as all that follows.
   void add_attended(const Weight& output, const gpu::View& post_norm);
-  // What a persistent step has left, with the next layer's qkv if that is given.
-  void end_layer(const gpu::View& next_norm = {}, const Weight& qkv = {});
+  // What a persistent step has left, with the next layer's qkv, and v if apart, if that is given.
+  void end_layer(const gpu::View& next_norm = {}, const Weight& qkv = {}, const Weight& v = {});
 
   const gpu::Caps& caps_;
   const Config& config_;

@@ -99,19 +99,42 @@ gpu::Buffer& WeightLoader::place(uint64_t bytes, const TensorInfo& tensor) {
   return *memory_.back();
 }
 
-Weight WeightLoader::pack(
-    const TensorInfo& like, uint64_t rows,
-    const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source) {
+WeightLoader::Room WeightLoader::room(uint64_t quants, uint64_t scales, const TensorInfo& tensor) {
+  return {.quants = &place(quants, tensor), .scales = scales ? &place(scales, tensor) : nullptr};
+}
+
+std::pair<uint64_t, uint64_t> WeightLoader::packed_size(const TensorInfo& like,
+                                                        uint64_t rows) const {
   const auto type = weight_type(like.type);
   if (!type)
     fail("{}: tensor {} is of type {}, which has no kernels yet", catalog_.source, like.name,
          info(like.type).name);
+  const auto bytes = [](uint64_t words) { return (4 * words + 255) / 256 * 256; };
+  return {bytes(quant_words(*type, rows, like.cols(), row_tile_)),
+          bytes(scale_words(*type, rows, like.cols(), row_tile_))};
+}
+
+Weight WeightLoader::pack(
+    const TensorInfo& like, uint64_t rows,
+    const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source, Room& room) {
+  const WeightType type = weight_type(like.type).value();
   const uint32_t tile = row_tile_;
   const uint64_t cols = like.cols(), tiles = (rows + tile - 1) / tile,
-                 q = quant_words(*type, tile, cols, tile), s = scale_words(*type, tile, cols, tile);
+                 q = quant_words(type, tile, cols, tile), s = scale_words(type, tile, cols, tile);
   const uint64_t file_row = cols / info(like.type).block_size * info(like.type).block_bytes;
-  gpu::Buffer& quants = place(tiles * q * 4, like);
-  gpu::Buffer* scales = s ? &place(tiles * s * 4, like) : nullptr;
+  Weight weight{.type = type,
+                .rows = uint32_t(rows),
+                .cols = uint32_t(cols),
+                .quants = {.buffer = room.quants,
+                           .offset = room.quants_used,
+                           .shape = {tiles * q},
+                           .type = gpu::Type::u32},
+                .row_tile = tile};
+  if (s)
+    weight.scales = {.buffer = room.scales,
+                     .offset = room.scales_used,
+                     .shape = {tiles * s},
+                     .type = gpu::Type::u32};
 
   const uint64_t step = std::min(tiles, std::max<uint64_t>(1, chunk_bytes / (4 * (q + s))));
   const bool random = like.data.empty();
@@ -131,52 +154,77 @@ Weight WeightLoader::pack(
         for (uint64_t r = 0; r < std::min<uint64_t>(tile, rows - row); ++r) {
           const auto [tensor, from] = random ? std::pair(&like, row + r) : source(row + r);
           const std::span<const std::byte> data = random ? random_rows : tensor->data;
-          pack_row(*type, r, cols, data.subspan(from * file_row, file_row),
+          pack_row(type, r, cols, data.subspan(from * file_row, file_row),
                    std::span(quants_).subspan(i * q, q), std::span(scales_).subspan(i * s, s),
                    tile);
         }
       });
     }
-    device_.write(quants, first * q * 4, std::as_bytes(std::span(quants_).first(count * q)));
-    if (scales)
-      device_.write(*scales, first * s * 4, std::as_bytes(std::span(scales_).first(count * s)));
+    device_.write(*room.quants, room.quants_used + first * q * 4,
+                  std::as_bytes(std::span(quants_).first(count * q)));
+    if (s)
+      device_.write(*room.scales, room.scales_used + first * s * 4,
+                    std::as_bytes(std::span(scales_).first(count * s)));
     done_ += std::min(count * tile, rows - first * tile) * file_row;
     device_.finish();  // Dawn holds what it was given until it is copied: bounds the host's memory
     if (progress_) progress_(done_, all_);
   }
-  return {.type = *type,
-          .rows = uint32_t(rows),
-          .cols = uint32_t(cols),
-          .quants = {.buffer = &quants, .shape = {tiles * q}, .type = gpu::Type::u32},
-          .scales = scales
-                        ? gpu::View{.buffer = scales, .shape = {tiles * s}, .type = gpu::Type::u32}
-                        : gpu::View{},
-          .row_tile = tile};
+  const auto [quants, scales] = packed_size(like, rows);
+  room.quants_used += quants;
+  room.scales_used += scales;
+  return weight;
+}
+
+std::vector<Weight> WeightLoader::stack_runs(const std::vector<const TensorInfo*>& matrices) {
+  struct Run {
+    std::vector<const TensorInfo*> tensors;
+    uint64_t rows = 0;
+  };
+  std::vector<Run> runs;
+  for (const TensorInfo* t : matrices) {
+    used_.insert(t->name);
+    require(t->cols() == matrices.front()->cols(), "stack: tensors of different widths");
+    if (runs.empty() || runs.back().tensors.back()->type != t->type) runs.emplace_back();
+    runs.back().tensors.push_back(t);
+    runs.back().rows += t->rows();
+  }
+  uint64_t quants = 0, scales = 0;
+  for (const Run& run : runs) {
+    const auto [q, s] = packed_size(*run.tensors.front(), run.rows);
+    quants += q;
+    scales += s;
+  }
+  Room all = room(quants, scales, *matrices.front());
+  std::vector<Weight> weights;
+  for (const Run& run : runs)
+    weights.push_back(pack(
+        *run.tensors.front(), run.rows,
+        [&](uint64_t row) {
+          for (const TensorInfo* t : run.tensors) {
+            if (row < t->rows()) return std::pair(t, row);
+            row -= t->rows();
+          }
+          return std::pair(run.tensors.back(), row);
+        },
+        all));
+  return weights;
 }
 
 Weight WeightLoader::stack(const std::vector<const TensorInfo*>& matrices) {
-  uint64_t rows = 0;
-  for (const TensorInfo* t : matrices) {
-    used_.insert(t->name);
-    require(t->type == matrices.front()->type && t->cols() == matrices.front()->cols(),
-            "stack: tensors of different types or widths");
-    rows += t->rows();
-  }
-  return pack(*matrices.front(), rows, [&](uint64_t row) {
-    for (const TensorInfo* t : matrices) {
-      if (row < t->rows()) return std::pair(t, row);
-      row -= t->rows();
-    }
-    return std::pair(matrices.back(), row);
-  });
+  const std::vector<Weight> runs = stack_runs(matrices);
+  require(runs.size() == 1, "stack: tensors of different types");
+  return runs.front();
 }
 
 Weight WeightLoader::interleave(const TensorInfo& even, const TensorInfo& odd) {
   require(even.type == odd.type && even.shape == odd.shape,
           "interleave: tensors of different types or shapes");
   used_.insert({even.name, odd.name});
-  return pack(even, 2 * even.rows(),
-              [&](uint64_t row) { return std::pair(row % 2 ? &odd : &even, row / 2); });
+  const auto [quants, scales] = packed_size(even, 2 * even.rows());
+  Room own = room(quants, scales, even);
+  return pack(
+      even, 2 * even.rows(),
+      [&](uint64_t row) { return std::pair(row % 2 ? &odd : &even, row / 2); }, own);
 }
 
 gpu::View WeightLoader::vector(const std::vector<const TensorInfo*>& vectors) {
@@ -223,18 +271,12 @@ Linear LayerLoader::qkv() {
   const uint64_t q = config_.q_size(), kv = config_.kv_size(), dim = config_.dim;
   Linear all;
   uint32_t row = 0;
-  std::vector<const TensorInfo*> run;  // of one type
-  const auto flush = [&] {
-    all.parts.push_back({loader_.stack(run), row});
-    row += all.parts.back().weight.rows;
-    run.clear();
-  };
-  for (const TensorInfo* t : {get("attn_q.weight", {q, dim}), get("attn_k.weight", {kv, dim}),
-                              get("attn_v.weight", {kv, dim})}) {
-    if (!run.empty() && run.back()->type != t->type) flush();
-    run.push_back(t);
+  for (const Weight& weight :
+       loader_.stack_runs({get("attn_q.weight", {q, dim}), get("attn_k.weight", {kv, dim}),
+                           get("attn_v.weight", {kv, dim})})) {
+    all.parts.push_back({weight, row});
+    row += weight.rows;
   }
-  flush();
   if (config_.qkv_bias || catalog_.find(fmt::format("blk.{}.attn_q.bias", layer_)))
     all.bias = loader_.vector(
         {get("attn_q.bias", {q}), get("attn_k.bias", {kv}), get("attn_v.bias", {kv})});

@@ -41,7 +41,10 @@ class WeightLoader {
   WeightLoader(gpu::Device& device, const Catalog& catalog, uint32_t row_tile,
                std::function<void(uint64_t, uint64_t)> progress);
 
-  // One or more matrices of a type and width, their rows one after the other.
+  // One or more matrices of a width, their rows one after the other: a weight for each run of one
+  // type, all in the same buffers.
+  std::vector<Weight> stack_runs(const std::vector<const TensorInfo*>& matrices);
+  // The same of one type.
   Weight stack(const std::vector<const TensorInfo*>& matrices);
   // Two of the same shape, their rows in turn.
   Weight interleave(const TensorInfo& even, const TensorInfo& odd);
@@ -55,9 +58,20 @@ class WeightLoader {
   uint64_t packed_bytes() const { return packed_bytes_; }
 
  private:
+  // Where weights are packed, one behind the other.
+  struct Room {
+    gpu::Buffer *quants = nullptr, *scales = nullptr;
+    uint64_t quants_used = 0, scales_used = 0;  // bytes
+  };
+  // Of bytes, 0 for no scales, in the name of a tensor.
+  Room room(uint64_t quants, uint64_t scales, const TensorInfo& tensor);
+  // Bytes of rows of a tensor's type and width, as far as the next weight may begin. Throws Error
+  // for a type without kernels.
+  std::pair<uint64_t, uint64_t> packed_size(const TensorInfo& like, uint64_t rows) const;
   // Row r of the packed tensor is row source(r).second of tensor source(r).first.
   Weight pack(const TensorInfo& like, uint64_t rows,
-              const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source);
+              const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source,
+              Room& room);
   gpu::Buffer& place(uint64_t bytes, const TensorInfo& tensor);
 
   gpu::Device& device_;

@@ -42,10 +42,21 @@ bool takes(const gpu::Caps& caps, const Weight& w) {
          w.quants.bytes() <= caps.max_binding_bytes;
 }
 
-// Whether a matrix of one type is read beside O of another.
-bool goes_with(WeightType output, WeightType type, bool is_down) {
-  return type == output || (is_down && type == WeightType::q6_k &&
-                            one_of(output, {WeightType::q4_k, WeightType::q5_k}));
+// Whether a matrix is Q6_K beside O of another type.
+bool is_q6_k_beside(WeightType output, WeightType type) {
+  return type == WeightType::q6_k && one_of(output, {WeightType::q4_k, WeightType::q5_k});
+}
+
+// From the beginning of one view to the end of another, which lies behind it.
+gpu::View spanning(const gpu::View& first, const gpu::View& last) {
+  gpu::View both = first;
+  both.shape = {(last.offset + last.bytes() - first.offset) / 4};
+  return both;
+}
+
+bool lies_behind(const gpu::View& last, const gpu::View& first) {
+  return last.buffer == first.buffer && last.scratch == first.scratch &&
+         last.offset >= first.offset + first.bytes();
 }
 
 }  // namespace
@@ -62,7 +73,7 @@ std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, con
           "the {} weights are {} [{}, {}]; it takes f16, bf16, q8_0, q4_0, q4_k, q5_k and q6_k, "
           "columns in 64s, whole rows and no tiles of them, at most {} bytes",
           name, to_string(w->type), w->rows, w->cols, caps.max_binding_bytes);
-    if (!goes_with(output.type, w->type, w == &down))
+    if (w->type != output.type && !(w == &down && is_q6_k_beside(output.type, w->type)))
       return fmt::format(
           "the {} weights are {} beside an output of {}; it takes one type, and down weights of "
           "q6_k beside q4_k and q5_k",
@@ -71,15 +82,21 @@ std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, con
   return "";
 }
 
-bool suits_fused_layer(const gpu::Caps& caps, const Weight& output, const Weight& qkv) {
-  return takes(caps, qkv) && qkv.type == output.type;
+bool suits_fused_layer(const gpu::Caps& caps, const Weight& output, const Weight& qkv,
+                       const Weight& v) {
+  if (!takes(caps, qkv) || qkv.type != output.type) return false;
+  return !v || (takes(caps, v) && is_q6_k_beside(qkv.type, v.type) && v.cols == qkv.cols &&
+                qkv.rows % 2 == 0 && lies_behind(v.quants, qkv.quants) &&
+                lies_behind(v.scales, qkv.scales) &&
+                spanning(qkv.quants, v.quants).bytes() <= caps.max_binding_bytes);
 }
 
 gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a) {
   FusedLayer::Overrides over;
   over.parts = bool(a.parts);
   over.weight_type = uint32_t(a.output.type);
-  over.down_q6_k = a.down.type != a.output.type && goes_with(a.output.type, a.down.type, true);
+  over.down_q6_k = is_q6_k_beside(a.output.type, a.down.type);
+  over.v_q6_k = a.v_weight && is_q6_k_beside(a.output.type, a.v_weight.type);
   if (a.parts) over.f16_parts = a.parts.f16, over.head_dim = a.parts.head_dim;
   over.halves = std::bit_ceil(std::max({a.down.rows, a.down.cols, a.output.cols, 256u}) / 16);
   over.workgroup_size = std::min(512u, std::bit_floor(caps.max_invocations));
@@ -89,21 +106,31 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a) {
 gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Overrides over) {
   gpu::check(fused_layer_kernel, over);
   const uint32_t dim = a.down.rows, ffn = a.down.cols, heads_dim = a.output.cols,
-                 qkv_rows = a.qkv_weight.rows;
+                 qkv_rows = a.qkv_weight.rows + a.v_weight.rows;
   const std::string why = fused_layer_refusal(caps, a.output, a.gate_up, a.down);
   require(why.empty(), "fused_layer: {}", why);
   require(!a.qkv_weight || suits_fused_layer(caps, a.output, a.qkv_weight),
           "fused_layer: qkv_weight is {} [{}, {}]; it takes what it takes as the output's, {} here",
-          to_string(a.qkv_weight.type), qkv_rows, a.qkv_weight.cols, to_string(a.output.type));
+          to_string(a.qkv_weight.type), a.qkv_weight.rows, a.qkv_weight.cols,
+          to_string(a.output.type));
+  require(!a.v_weight || suits_fused_layer(caps, a.output, a.qkv_weight, a.v_weight),
+          "fused_layer: v_weight is {} [{}, {}] beside {} of [{}, {}]; it takes q6_k beside q4_k "
+          "and q5_k, behind an even number of rows, in their buffers",
+          to_string(a.v_weight.type), a.v_weight.rows, a.v_weight.cols,
+          to_string(a.qkv_weight.type), a.qkv_weight.rows, a.qkv_weight.cols);
+  require(over.v_q6_k == bool(a.v_weight) && (a.qkv_weight || !a.v_weight),
+          "fused_layer: V_Q6_K is {}, v_weight [{}, {}] behind {} rows", over.v_q6_k,
+          a.v_weight.rows, a.v_weight.cols, a.qkv_weight.rows);
   require(over.weight_type == uint32_t(a.output.type) &&
               over.down_q6_k == (a.down.type != a.output.type),
           "fused_layer: WEIGHT_TYPE is {} and DOWN_Q6_K {}, the output's weights are {}, the down "
           "ones {}",
           over.weight_type, over.down_q6_k, to_string(a.output.type), to_string(a.down.type));
-  for (const auto& [name, w, rows, cols] : {std::tuple("output", &a.output, dim, heads_dim),
-                                            {"gate_up", &a.gate_up, 2 * ffn, dim},
-                                            {"down", &a.down, dim, ffn},
-                                            {"qkv_weight", &a.qkv_weight, qkv_rows, dim}}) {
+  for (const auto& [name, w, rows, cols] :
+       {std::tuple("output", &a.output, dim, heads_dim),
+        {"gate_up", &a.gate_up, 2 * ffn, dim},
+        {"down", &a.down, dim, ffn},
+        {"qkv_weight", &a.qkv_weight, a.qkv_weight.rows, dim}}) {
     if (!*w && w == &a.qkv_weight) continue;
     require(w->rows == rows && w->cols == cols, "fused_layer: {} is [{}, {}], want [{}, {}]", name,
             w->rows, w->cols, rows, cols);
@@ -136,6 +163,14 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Ov
   require(16 * over.halves >= std::max({dim, ffn, heads_dim}),
           "fused_layer: HALVES {} are {} elements; vectors have {}, {} and {}", over.halves,
           16 * over.halves, heads_dim, dim, ffn);
+  gpu::View w = a.qkv_weight.quants, w_scales = a.qkv_weight.scales;
+  uint32_t v_quants = 0, v_scales = 0;
+  if (a.v_weight) {
+    v_quants = uint32_t((a.v_weight.quants.offset - w.offset) / 16);
+    v_scales = uint32_t((a.v_weight.scales.offset - w_scales.offset) / 4);
+    w = spanning(w, a.v_weight.quants);
+    w_scales = spanning(w_scales, a.v_weight.scales);
+  }
   const uint32_t groups = a.groups ? a.groups : choose_groups(caps);
   const uint32_t own_rows = (dim / 16 + groups - 1) / groups * 16;
   require(own_rows <= over.workgroup_size && groups < 65536,
@@ -150,11 +185,10 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Ov
       .constants = gpu::constants(over),
       .bindings = {a.parts ? a.parts.words : a.attended, a.x, a.norm, a.next_norm, a.output.quants,
                    a.output.scales, a.gate_up.quants, a.gate_up.scales, a.down.quants,
-                   a.down.scales, a.qkv_weight.quants, a.qkv_weight.scales, a.exchange, a.qkv,
-                   a.slots},
-      .params = gpu::bytes(FusedLayer::Params{dim, heads_dim, ffn, qkv_rows, a.alpha,
-                                              uint32_t(a.activation), a.eps, a.parts.splits,
-                                              patience(caps)}),
+                   a.down.scales, w, w_scales, a.exchange, a.qkv, a.slots},
+      .params = gpu::bytes(FusedLayer::Params{
+          dim, heads_dim, ffn, qkv_rows, a.alpha, uint32_t(a.activation), a.eps, a.parts.splits,
+          patience(caps), a.qkv_weight.rows, v_quants, v_scales}),
       .grid = {groups, 1, 1}};
 }
 

@@ -19,8 +19,11 @@ struct FusedLayer {
   // Of the next layer, or absent:
   gpu::View next_norm = {};  // [dim] f32
   Weight qkv_weight = {};    // W [rows, dim]
-  gpu::View qkv = {};        // [1, rows] f32
-  gpu::View exchange;        // u32, exchange_words(dim, ffn), of a step: zeros before the first
+  // Its last rows, of q6_k beside others of q4_k or q5_k and an even number of them: in the same
+  // buffers, behind them. Or absent.
+  Weight v_weight = {};
+  gpu::View qkv = {};  // [1, rows of both] f32
+  gpu::View exchange;  // u32, exchange_words(dim, ffn), of a step: zeros before the first
   // [1, 32] u32: Slot. Stopped as `stalled` when a workgroup has waited in vain: results are wrong.
   gpu::View slots;
   Activation activation = Activation::silu;
@@ -38,6 +41,7 @@ struct FusedLayer {
     uint32_t workgroup_size = 512;
     uint32_t weight_type = 4;
     bool down_q6_k = false;
+    bool v_q6_k = false;
     bool parts = false;
     bool f16_parts = false;
     uint32_t halves = 512;
@@ -47,6 +51,7 @@ struct FusedLayer {
       v("WORKGROUP_SIZE", workgroup_size, {128u, 512u}, gpu::sizing.powers_to(32, 1024));
       v("WEIGHT_TYPE", weight_type, {4u, 1u, 3u, 10u, 2u, 11u, 12u}, gpu::singly);
       v("DOWN_Q6_K", down_q6_k, {false, true});
+      v("V_Q6_K", v_q6_k, {false, true});
       v("PARTS", parts, {false, true});
       v("F16_PARTS", f16_parts, {false, true});
       v("HALVES", halves, {64u, 512u}, gpu::sizing.powers_to(16, 4096));
@@ -54,9 +59,9 @@ struct FusedLayer {
     }
     std::string_view refusal() const {
       if (f16_parts && !parts) return "F16_PARTS says of what the PARTS are";
-      if (down_q6_k && weight_type != uint32_t(WeightType::q4_k) &&
+      if ((down_q6_k || v_q6_k) && weight_type != uint32_t(WeightType::q4_k) &&
           weight_type != uint32_t(WeightType::q5_k))
-        return "DOWN_Q6_K goes with Q4_K and Q5_K";
+        return "DOWN_Q6_K and V_Q6_K go with Q4_K and Q5_K";
       return head_dim % 16 ? "HEAD_DIM is read in sixteens" : "";
     }
   };
@@ -65,7 +70,7 @@ struct FusedLayer {
     float alpha;
     uint32_t activation;
     float eps;
-    uint32_t splits, patience;
+    uint32_t splits, patience, v_first, v_quants, v_scales;
   };
 };
 
@@ -74,8 +79,9 @@ extern const gpu::Kernel fused_layer_kernel;
 // Why the kernel takes no such weights, or the device not the kernel; or empty.
 std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, const Weight& gate_up,
                                 const Weight& down);
-// Whether W may be one that it reads beside O.
-bool suits_fused_layer(const gpu::Caps& caps, const Weight& output, const Weight& qkv);
+// Whether W, and its last rows if they are apart, may be what it reads beside O.
+bool suits_fused_layer(const gpu::Caps& caps, const Weight& output, const Weight& qkv,
+                       const Weight& v = {});
 
 gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& args);
 gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& args, FusedLayer::Overrides over);

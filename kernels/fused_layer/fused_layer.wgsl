@@ -29,6 +29,7 @@
 override WORKGROUP_SIZE: u32 = 512;  // power of two
 override WEIGHT_TYPE: u32 = 4;       // of O, gate and up, and W: F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K or Q6_K (shared/block_bits.wgsl)
 override DOWN_Q6_K: bool = false;    // D is Q6_K beside others of Q4_K or Q5_K
+override V_Q6_K: bool = false;       // so are W's last rows
 override PARTS: bool = false;        // attention lies in parts, which are put together where they are staged
 override F16_PARTS: bool = false;    // of which the values are f16
 override HALVES: u32 = 512;          // 16 elements each, of the longest vector
@@ -52,6 +53,9 @@ struct Params {
   eps: f32,         // of the norms
   splits: u32,      // with PARTS: that have left them
   patience: u32,    // rounds of waiting
+  v_first: u32,     // with V_Q6_K: of W's last rows the first, an even one,
+  v_quants: u32,    // its first unit of w,
+  v_scales: u32,    // and of w_scales
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -76,6 +80,7 @@ const O = 0u;
 const GATE_UP = 1u;
 const DOWN = 2u;
 const QKV = 3u;
+const V = 4u;  // in place of QKV for its last rows, with V_Q6_K
 
 var<workgroup> staged_high: array<vec4u, HALVES>;            // of Int16; of piece p half h at h * pieces + p
 var<workgroup> staged_low: array<vec4u, HALVES>;
@@ -89,7 +94,7 @@ var<private> epoch: u32;  // of this dispatch, from 1
 
 fn part_unit(i: u32) -> vec4u { return attended[i]; }
 
-fn type_of(matrix: u32) -> u32 { return select(WEIGHT_TYPE, Q6_K, (matrix == DOWN) & DOWN_Q6_K); }
+fn type_of(matrix: u32) -> u32 { return select(WEIGHT_TYPE, Q6_K, ((matrix == DOWN) & DOWN_Q6_K) | ((matrix == V) & V_Q6_K)); }
 fn is_float(matrix: u32) -> bool { return type_of(matrix) <= BF16; }
 
 fn quant(matrix: u32, i: u32) -> vec4u {
@@ -97,6 +102,7 @@ fn quant(matrix: u32, i: u32) -> vec4u {
     case O: { return o[i]; }
     case GATE_UP: { return gate_up[i]; }
     case DOWN: { return down[i]; }
+    case V: { return w[params.v_quants + i]; }
     default: { return w[i]; }
   }
 }
@@ -105,6 +111,7 @@ fn scale_word(matrix: u32, i: u32) -> u32 {
     case O: { return o_scales[i]; }
     case GATE_UP: { return gate_up_scales[i]; }
     case DOWN: { return down_scales[i]; }
+    case V: { return w_scales[params.v_scales + i]; }
     default: { return w_scales[i]; }
   }
 }
@@ -239,7 +246,7 @@ struct Part { cols: u32, rows: u32, first: u32, count: u32 }
 
 // A workgroup's part of so many things, in `each` that stay together.
 fn part_of(group: Group, cols: u32, rows: u32, each: u32) -> Part {
-  let most = (rows / each + group.count.x - 1) / group.count.x * each;
+  let most = ((rows + each - 1) / each + group.count.x - 1) / group.count.x * each;
   let first = min(rows, group.id.x * most);
   return Part(cols, rows, first, min(rows, first + most) - first);
 }
@@ -248,25 +255,35 @@ fn part(matrix: u32, group: Group) -> Part {
     case O: { return part_of(group, params.heads_dim, params.dim, 16); }
     case GATE_UP: { return part_of(group, params.dim, 2 * params.ffn, 32); }
     case DOWN: { return part_of(group, params.ffn, params.dim, 16); }
-    default: { return part_of(group, params.dim, params.qkv_rows, 1); }
+    default: { return part_of(group, params.dim, params.qkv_rows, 2); }
   }
 }
 
-// The first pieces of a part's rows i and i + 1; the matrix' last row in place of those beyond it.
-fn rows_of(p: Part, i: u32, pieces: u32) -> vec2u { return min(vec2u(p.first + i, p.first + i + 1), vec2u(p.rows - 1)) * pieces; }
+// What rows of a part are of, and the first pieces of rows i and i + 1; the matrix' last row in place of those beyond it.
+struct Rows { matrix: u32, first: vec2u }
+fn rows_of(matrix: u32, p: Part, i: u32, pieces: u32) -> Rows {
+  let rows = min(vec2u(p.first + i, p.first + i + 1), vec2u(p.rows - 1));
+  if (V_Q6_K) {
+    if (matrix == QKV && p.first + i >= params.v_first) { return Rows(V, (rows - params.v_first) * pieces); }
+  }
+  return Rows(matrix, rows * pieces);
+}
 
 fn hold_of(matrix: u32, rows: vec2u, p0: u32, p1: u32) -> Held {
   return Held(load_piece(matrix, rows.x + p0), load_piece(matrix, rows.x + p1), load_piece(matrix, rows.y + p0), load_piece(matrix, rows.y + p1));
 }
 // Pieces p and p + lanes; the last ones in place of those beyond it. One branch, not one a load.
-fn hold(matrix: u32, rows: vec2u, pieces: u32, p: u32, lanes: u32) -> Held {
+fn hold(rows: Rows, pieces: u32, p: u32, lanes: u32) -> Held {
   let p0 = min(p, pieces - 1);
   let p1 = min(p + lanes, pieces - 1);
-  switch (matrix) {
-    case O: { return hold_of(O, rows, p0, p1); }
-    case GATE_UP: { return hold_of(GATE_UP, rows, p0, p1); }
-    case DOWN: { return hold_of(DOWN, rows, p0, p1); }
-    default: { return hold_of(QKV, rows, p0, p1); }
+  if (V_Q6_K) {
+    if (rows.matrix == V) { return hold_of(V, rows.first, p0, p1); }
+  }
+  switch (rows.matrix) {
+    case O: { return hold_of(O, rows.first, p0, p1); }
+    case GATE_UP: { return hold_of(GATE_UP, rows.first, p0, p1); }
+    case DOWN: { return hold_of(DOWN, rows.first, p0, p1); }
+    default: { return hold_of(QKV, rows.first, p0, p1); }
   }
 }
 
@@ -433,16 +450,16 @@ fn main(group: Group, at: Lane) {
       let chunk_end = min(own.count, chunk + 2 * WORKGROUP_SIZE);
       for (var base = chunk; base < chunk_end; base += 2 * teams) {
         let i = base + 2 * subgroup(at);
-        let rows = rows_of(own, i, pieces);
+        let rows = rows_of(matrix, own, i, pieces);
         var sums = vec2f();
         for (var first = 0u; first < pieces; first += 2 * lanes) {
           let p = first + sublane(at);
-          let held = hold(matrix, rows, pieces, p, lanes);
+          let held = hold(rows, pieces, p, lanes);
           if (matrix != O && base + first == 0) {
             let squares = receive(matrix, at);
             if (matrix != DOWN) { scale = inverseSqrt(squares / f32(params.dim) + params.eps); }
           }
-          sums += held_dot(matrix, held, pieces, p, lanes);
+          sums += held_dot(rows.matrix, held, pieces, p, lanes);
         }
         let products = scale * vec2f(subgroup_sum_f32(sums.x), subgroup_sum_f32(sums.y));
         if (sublane(at) == 0 && i < own.count) { finish(matrix, own, i, products); }

@@ -26,7 +26,12 @@ void fused_layer_ref(const gpu::HostDispatch& d) {
     std::vector<float> w(v.size());
     std::vector<double> result(rows);
     for (uint32_t n = 0; n < rows; ++n) {
-      unpack_row(type, n, v.size(), d.get<uint32_t>(binding), d.get<uint32_t>(binding + 1), w);
+      auto quants = d.get<uint32_t>(binding), scales = d.get<uint32_t>(binding + 1);
+      if (binding == 10 && over.v_q6_k && n >= p.v_first)
+        unpack_row(WeightType::q6_k, n - p.v_first, v.size(), quants.subspan(4 * p.v_quants),
+                   scales.subspan(p.v_scales), w);
+      else
+        unpack_row(type, n, v.size(), quants, scales, w);
       for (size_t k = 0; k < v.size(); ++k) result[n] += w[k] * e[k];
     }
     return result;

@@ -2,6 +2,7 @@
 #include "kernels/fused_layer/fused_layer.hpp"
 
 #include <map>
+#include <tuple>
 
 #include "base/tensor_type.hpp"
 #include "kernels/lab.hpp"
@@ -14,7 +15,7 @@ KERNEL_TEST(fused_layer) {
   };
   for (Case c : {Case{64, 32, 2, 64, 0, 1},
                  {128, 128, 1, 192, 33, 2},
-                 {256, 128, 2, 256, 33, 2},
+                 {256, 128, 2, 256, 34, 2},
                  {256, 32, 16, 768, 200, 2},
                  {1024, 128, 8, 1024, 1536, 2}}) {
     const uint32_t heads_dim = c.heads * c.head_dim;
@@ -43,10 +44,9 @@ KERNEL_TEST(fused_layer) {
                     .activation = c.dim == 128 ? Activation::gelu : Activation::silu,
                     .alpha = 0.05f,
                     .groups = c.groups};
-    if (c.qkv_rows) {
-      args.next_norm = lab.random({c.dim}, -0.1f, 0.1f);
-      args.qkv = lab.output({1, c.qkv_rows});
-    }
+    if (c.qkv_rows) args.next_norm = lab.random({c.dim}, -0.1f, 0.1f);
+    // With V_Q6_K there are as many rows again.
+    const gpu::View qkv = lab.output({1, c.qkv_rows}), qkv_and_v = lab.output({1, 2 * c.qkv_rows});
     const gpu::View attended = lab.random({1, heads_dim});
     for (bool f16 : {true, false}) {
       const AttentionParts parts = lab.parts(1, c.heads, c.head_dim, f16 ? 4 : 8, f16);
@@ -60,6 +60,14 @@ KERNEL_TEST(fused_layer) {
             args.down =
                 weights(over.down_q6_k ? uint32_t(WeightType::q6_k) : over.weight_type).down;
             args.qkv_weight = w.qkv;
+            args.v_weight = {};
+            args.qkv = c.qkv_rows ? qkv : gpu::View{};
+            if (over.v_q6_k) {
+              require(c.qkv_rows && c.qkv_rows % 2 == 0, "of another case");
+              std::tie(args.qkv_weight, args.v_weight) =
+                  lab.in_one_buffer(w.qkv, weights(uint32_t(WeightType::q6_k)).qkv);
+              args.qkv = qkv_and_v;
+            }
             args.attended = over.parts ? gpu::View{} : attended;
             args.parts = over.parts ? parts : AttentionParts{};
             return fused_layer(lab.caps(), args, over);
@@ -90,6 +98,11 @@ KERNEL_TEST(fused_layer) {
           [&](FusedLayer& args) { args.down = lab.weight(WeightType::q8_0, 64, 64); });
   refuses("qkv_weight is f16 [32, 64]; it takes what it takes as the output's, q4_0 here",
           [&](FusedLayer& args) { args.qkv_weight = lab.weight(WeightType::f16, 32, 64); });
+  refuses("v_weight is q6_k [32, 64] beside q4_0 of [32, 64]; it takes q6_k beside",
+          [&](FusedLayer& args) {
+            args.qkv_weight = lab.weight(WeightType::q4_0, 32, 64);
+            args.v_weight = {.type = WeightType::q6_k, .rows = 32, .cols = 64};
+          });
   refuses("the down weights are q5_1 [64, 64]; it takes f16, bf16, q8_0, q4_0,",
           [&](FusedLayer& args) { args.down = lab.weight(WeightType::q5_1, 64, 64); });
   refuses("the output weights are q4_0 [64, 32]; it takes f16, bf16, q8_0, q4_0,",
