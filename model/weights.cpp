@@ -34,7 +34,12 @@ Catalog Catalog::of(const ModelFile& file) {
 Catalog Catalog::synthetic(const Config& c, std::string_view name, bool tied) {
   const bool mixed = name == "q4_k_m" || name == "q5_k_m";
   const auto known = type_by_name(mixed ? name.substr(0, 4) : name);
-  require(known && weight_type(*known), "there are no synthetic weights of type \"{}\"", name);
+  if (!known || !weight_type(*known)) {
+    std::string all;
+    for (const WeightType type : weight_types()) all += fmt::format("{}, ", to_string(type));
+    throw std::invalid_argument(fmt::format(
+        "no synthetic weights of type \"{}\": there are {}q4_k_m and q5_k_m", name, all));
+  }
   const TensorType type = *known, better = mixed ? TensorType::q6_k : type;
   Catalog catalog{.source = fmt::format("synthetic {} {}", c.name, name), .tensors = {}};
   const auto add = [&](const std::string& tensor, TensorType t, std::vector<uint64_t> shape) {

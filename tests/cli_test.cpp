@@ -306,6 +306,8 @@ TEST_F(Cli, wrong_uses_exit_with_2) {
     EXPECT_EQ(run(arguments).error,
               fmt::format("mainspring: error: {}\nmainspring {} --help says what there is.\n",
                           message, arguments[0]));
+  EXPECT_SAYS(run({"bench", "--synthetic", "llama-8b:no"}).error,
+              "no synthetic weights of type \"no\": there are f32, f16,");
   // The help that has the option.
   EXPECT_SAYS(run({"run", "-m", model(), "-n", "many", ">"}).error,
               "\nmainspring run --help says what there is.");
