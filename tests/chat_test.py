@@ -18,6 +18,7 @@ from pathlib import Path
 PROGRAM, MODEL, WITHOUT_TEMPLATE = sys.argv[1:4]
 GREEDY = ["--temp", "0", "-n", "12"]
 PROMPT = r">>> \Z"
+LIMIT = 600  # seconds, beyond which it hangs
 
 
 def environment():
@@ -35,9 +36,9 @@ class Terminal:
         self.all = ""
         self.greeting = self.until(PROMPT)
 
-    def until(self, pattern, seconds=120):
+    def until(self, pattern):
         """What comes until that, as a terminal without colours or motions would show it."""
-        text, end = b"", time.monotonic() + seconds
+        text, end = b"", time.monotonic() + LIMIT
         while True:
             shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\x08 \x08", "", text.decode(errors="replace")).replace("\r", "")
             if re.search(pattern, shown):
@@ -63,7 +64,7 @@ class Terminal:
 
     def code(self):
         """The exit code."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + LIMIT
         while time.monotonic() < end:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -103,7 +104,7 @@ class Chat(unittest.TestCase):
         return [(m["role"], m["content"]) for m in self.saved(terminal)["messages"]]
 
     def pipe(self, text, *arguments, code=0):
-        done = subprocess.run([PROGRAM, "chat", *arguments], input=text, capture_output=True, text=True, errors="replace", timeout=300, env=environment())
+        done = subprocess.run([PROGRAM, "chat", *arguments], input=text, capture_output=True, text=True, errors="replace", timeout=LIMIT, env=environment())
         self.assertEqual(done.returncode, code, done.stderr)
         return done.stdout, done.stderr
 
@@ -229,7 +230,9 @@ class Chat(unittest.TestCase):
         terminal.send("Grüße, \u65e5\u672cx\x7f!")  # and a backspace
         for number in signal.SIGSTOP, signal.SIGCONT, signal.SIGWINCH:
             os.kill(terminal.pid, number)
-        terminal.send("\x10")  # the line before
+        terminal.type("\x10")  # the line before
+        terminal.until(r"\u65e5\u672c!\Z")  # the prompt alone may be drawn anew
+        terminal.send("")
         terminal.send("  /bye is a message here")
         terminal.send("a\tb")
         terminal.type('"""one\n')
@@ -443,7 +446,7 @@ class Chat(unittest.TestCase):
         process.stdin.flush()
         self.assertTrue(process.stdout.read(1))
         process.send_signal(signal.SIGINT)
-        self.assertEqual(process.wait(timeout=60), 130)
+        self.assertEqual(process.wait(timeout=LIMIT), 130)
 
 
 unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)
