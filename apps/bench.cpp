@@ -135,7 +135,9 @@ std::optional<double> busy_share(Engine& engine, const Test& test) {
 uint64_t bytes_per_step(Engine& engine, const Test& test) {
   const Decoder& model = engine.model();
   const Config& c = model.config();
-  const uint64_t position = 2ull * c.layers * c.kv_size() * (model.options().f32_kv ? 4 : 2);
+  const KvType type = model.options().kv_type;
+  const uint64_t position = 2ull * c.layers * kv_shape(type, 1, c.kv_heads, c.head_dim).size() *
+                            bytes_of(element_type(type));
   return model.bytes_per_token() + test.parallel * position * (test.depth + test.generate / 2);
 }
 

@@ -57,13 +57,14 @@ void add_context_option(CLI::App& command, uint32_t& context) {
 }
 
 void add_model_options(CLI::App& command, ModelArguments& a) {
-  const CLI::IsMember cache_types({"f32", "f16"});
+  const CLI::IsMember cache_types({"f32", "f16", "q8_0"});
   add_number(command, "--ubatch-size", a.ubatch,
              "-ub: most tokens of a prompt that a decoder evaluates at once", 1, 65535);
   add_number(command, "-b,--batch-size", a.batch, "The same; the smaller of the two counts", 1,
              65535);
-  add_option(command, "--cache-type,--cache-type-k", a.cache_type,
-             "-ctk: type of a decoder's KV cache, f16 or f32")
+  add_option(
+      command, "--cache-type,--cache-type-k", a.cache_type,
+      "-ctk: type of a decoder's KV cache, f16, f32 or q8_0, which takes half of f16's memory")
       ->check(cache_types);
   add_option(command, "--cache-type-v", a.cache_type_v, "-ctv: the same, if given")
       ->check(cache_types);
@@ -103,7 +104,7 @@ EngineOptions engine_options(const GlobalOptions& options, const std::filesystem
           .device = device_options(options),
           .options = {.context = context,
                       .batch = std::min(a.batch, a.ubatch),
-                      .f32_kv = a.cache_type == "f32",
+                      .kv_type = kv_type_by_name(a.cache_type),
                       .activations = activations,
                       .step = step},
           .progress =

@@ -84,7 +84,9 @@ void check_encoder_options(const EngineOptions& options, const Config& config) {
   if (o.context > config.context)
     fail("{}: the encoder has {} positions, and cannot have a context of {} (-c)", model,
          config.context, o.context);
-  if (o.f32_kv) fail("{} is an encoder: it has no KV cache that could be f32 (-ctk, -ctv)", model);
+  if (o.kv_type != KvType::f16)
+    fail("{} is an encoder: it has no KV cache that could be {} (-ctk, -ctv)", model,
+         to_string(o.kv_type));
   if (o.step == Step::persistent)
     fail("{} is an encoder: it takes no steps that could be persistent (--step)", model);
   if (o.activations == ActivationType::int16)

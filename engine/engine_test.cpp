@@ -630,10 +630,18 @@ TEST(Engine, a_context_beyond_a_binding_is_refused_with_the_most) {
               "(-c)");
 }
 
+TEST(Engine, a_cache_of_q8_0_is_refused_where_heads_are_no_whole_blocks) {
+  const auto path = std::filesystem::path(MS_SOURCE_DIR) / "tests/golden/hf-gemma3";
+  const std::string message = message_of<Error>(
+      [&] { Engine(EngineOptions{.model = path, .options = {.kv_type = KvType::q8_0}}); });
+  EXPECT_SAYS(message, path.string());
+  EXPECT_SAYS(message, "no whole blocks of 32: no KV cache of q8_0 (-ctk)");
+}
+
 TEST(Engine, layers_that_see_a_window_go_on_from_the_cache_as_others_do) {
   Engine engine(
       EngineOptions{.model = std::filesystem::path(MS_SOURCE_DIR) / "tests/golden/hf-gemma3",
-                    .options = {.f32_kv = true}});
+                    .options = {.kv_type = KvType::f32}});
   const Request request{.sampling = {.temperature = 0}, .max_tokens = 8};
   Tokens prompt;
   for (uint32_t i = 0; i < 20; ++i) prompt.push_back(i * 37 % 128);

@@ -8,11 +8,11 @@ namespace ms {
 std::string_view version() { return MS_VERSION; }
 
 Model Model::load(const LoadOptions& options) {
-  return Model(std::make_unique<Engine>(
-      EngineOptions{.model = options.model,
-                    .device = {.device = options.device, .cache = options.cache},
-                    .options = {.context = options.context, .f32_kv = options.f32_kv},
-                    .progress = options.progress}));
+  return Model(std::make_unique<Engine>(EngineOptions{
+      .model = options.model,
+      .device = {.device = options.device, .cache = options.cache},
+      .options = {.context = options.context, .kv_type = kv_type_by_name(options.kv_type)},
+      .progress = options.progress}));
 }
 
 Model::Model(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}

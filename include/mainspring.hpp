@@ -115,7 +115,7 @@ struct LoadOptions {
   std::filesystem::path model;       // a GGUF file, or a folder from Hugging Face
   std::string device = {};           // number or part of the name of an adapter; empty: the first
   uint32_t context = 0;              // positions; 0: the model's own, of a decoder at most 4096
-  bool f32_kv = false;               // the KV cache in f32, else f16; not of an encoder
+  std::string kv_type = "f16";       // of a decoder's KV cache: "f16", "f32" or "q8_0"
   std::filesystem::path cache = {};  // folder to keep compiled pipelines in; empty: none
   // What is being done ("weights": bytes, "pipelines": number), how much of it, of how much.
   std::function<void(std::string_view, uint64_t, uint64_t)> progress = {};

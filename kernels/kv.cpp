@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 
+#include "base/half.hpp"
 #include "kernels/slot.hpp"
 
 namespace ms {
@@ -13,13 +14,38 @@ uint32_t KvCache::positions() const {
   return layout == KvLayout::paged ? block_table.cols() * page_size : rows();
 }
 
+KvType kv_type_by_name(std::string_view name) {
+  for (const KvType type : {KvType::f16, KvType::f32, KvType::q8_0})
+    if (name == to_string(type)) return type;
+  throw std::invalid_argument(
+      fmt::format("no KV cache of type \"{}\": use f16, f32 or q8_0", name));
+}
+
+KvType KvCache::type() const {
+  return k.type == gpu::Type::f32   ? KvType::f32
+         : k.type == gpu::Type::f16 ? KvType::f16
+                                    : KvType::q8_0;
+}
+
+uint32_t KvCache::head_dim() const {
+  const uint32_t words = k.shape[2];
+  return type() == KvType::q8_0 ? words / 17 * 64 + words % 17 / 9 * 32 : words;
+}
+
+gpu::Shape kv_shape(KvType type, uint64_t rows, uint32_t kv_heads, uint32_t head_dim) {
+  if (type == KvType::q8_0) return {rows, kv_heads, head_dim / 4 + (head_dim + 63) / 64};
+  return {rows, kv_heads, type == KvType::f16 ? (head_dim + 1) / 2 * 2 : head_dim};
+}
+
 void check_kv(std::string_view kernel, const KvCache& cache, const StepRows& step, uint32_t rows,
               uint32_t kv_heads, uint32_t head_dim) {
   const gpu::View& k = cache.k;
-  const bool f16 = k.type == gpu::Type::f16;
-  require(k.type == cache.v.type && (f16 || k.type == gpu::Type::f32),
-          "{}: k is {}, v is {}: both must be f32 or both f16", kernel, k, cache.v);
-  const gpu::Shape want{cache.rows(), kv_heads, f16 ? (head_dim + 1) / 2 * 2 : head_dim};
+  require(k.type == cache.v.type,
+          "{}: k is {}, v is {}: both must be f32, both f16 or both u32, of q8_0", kernel, k,
+          cache.v);
+  require(cache.type() != KvType::q8_0 || head_dim % 32 == 0,
+          "{}: a cache of q8_0 has heads of a multiple of 32 elements, not {}", kernel, head_dim);
+  const gpu::Shape want = kv_shape(cache.type(), cache.rows(), kv_heads, head_dim);
   require(k.shape == want && cache.v.shape == want, "{}: k is {}, v is {}, want [kv_rows, {}, {}]",
           kernel, k, cache.v, kv_heads, want[2]);
 
@@ -60,6 +86,17 @@ void check_attention(std::string_view kernel, const gpu::View& q, const gpu::Vie
   require(std::isfinite(scale), "{}: scale is {}", kernel, scale);
   require(std::isfinite(softcap) && softcap >= 0, "{}: attn_softcap is {}, 0 or more is wanted",
           kernel, softcap);
+}
+
+double kv_element_ref(const gpu::HostDispatch& d, size_t binding, KvType type, size_t kv_rows,
+                      size_t kv_heads, size_t head_dim, size_t row, size_t head, size_t i) {
+  const size_t at = row * kv_heads + head;
+  if (type == KvType::f32) return d.get<float>(binding)[at * head_dim + i];
+  const auto halves = d.get<uint16_t>(binding);
+  if (type == KvType::f16) return f16_to_f32(halves[at * ((head_dim + 1) / 2 * 2) + i]);
+  const size_t scales = kv_rows * kv_heads * head_dim / 2, of_head = (head_dim + 63) / 64 * 2;
+  return double(d.get<int8_t>(binding)[at * head_dim + i]) *
+         f16_to_f32(halves[scales + at * of_head + i / 32]);
 }
 
 RopeTables check_rope(std::string_view kernel, const gpu::View& rope, uint32_t head_dim) {

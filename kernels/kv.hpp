@@ -4,6 +4,11 @@
 // Rows of a step, `prefill` = 0: row r belongs to slot r, at that slot's position. 1: all rows
 // belong to one slot, at its position and the ones after it. Which cache row a position has:
 // shared/kv.wgsl.
+//
+// A cache of q8_0 is of u32: 8-bit integers [kv_rows, kv_heads, head_dim], four a word, and behind
+// all of them an f16 scale for each 32 of a head, two a word, the last one of an odd number with
+// a half unused. An element is its integer times its scale, the block's largest magnitude / 127 (as
+// in GGML's q8_0).
 #pragma once
 #include <span>
 
@@ -18,8 +23,17 @@ enum class KvLayout : uint32_t {
   plain = 3,  // no cache: row r of the output is row r of the input (split_qkv only)
 };
 
+enum class KvType : uint8_t { f16, f32, q8_0 };
+constexpr std::string_view to_string(KvType type) {
+  return type == KvType::f16 ? "f16" : type == KvType::f32 ? "f32" : "q8_0";
+}
+
+KvType kv_type_by_name(std::string_view name);  // throws std::invalid_argument for another
+
 struct KvCache {
-  gpu::View k;  // [kv_rows, kv_heads, head_dim] f32 or f16 (then head_dim is rounded up to even)
+  // [kv_rows, kv_heads, head_dim] f32, or f16 with head_dim rounded up to even; or u32 [kv_rows,
+  // kv_heads, words of a head] of q8_0, whose head_dim is a multiple of 32: kv_shape().
+  gpu::View k;
   gpu::View v;  // as k
   KvLayout layout = KvLayout::contiguous;
   uint32_t capacity =
@@ -28,8 +42,18 @@ struct KvCache {
   gpu::View block_table = {};  // [slots, capacity / page_size] u32, when paged
 
   uint32_t rows() const { return k.shape[0]; }
+  KvType type() const;
+  uint32_t head_dim() const;   // rounded up to even where it is f16
   uint32_t positions() const;  // capacity, or what it defaults to
 };
+
+// Of k, and of v.
+gpu::Shape kv_shape(KvType type, uint64_t rows, uint32_t kv_heads, uint32_t head_dim);
+constexpr gpu::Type element_type(KvType type) {
+  return type == KvType::f16   ? gpu::Type::f16
+         : type == KvType::f32 ? gpu::Type::f32
+                               : gpu::Type::u32;
+}
 
 struct StepRows {
   gpu::View slots =
@@ -75,6 +99,14 @@ size_t kv_row_ref(const Params& p, std::span<const uint32_t> block_table, uint32
               p.page_size +
           position % p.page_size;
   return row;
+}
+
+// For twins: element i of head `head` of row `row` of a binding that is k or v.
+double kv_element_ref(const gpu::HostDispatch& d, size_t binding, KvType type, size_t kv_rows,
+                      size_t kv_heads, size_t head_dim, size_t row, size_t head, size_t i);
+// Which of F16_KV and Q8_KV is true; f32: none.
+constexpr KvType kv_type(bool f16, bool q8) {
+  return q8 ? KvType::q8_0 : f16 ? KvType::f16 : KvType::f32;
 }
 
 }  // namespace ms

@@ -28,8 +28,8 @@ double element(std::span<const std::byte> bytes, gpu::Type type, size_t i) {
   return type == gpu::Type::u32 ? double(bits) : double(std::bit_cast<float>(bits));
 }
 
-// The first differences of two tensors as text; empty when they agree. Unless bits are compared,
-// NaN never does, but where neither wrote.
+// The first differences of two tensors as text; empty when they agree. Words, and with `exact` all,
+// are compared bit by bit; else NaN never agrees, but where neither wrote.
 std::string differences(std::span<const std::byte> got, std::span<const std::byte> want,
                         std::span<const std::byte> before, const gpu::View& view, Tolerance t) {
   const size_t bytes = bytes_of(view.type);
@@ -40,7 +40,7 @@ std::string differences(std::span<const std::byte> got, std::span<const std::byt
     const auto same = [&](std::span<const std::byte> x, std::span<const std::byte> y) {
       return std::memcmp(x.data() + i * bytes, y.data() + i * bytes, bytes) == 0;
     };
-    const bool bits = t.abs == 0 && t.rel == 0;  // Tolerance exact
+    const bool bits = view.type == gpu::Type::u32 || (t.abs == 0 && t.rel == 0);
     if (bits ? same(got, want) : std::abs(a - b) <= t.abs + t.rel * std::abs(b) || a == b) continue;
     if (same(got, before) && same(want, before)) continue;
     if (++wrong <= 5) text += fmt::format("\n    element {}: got {}, want {}", i, a, b);
@@ -159,6 +159,24 @@ gpu::View Lab::slots(const std::vector<uint32_t>& positions, size_t stopped) {
     slots[i] = {.position = positions[i],
                 .stopped = i == stopped ? Stopped::token : Stopped::running};
   return upload({slots.size(), sizeof(Slot) / 4}, gpu::Type::u32, std::as_bytes(std::span(slots)));
+}
+
+KvCache Lab::cache(KvType type, uint32_t rows, uint32_t kv_heads, uint32_t head_dim, float range) {
+  const gpu::Shape shape = kv_shape(type, rows, kv_heads, head_dim);
+  const size_t integers = size_t(rows) * kv_heads * head_dim / 4;
+  std::uniform_real_distribution<float> scale(0, range / 127);
+  const auto tensor = [&] {
+    if (type == KvType::f32) return random(shape, -range, range);
+    if (type == KvType::f16) return random_f16(shape, -range, range);
+    return words(shape, [&](size_t i) {
+      if (i < integers) return uint32_t(rng_());
+      const uint32_t low = f32_to_f16(scale(rng_));
+      return low | uint32_t(f32_to_f16(scale(rng_))) << 16;
+    });
+  };
+  KvCache result{.k = tensor()};
+  result.v = tensor();
+  return result;
 }
 
 AttentionParts Lab::parts(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits,

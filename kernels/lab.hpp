@@ -15,11 +15,13 @@
 
 #include "gpu/device.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/kv.hpp"
 #include "kernels/weight.hpp"
 
 namespace ms {
 
-// |got - want| <= abs + rel * |want|. The default is what f32 sums of a few thousand terms keep.
+// |got - want| <= abs + rel * |want|, but of u32 the same bits. The default is what f32 sums of a
+// few thousand terms keep.
 struct Tolerance {
   double abs = 1e-6;
   double rel = 2e-5;
@@ -55,6 +57,9 @@ class Lab {
   // Blocks of a quantised type as they lie in a file, words of random bits; scales are finite, and
   // those of the first blocks zeros of both signs, subnormals and the largest.
   gpu::View blocks(TensorType type, uint64_t count);
+  // A contiguous cache, f32 and f16 uniform in [-range, range), of q8_0 with scales of range / 127
+  // at most.
+  KvCache cache(KvType type, uint32_t rows, uint32_t kv_heads, uint32_t head_dim, float range = 2);
   // What splits of a step's keys have left, of which some had none.
   AttentionParts parts(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits, bool f16);
   // Memory to be written, filled with NaN or 0xdeadbeef first.

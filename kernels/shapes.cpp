@@ -67,6 +67,17 @@ gpu::View Tensors::zeros(gpu::Shape shape) {
 
 gpu::View Tensors::scratch(gpu::Shape shape) { return lab_ ? lab_->zeros(shape) : zeros(shape); }
 
+KvCache Tensors::cache(KvType type, uint32_t rows, uint32_t kv_heads, uint32_t head_dim) {
+  if (lab_) return lab_->cache(type, rows, kv_heads, head_dim, 1);
+  const auto tensor = [&] {
+    return filled(kv_shape(type, rows, kv_heads, head_dim), element_type(type),
+                  type == KvType::f32 ? Fill::floats : Fill::halves);
+  };
+  KvCache result{.k = tensor()};
+  result.v = tensor();
+  return result;
+}
+
 AttentionParts Tensors::parts(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits,
                               bool f16) {
   if (lab_) return lab_->parts(rows, heads, head_dim, splits, f16);
@@ -535,23 +546,28 @@ class Shapes {
           exact);
   }
 
-  // Keys and values in f16.
   void attention() {
     struct Heads {
       const char* what;
       uint32_t heads, kv_heads, dim;
+      KvType type;
     };
     const Tolerance tolerance{2e-6, 5e-5};
     const uint32_t tokens = caps_.cpu ? 64 : 512;
-    for (const auto [what, heads, kv_heads, dim] : {Heads{"8B", 32, 8, 128}, {"1B", 32, 8, 64}}) {
+    for (const auto [what, heads, kv_heads, dim, type] : {Heads{"8B", 32, 8, 128, KvType::f16},
+                                                          {"1B", 32, 8, 64, KvType::f16},
+                                                          {"8B, q8_0", 32, 8, 128, KvType::q8_0}}) {
+      const bool q8 = type == KvType::q8_0;
       const auto cache = [=](Tensors& t, uint32_t keys) {
-        return KvCache{.k = t.f16({keys, kv_heads, dim}), .v = t.f16({keys, kv_heads, dim})};
+        return t.cache(type, keys, kv_heads, dim);
       };
+      const double key_bytes = 2.0 * kv_shape(type, 1, kv_heads, dim).size() *
+                               bytes_of(element_type(type));  // of a key and its value
       for (const uint32_t keys : {scaled(1024), scaled(4096), scaled(65536)})
         all.push_back(
             {.kernel = "attention_decode",
              .what = fmt::format("{}, {} keys", what, keys),
-             .bytes = 4.0 * keys * kv_heads * dim,
+             .bytes = keys * key_bytes,
              .flops = 4.0 * keys * heads * dim,
              .tolerance = tolerance,
              .make = [=](Tensors& t) {
@@ -565,7 +581,8 @@ class Shapes {
                                    .parts = t.zeros({attention_part_words(1, heads, dim, 128)}),
                                    .splits = t.checks() ? 3u : 0u});
              }});
-      for (const uint32_t splits : {4u, 16u})
+      for (const uint32_t splits : {4u, 16u}) {
+        if (q8) continue;  // the same
         all.push_back({.kernel = "attention_combine",
                        .what = fmt::format("{}, {} splits", what, splits),
                        .bytes = heads * dim * (2.0 * splits + 4),
@@ -574,22 +591,23 @@ class Shapes {
                                       AttentionCombine{t.parts(1, heads, dim, splits, true),
                                                        t.out({1, heads, dim})});
                        }});
+      }
       // Lanes hold no more than 16 elements of a key.
       const uint32_t held = std::min(dim, 16 * caps_.min_subgroup_size);
       for (const uint32_t keys : {scaled(512), scaled(4096), scaled(65536)})
         all.push_back({.kernel = "fused_attention",
                        .what = fmt::format("{}, {} keys of {}", what, keys, held),
-                       .bytes = 4.0 * keys * kv_heads * held,
+                       .bytes = keys * key_bytes * held / dim,
                        .flops = 4.0 * keys * heads * held,
                        .tolerance = f16_storage,  // of the newest key
                        .make = [=](Tensors& t) {
                          const uint32_t n = t.few(keys, 2000);
-                         FusedAttention args{.qkv = t.f32({1, (heads + 2 * kv_heads) * held}),
-                                             .heads = heads,
-                                             .cache = {.k = t.f16({n, kv_heads, held}),
-                                                       .v = t.f16({n, kv_heads, held})},
-                                             .slots = t.slot_at(n - 1),
-                                             .rope = t.f32({2, n, held / 2})};
+                         FusedAttention args{
+                             .qkv = t.f32({1, (heads + (q8 ? 0 : 2 * kv_heads)) * held}),
+                             .heads = heads,
+                             .cache = t.cache(type, n, kv_heads, held),
+                             .slots = t.slot_at(n - 1),
+                             .rope = q8 ? gpu::View{} : t.f32({2, n, held / 2})};
                          args.parts = choose_parts(1, heads, args.cache);
                          gpu::Work work;
                          if (args.parts.splits)
@@ -608,7 +626,7 @@ class Shapes {
         all.push_back(
             {.kernel = kernel,
              .what = fmt::format("{}, {} at depth {}", what, counted(all_rows, "token"), all_depth),
-             .bytes = 8.0 * all_rows * heads * dim + 4.0 * (all_depth + all_rows) * kv_heads * dim,
+             .bytes = 8.0 * all_rows * heads * dim + (all_depth + all_rows) * key_bytes,
              .flops = 4.0 * all_rows * (all_depth + 0.5 * all_rows) * heads * dim,
              .arithmetic = all_rows > 1,
              .tolerance = kernel == "attention_prefill" && caps_.variant.matrix
@@ -628,7 +646,8 @@ class Shapes {
                                                 .step = {.start_pos = before},
                                                 .kv_len = before + rows});
                 });
-      for (const uint32_t n : {1u, 16u})
+      for (const uint32_t n : {1u, 16u}) {
+        if (q8) continue;  // which it has not
         queries("attention_streaming", n, scaled(4096) - n,
                 [=](Tensors& t, uint32_t rows, uint32_t before) {
                   return t.run(WRAPPER(attention_streaming),
@@ -638,6 +657,7 @@ class Shapes {
                                                   .step = {.start_pos = before},
                                                   .kv_len = before + rows});
                 });
+      }
     }
   }
 

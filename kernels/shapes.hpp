@@ -39,6 +39,7 @@ class Tensors {
   gpu::View out(gpu::Shape shape, gpu::Type type = gpu::Type::f32);
   gpu::View zeros(gpu::Shape shape);    // u32
   gpu::View scratch(gpu::Shape shape);  // u32, zeros, of no meaning afterwards
+  KvCache cache(KvType type, uint32_t rows, uint32_t kv_heads, uint32_t head_dim);
   AttentionParts parts(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits, bool f16);
   gpu::View slot_at(uint32_t position);  // running
 

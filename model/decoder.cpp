@@ -90,11 +90,15 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
   options_.batch = std::clamp(options_.batch, options_.slots, 65535u / token_rows);
   // What grows with the context, a position: keys or values of a layer, and a RoPE table. And with
   // the batch, a token: the widest activations. Each is one binding, unlike weights (split_rows).
-  const gpu::Type kv = options_.f32_kv ? gpu::Type::f32 : gpu::Type::f16;
-  const uint32_t kv_dim = options_.f32_kv ? c.head_dim : (c.head_dim + 1) / 2 * 2;
-  const uint64_t position =
-      std::max<uint64_t>(uint64_t(options_.slots) * c.kv_heads * kv_dim * bytes_of(kv),
-                         4ull * std::max(c.rotary_dim, options_.slots));
+  const gpu::Type kv = element_type(options_.kv_type);
+  if (options_.kv_type == KvType::q8_0 && c.head_dim % 32 != 0)
+    fail("{}: heads of {} elements are no whole blocks of 32: no KV cache of q8_0 (-ctk)",
+         catalog.source, c.head_dim);
+  const auto kv_rows = [&](uint64_t rows) {
+    return kv_shape(options_.kv_type, rows, c.kv_heads, c.head_dim);
+  };
+  const uint64_t position = std::max<uint64_t>(kv_rows(options_.slots).size() * bytes_of(kv),
+                                               4ull * std::max(c.rotary_dim, options_.slots));
   const uint64_t token = 4 * std::max<uint64_t>({uint64_t(token_rows) * std::max(2 * c.ffn, c.dim),
                                                  c.q_size() + 2ull * c.kv_size(), c.experts});
   const uint64_t room = std::min(device.caps().max_binding_bytes, device.caps().max_buffer_bytes);
@@ -111,8 +115,8 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
 
   const uint32_t n = options_.slots, batch = options_.batch;
   for (Layer& l : weights_.layers)
-    l.cache = {.k = tensor({uint64_t(n) * options_.context, c.kv_heads, kv_dim}, "keys", kv),
-               .v = tensor({uint64_t(n) * options_.context, c.kv_heads, kv_dim}, "values", kv),
+    l.cache = {.k = tensor(kv_rows(uint64_t(n) * options_.context), "keys", kv),
+               .v = tensor(kv_rows(uint64_t(n) * options_.context), "values", kv),
                .capacity = options_.context};
   slots_ = tensor({n, sizeof(Slot) / 4}, "slots", gpu::Type::u32);
   history_ = tensor({n, options_.context}, "history", gpu::Type::u32);

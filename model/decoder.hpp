@@ -35,7 +35,7 @@ struct ModelOptions {
   uint32_t slots = 1;
   uint32_t context = 0;  // positions a slot holds; 0: the model's own, at most 4096
   uint32_t batch = 512;  // most tokens of one prefill
-  bool f32_kv = false;   // the KV cache in f32, else f16
+  KvType kv_type = KvType::f16;
   ActivationType activations = ActivationType::automatic;  // of an open model, never automatic
   Step step = Step::automatic;                             // of an open model, never automatic
   uint32_t step_groups = 0;  // workgroups of a persistent step; 0: chosen

@@ -149,7 +149,8 @@ void Pass::add_attended(const Weight& output, const gpu::View& post_norm) {
 
 void Pass::rope(const KvCache& cache, const gpu::View& tables, const gpu::View& qk_norms) {
   rope_ = {};
-  if (step() && !qk_norms && suits_fused_attention(caps_, config_.head_dim, cache.k.type)) {
+  if (step() && !qk_norms && cache.type() != KvType::q8_0 &&
+      suits_fused_attention(caps_, config_.head_dim, cache.type())) {
     rope_ = tables;
     return;
   }
@@ -167,7 +168,7 @@ void Pass::rope(const KvCache& cache, const gpu::View& tables, const gpu::View& 
 void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output,
                      const gpu::View& post_norm) {
   const gpu::View q = by_head(q_, config_), out = by_head(attended_, config_);
-  if (step() && suits_fused_attention(caps_, config_.head_dim, cache.k.type)) {
+  if (step() && suits_fused_attention(caps_, config_.head_dim, cache.type())) {
     FusedAttention args{.qkv = rope_ ? qkv_ : q_,
                         .heads = config_.heads,
                         .cache = cache,

@@ -59,7 +59,7 @@ TEST(Encoder, makes_no_text_and_refuses_what_it_cannot_hold) {
   says([&] { engine.embed(many); }, "65 tokens; the context holds 64: shorten the text");
   says([] { Engine({.model = folder / "hf-bert", .options = {.context = 65}}); },
        "has 64 positions, and cannot have a context of 65 (-c)");
-  says([] { Engine({.model = folder / "hf-bert", .options = {.f32_kv = true}}); },
+  says([] { Engine({.model = folder / "hf-bert", .options = {.kv_type = KvType::f32}}); },
        "is an encoder: it has no KV cache that could be f32 (-ctk, -ctv)");
   says(
       [] {

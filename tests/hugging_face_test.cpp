@@ -114,9 +114,10 @@ void convert(const ModelFile& file, const ModelFolder& folder, size_t shards) {
 std::vector<float> logits_of(const std::filesystem::path& model, std::span<const uint32_t> tokens) {
   std::vector<uint32_t> rows(tokens.size());
   std::iota(rows.begin(), rows.end(), 0u);
-  const EngineOptions options{.model = model,
-                              .device = {.cache = MS_BINARY_DIR "/pipelines"},
-                              .options = {.context = uint32_t(tokens.size()), .f32_kv = true}};
+  const EngineOptions options{
+      .model = model,
+      .device = {.cache = MS_BINARY_DIR "/pipelines"},
+      .options = {.context = uint32_t(tokens.size()), .kv_type = KvType::f32}};
   return Engine(options).logits(tokens, rows, uint32_t(tokens.size()));
 }
 

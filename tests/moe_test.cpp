@@ -34,7 +34,7 @@ TEST(Mixture, a_file_that_contradicts_itself_is_an_error_that_says_where) {
 }
 
 TEST(Mixture, batches_that_choose_other_experts_make_the_same_of_a_token) {
-  Engine engine({.model = tiny, .options = {.batch = 16, .f32_kv = true}});
+  Engine engine({.model = tiny, .options = {.batch = 16, .kv_type = KvType::f32}});
   std::vector<uint32_t> tokens(40);
   for (uint32_t i = 0; i < 40; ++i) tokens[i] = i * 37 % 256;
   const std::vector<uint32_t> rows = {39};
@@ -82,7 +82,7 @@ TEST(Mixture, random_weights_of_a_shape_without_a_file) {
                      .experts = 12,
                      .experts_used = 3,
                      .context = 64};
-  Engine engine({.model = {}, .options = {.f32_kv = true}}, shape, "q8_0", false);
+  Engine engine({.model = {}, .options = {.kv_type = KvType::f32}}, shape, "q8_0", false);
   std::vector<uint32_t> tokens(20);
   for (uint32_t i = 0; i < 20; ++i) tokens[i] = i * 37 % 64;
   const std::vector<uint32_t> rows = {19};

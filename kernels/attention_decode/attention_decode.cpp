@@ -28,7 +28,9 @@ uint32_t teams_of(uint32_t ratio, uint32_t most) { return ceil_div(ratio, most);
 // Lanes that lie side by side over a head's values, eight elements each.
 uint32_t value_lanes(uint32_t head_dim) { return ceil_div(head_dim, 8); }
 
-bool is_vec4(uint32_t head_dim, bool f16) { return head_dim % (f16 ? 8 : 4) == 0; }
+bool is_vec4(uint32_t head_dim, KvType type) {
+  return type != KvType::q8_0 && head_dim % (type == KvType::f16 ? 8 : 4) == 0;
+}
 
 }  // namespace
 
@@ -60,17 +62,18 @@ gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a) {
   AttentionDecode args = a;
   if (!args.splits)
     args.splits = a.parts ? attention_splits(caps, rows, heads, kv_heads, a.cache.positions()) : 1;
-  const bool f16 = a.cache.k.type == gpu::Type::f16;
+  const KvType type = a.cache.type();
   return attention_decode(
       caps, args,
       {.workgroup_size = !caps.cpu                     ? 128u
                          : value_lanes(head_dim) <= 16 ? 16u
                                                        : 32u,
-       .f16_kv = f16,
+       .f16_kv = type == KvType::f16,
+       .q8_kv = type == KvType::q8_0,
        .use_subgroups = caps.variant.subgroups && !caps.cpu,  // lavapipe shuffles lane by lane
        .multihead = ratio > 1,
        .team = std::max(2u, ceil_div(ratio, teams)),
-       .vec4 = is_vec4(head_dim, f16),
+       .vec4 = is_vec4(head_dim, type),
        .split = args.splits > 1,
        .head_dim = caps.cpu ? 0 : head_dim});  // unrolled loops take lavapipe long to compile
 }
@@ -89,11 +92,12 @@ gpu::Work attention_decode(const gpu::Caps& caps, const AttentionDecode& a,
           "attention_decode: {} rows from kv_len {} on exceed a capacity of {}", rows, a.kv_len,
           a.cache.positions());
 
-  require(over.f16_kv == (a.cache.k.type == gpu::Type::f16),
-          "attention_decode: F16_KV is {}, k is {}", over.f16_kv, a.cache.k);
+  require(a.cache.type() == kv_type(over.f16_kv, over.q8_kv),
+          "attention_decode: F16_KV is {}, Q8_KV is {}, k is {}", over.f16_kv, over.q8_kv,
+          a.cache.k);
   require(!over.use_subgroups || caps.variant.subgroups,
           "attention_decode: USE_SUBGROUPS on {}, which has none", caps.name);
-  require(!over.vec4 || is_vec4(head_dim, over.f16_kv),
+  require(!over.vec4 || is_vec4(head_dim, a.cache.type()),
           "attention_decode: VEC4 with head_dim {} of {}", head_dim, a.cache.k);
   require(over.workgroup_size >= std::max(16u, value_lanes(head_dim)) && over.workgroup_size <= 128,
           "attention_decode: WORKGROUP_SIZE is {}, from {} to 128", over.workgroup_size,

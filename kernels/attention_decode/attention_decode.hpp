@@ -29,6 +29,7 @@ struct AttentionDecode {
   struct Overrides {
     uint32_t workgroup_size = 64;
     bool f16_kv = false;
+    bool q8_kv = false;
     bool use_subgroups = true;
     bool multihead = false;
     uint32_t team = 4;
@@ -40,6 +41,7 @@ struct AttentionDecode {
     void visit(auto&& v) {
       v("WORKGROUP_SIZE", workgroup_size, {16u, 64u, 128u}, gpu::sizing);
       v("F16_KV", f16_kv, {false, true});
+      v("Q8_KV", q8_kv, {false, true});
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MULTIHEAD", multihead, {false, true});
       v("TEAM", team, {2u, 4u}, gpu::sizing.to(2, 4));
@@ -48,7 +50,11 @@ struct AttentionDecode {
       v("SPLIT", split, {false, true});
       v("HEAD_DIM", head_dim, {0u, 128u}, gpu::sizing.to(0, 256));
     }
-    std::string_view refusal() const { return ""; }
+    std::string_view refusal() const {
+      if (q8_kv && f16_kv) return "a cache is of F16_KV or of Q8_KV";
+      if (q8_kv && vec4) return "VEC4 is for f32 and f16: heads of q8_0 are always read so";
+      return "";
+    }
   };
   struct Params {
     uint32_t rows, heads, kv_heads, head_dim;

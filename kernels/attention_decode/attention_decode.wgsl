@@ -18,10 +18,11 @@
 
 override WORKGROUP_SIZE: u32 = 64;     // 16 to 128, at least head_dim / 8
 override F16_KV: bool = false;         // k and v are f16, two a word, each head rounded up to even
+override Q8_KV: bool = false;          // k and v are of q8_0, as kv.wgsl has it; heads of a multiple of 32
 override USE_SUBGROUPS: bool = true;   // four lanes of a subgroup share a key, so that its loads lie side by side
 override MULTIHEAD: bool = false;      // the query heads of a KV head share its keys and values
 override TEAM: u32 = 4;                // up to this many of them, 2 to 4
-override VEC4: bool = false;           // head_dim is a multiple of 4 (f16: 8)
+override VEC4: bool = false;           // head_dim is a multiple of 4 (f16: 8); not of q8_0
 override CHUNKED: bool = false;        // 1024 scores at a time instead of 2048: less memory, more barriers
 override SPLIT: bool = false;          // workgroups share a query's keys
 override HEAD_DIM: u32 = 0;            // head_dim, so that its loops unroll; 0: whatever params say
@@ -48,8 +49,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>;            // [rows, heads, head_dim]
-@group(0) @binding(2) var<storage, read> k: array<vec4u>;          // [kv_rows, kv_heads, head_dim] f32 or f16
-@group(0) @binding(3) var<storage, read> v: array<vec4u>;          // [kv_rows, kv_heads, head_dim] f32 or f16
+@group(0) @binding(2) var<storage, read> k: array<vec4u>;          // [kv_rows, kv_heads, head_dim] f32, f16 or q8_0
+@group(0) @binding(3) var<storage, read> v: array<vec4u>;          // [kv_rows, kv_heads, head_dim] f32, f16 or q8_0
 @group(0) @binding(4) var<storage, read> slots: array<Slot>;       // [slots], unread if kv_len_source == 0
 @group(0) @binding(5) var<storage, read> block_table: array<u32>;  // [slots, capacity / page_size], read if paged
 // Sums [rows, heads, splits, head_dim], then {peak, total} [rows, heads, splits, 2], then how many have come [rows, heads].
@@ -71,9 +72,11 @@ var<private> peak: vec4f;
 var<private> total: vec4f;             // of this lane's exponentials
 var<private> sums: array<vec4f, 8>;    // [4, 2] of this lane's values
 
-// A head in the cache: `words` u32, read in units of four.
+// A head in the cache is read in units of four elements, or eight: four words, or of q8_0 two words of integers, that of their scale,
+// and its dimension.
+fn eights() -> bool { return F16_KV | Q8_KV; }
 fn words() -> u32 { return select(head_dim(), (head_dim() + 1) / 2, F16_KV); }
-fn units() -> u32 { return (words() + 3) / 4; }
+fn units() -> u32 { return select((words() + 3) / 4, head_dim() / 8, Q8_KV); }
 
 // Word i of a head, without what lies behind the head.
 fn inside(i: u32, word: u32) -> u32 {
@@ -88,19 +91,34 @@ fn v_word(head: u32, i: u32) -> u32 {
   let word = head * words() + min(i, words() - 1);
   return inside(i, v[word / 4][word % 4]);
 }
+fn q8_heads() -> u32 { return params.kv_rows * params.kv_heads; }
 fn k_unit(head: u32, u: u32) -> vec4u {
+  if (Q8_KV) {
+    let i = 2 * (head * units() + u);
+    let s = q8_scale_word(q8_heads(), head_dim(), head, 8 * u);
+    return vec4u(k[i / 4][i % 4], k[i / 4][i % 4 + 1], k[s / 4][s % 4], 8 * u);
+  }
   if (VEC4) { return k[head * units() + u]; }
   return vec4u(k_word(head, 4 * u), k_word(head, 4 * u + 1), k_word(head, 4 * u + 2), k_word(head, 4 * u + 3));
 }
 fn v_unit(head: u32, u: u32) -> vec4u {
+  if (Q8_KV) {
+    let i = 2 * (head * units() + u);
+    let s = q8_scale_word(q8_heads(), head_dim(), head, 8 * u);
+    return vec4u(v[i / 4][i % 4], v[i / 4][i % 4 + 1], v[s / 4][s % 4], 8 * u);
+  }
   if (VEC4) { return v[head * units() + u]; }
   return vec4u(v_word(head, 4 * u), v_word(head, 4 * u + 1), v_word(head, 4 * u + 2), v_word(head, 4 * u + 3));
 }
 fn low(unit: vec4u) -> vec4f {
+  if (Q8_KV) { return q8_scale(unit.z, unit.w) * vec4f(unpack4xI8(unit.x)); }
   if (F16_KV) { return vec4f(unpack2x16float(unit.x), unpack2x16float(unit.y)); }
   return bitcast<vec4f>(unit);
 }
-fn high(unit: vec4u) -> vec4f { return vec4f(unpack2x16float(unit.z), unpack2x16float(unit.w)); }
+fn high(unit: vec4u) -> vec4f {
+  if (Q8_KV) { return q8_scale(unit.z, unit.w) * vec4f(unpack4xI8(unit.y)); }
+  return vec4f(unpack2x16float(unit.z), unpack2x16float(unit.w));
+}
 
 // The key i of a run and the three after it, of KV head kv_head, as heads of the cache; the last one again for those beyond.
 fn four_heads(run: KvRun, i: u32, n: u32, kv_head: u32) -> vec4u {
@@ -169,9 +187,9 @@ fn stage_query(first_head: u32, heads: u32, at: Lane) {
 
 // Head h's products with unit u of four keys.
 fn products(keys: array<vec4u, 4>, h: u32, u: u32) -> vec4f {
-  let e = query[h * 64 + select(u, 2 * u, F16_KV)];
+  let e = query[h * 64 + select(u, 2 * u, eights())];
   var sum = vec4f(dot(low(keys[0]), e), dot(low(keys[1]), e), dot(low(keys[2]), e), dot(low(keys[3]), e));
-  if (F16_KV) {
+  if (eights()) {
     let f = query[h * 64 + 2 * u + 1];
     sum += vec4f(dot(high(keys[0]), f), dot(high(keys[1]), f), dot(high(keys[2]), f), dot(high(keys[3]), f));
   }
@@ -240,11 +258,11 @@ fn weigh_keys(n: u32, at: Lane) -> vec4f {
 }
 
 // A lane's share of the values: every slots-th four keys from `slot` on, and of their head eight dimensions: those of
-// one unit of f16, or of f32 the units `unit` and `other`.
+// one unit, or of f32 the units `unit` and `other`.
 struct Place { slots: u32, slot: u32, unit: u32, other: u32 }
 
 fn place(at: Lane) -> Place {
-  let lanes = select((units() + 1) / 2, units(), F16_KV);
+  let lanes = select((units() + 1) / 2, units(), eights());
   let unit = at.lane % lanes;
   return Place(WORKGROUP_SIZE / lanes, at.lane / lanes, unit, unit + lanes);
 }
@@ -264,7 +282,7 @@ fn values_at(run: KvRun, key: u32, n: u32, kv_head: u32, own: Place) -> Values {
   let unit = array<vec4u, 4>(v_unit(head.x, own.unit), v_unit(head.y, own.unit), v_unit(head.z, own.unit), v_unit(head.w, own.unit));
   var values = Values(array<vec4f, 4>(low(unit[0]), low(unit[1]), low(unit[2]), low(unit[3])),
                       array<vec4f, 4>(high(unit[0]), high(unit[1]), high(unit[2]), high(unit[3])));
-  if (!F16_KV) {
+  if (!eights()) {
     let other = min(own.other, units() - 1);
     values.b = array<vec4f, 4>(low(v_unit(head.x, other)), low(v_unit(head.y, other)), low(v_unit(head.z, other)), low(v_unit(head.w, other)));
   }
@@ -297,11 +315,11 @@ fn add_values(run: KvRun, n: u32, kv_head: u32, own: Place) {
 // Puts this lane's sums of head h where those of a head lie whose place is `place`.
 fn lay_out(h: u32, place: u32, own: Place) {
   let start = place * 2 * WORKGROUP_SIZE + own.slot * row_stride();
-  scores[start + select(own.unit, 2 * own.unit, F16_KV)] = sums[2 * h];
-  if (F16_KV) { scores[start + 2 * own.unit + 1] = sums[2 * h + 1]; }
+  scores[start + select(own.unit, 2 * own.unit, eights())] = sums[2 * h];
+  if (eights()) { scores[start + 2 * own.unit + 1] = sums[2 * h + 1]; }
   else if (own.other < units()) { scores[start + own.other] = sums[2 * h + 1]; }
 }
-fn row_stride() -> u32 { return units() * select(1u, 2u, F16_KV); }  // of a slot's sums, in four dimensions
+fn row_stride() -> u32 { return units() * select(1u, 2u, eights()); }  // of a slot's sums, in four dimensions
 
 // Adds up the sums over the lanes and writes the results of the heads, or if they are of a part of the keys puts them into parts.
 fn write_heads(first_head: u32, heads: u32, in_parts: bool, split: u32, own: Place, at: Lane) {

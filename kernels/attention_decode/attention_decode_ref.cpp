@@ -3,7 +3,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "base/half.hpp"
 #include "kernels/attention_decode/attention_decode.hpp"
 #include "kernels/slot.hpp"
 
@@ -35,20 +34,18 @@ Keys keys_of(const AttentionDecode::Params& p, std::span<const Slot> slots, uint
 std::vector<double> attend(const gpu::HostDispatch& d, uint32_t query_row, uint32_t head,
                            Keys keys) {
   const auto p = d.params<AttentionDecode::Params>();
-  const bool f16 = d.overrides<AttentionDecode::Overrides>().f16_kv;
-  const uint32_t kv_head = head / (p.heads / p.kv_heads),
-                 padded = f16 ? (p.head_dim + 1) / 2 * 2 : p.head_dim;
+  const auto over = d.overrides<AttentionDecode::Overrides>();
+  const uint32_t kv_head = head / (p.heads / p.kv_heads);
   const float* q = &d.get<float>(0)[(size_t(query_row) * p.heads + head) * p.head_dim];
   const auto block_table = d.get<uint32_t>(4);
   // A key's or value's elements.
   const auto vector = [&](size_t binding, uint32_t position) {
     const size_t row =
         std::min<size_t>(kv_row_ref(p, block_table, keys.slot, position), p.kv_rows - 1);
-    const size_t at = (row * p.kv_heads + kv_head) * padded;
     std::vector<double> result(p.head_dim);
     for (uint32_t i = 0; i < p.head_dim; ++i)
-      result[i] =
-          f16 ? f16_to_f32(d.get<uint16_t>(binding)[at + i]) : d.get<float>(binding)[at + i];
+      result[i] = kv_element_ref(d, binding, kv_type(over.f16_kv, over.q8_kv), p.kv_rows,
+                                 p.kv_heads, p.head_dim, row, kv_head, i);
     return result;
   };
 

@@ -7,12 +7,6 @@ namespace ms {
 
 namespace {
 
-KvCache cache_of(Lab& lab, uint32_t rows, uint32_t kv_heads, uint32_t head_dim, bool f16) {
-  const gpu::Shape shape{rows, kv_heads, f16 ? (head_dim + 1) / 2 * 2 : head_dim};
-  const auto tensor = [&] { return f16 ? lab.random_f16(shape, -2, 2) : lab.random(shape, -2, 2); };
-  return {.k = tensor(), .v = tensor()};
-}
-
 gpu::View zeros(Lab& lab, uint64_t words) {
   return lab.words({words}, [](size_t) { return 0; });
 }
@@ -34,25 +28,31 @@ KERNEL_TEST(attention_decode) {
   // Every head_dim and ratio of heads at a few lengths; one of them at the lengths around four keys
   // a lane, a workgroup's keys and a chunk, which is 1024 or 2048 keys over the heads that share
   // it.
-  for (bool f16 : {false, true}) {
+  for (KvType type : {KvType::f32, KvType::f16, KvType::q8_0}) {
+    const bool q8 = type == KvType::q8_0;
     for (const auto [heads, kv_heads, dim] : {Heads{1, 1, 1},
                                               {3, 1, 3},
                                               {8, 2, 80},
                                               {16, 1, 128},
                                               {5, 1, 66},
                                               {2, 1, 256},
-                                              {14, 2, 64}})
-      for (uint32_t kv_len : {1u, 9u, 300u})
+                                              {14, 2, 64},
+                                              {4, 2, 32},
+                                              {3, 1, 96}})
+      for (uint32_t kv_len : {1u, 9u, 300u}) {
+        if (dim % 32 != 0 ? q8 : !q8 && dim == 96) continue;
         run(lab, {.q = lab.random({1, heads, dim}, -2, 2),
-                  .cache = cache_of(lab, kv_len, kv_heads, dim, f16),
+                  .cache = lab.cache(type, kv_len, kv_heads, dim),
                   .out = lab.output({1, heads, dim}),
                   .kv_len = kv_len,
                   .splits = 3});
+      }
+    const uint32_t dim = q8 ? 32 : 8;
     for (uint32_t kv_len :
          {0u, 7u, 8u, 63u, 64u, 65u, 255u, 256u, 257u, 511u, 512u, 513u, 1000u, 1025u, 2049u})
-      run(lab, {.q = lab.random({1, 4, 8}, -2, 2),
-                .cache = cache_of(lab, kv_len + 1, 2, 8, f16),
-                .out = lab.output({1, 4, 8}),
+      run(lab, {.q = lab.random({1, 4, dim}, -2, 2),
+                .cache = lab.cache(type, kv_len + 1, 2, dim),
+                .out = lab.output({1, 4, dim}),
                 .kv_len = kv_len,
                 .splits = 5});
   }
@@ -65,13 +65,15 @@ KERNEL_TEST(attention_decode) {
     for (const StepRows& step :
          {StepRows{.slots = slots}, StepRows{.slots = slots, .prefill = true, .slot = 1}})
       for (uint32_t window : {0u, 1u, 50u}) {
-        KvCache cache = cache_of(lab, 448, 1, 16, window != 0);
+        const KvType type = window == 0 ? KvType::f32 : window == 1 ? KvType::f16 : KvType::q8_0;
+        const uint32_t dim = type == KvType::q8_0 ? 32 : 16;
+        KvCache cache = lab.cache(type, 448, 1, dim);
         cache.layout = layout;
         cache.capacity = layout == KvLayout::ring ? 64 : 112;
         if (layout == KvLayout::paged) cache.page_size = 16, cache.block_table = block_table;
-        run(lab, {.q = lab.random({4, 3, 16}),
+        run(lab, {.q = lab.random({4, 3, dim}),
                   .cache = cache,
-                  .out = lab.output({4, 3, 16}),
+                  .out = lab.output({4, 3, dim}),
                   .step = step,
                   .scale = 0.5f,
                   .attn_softcap = window ? 1.5f : 0.0f,
@@ -97,7 +99,7 @@ KERNEL_TEST(attention_decode) {
             .out = lab.output({1, 1, 8}),
             .kv_len = 65});
   AttentionDecode bad{.q = lab.random({1, 1, 8}),
-                      .cache = cache_of(lab, 8, 1, 8, false),
+                      .cache = lab.cache(KvType::f32, 8, 1, 8),
                       .out = lab.output({1, 1, 8}),
                       .kv_len = 3};
   bad.cache.layout = KvLayout::paged, bad.cache.page_size = 4,
@@ -107,17 +109,19 @@ KERNEL_TEST(attention_decode) {
   // Every ratio of heads that is in use, and odd head_dims, as the wrapper chooses.
   for (uint32_t ratio = 1; ratio <= 16; ++ratio) {
     const uint32_t dim = std::array{33u, 96u, 127u, 255u, 256u}[ratio % 5];
-    for (bool f16 : {false, true})
+    for (KvType type : {KvType::f32, KvType::f16, KvType::q8_0}) {
+      if (type == KvType::q8_0 && dim % 32 != 0) continue;
       lab.check(attention_decode(lab.caps(), {.q = lab.random({1, 2 * ratio, dim}, -2, 2),
-                                              .cache = cache_of(lab, 70, 2, dim, f16),
+                                              .cache = lab.cache(type, 70, 2, dim),
                                               .out = lab.output({1, 2 * ratio, dim}),
                                               .kv_len = 70}),
                 {.abs = 2e-6, .rel = 5e-5});
+    }
   }
 
   // Long, whole and split; what the wrapper chooses, with a window too.
   const AttentionDecode far{.q = lab.random({1, 2, 4}),
-                            .cache = cache_of(lab, 131'072, 1, 4, true),
+                            .cache = lab.cache(KvType::f16, 131'072, 1, 4),
                             .out = lab.output({1, 2, 4}),
                             .kv_len = 131'072,
                             .parts = zeros(lab, attention_part_words(1, 2, 4, 128)),
@@ -148,14 +152,20 @@ KERNEL_TEST(attention_decode) {
   });
   lab.refuses("257", [&] {
     attention_decode(lab.caps(), {.q = lab.random({1, 1, 257}),
-                                  .cache = cache_of(lab, 1, 1, 257, false),
+                                  .cache = lab.cache(KvType::f32, 1, 1, 257),
                                   .out = lab.output({1, 1, 257}),
                                   .kv_len = 1});
   });
   lab.refuses("3 heads do not share 2", [&] {
     attention_decode(lab.caps(), {.q = lab.random({1, 3, 4}),
-                                  .cache = cache_of(lab, 1, 2, 4, false),
+                                  .cache = lab.cache(KvType::f32, 1, 2, 4),
                                   .out = lab.output({1, 3, 4}),
+                                  .kv_len = 1});
+  });
+  lab.refuses("a multiple of 32 elements, not 48", [&] {
+    attention_decode(lab.caps(), {.q = lab.random({1, 1, 48}),
+                                  .cache = lab.cache(KvType::q8_0, 1, 1, 48),
+                                  .out = lab.output({1, 1, 48}),
                                   .kv_len = 1});
   });
   lab.refuses("kv_len 9 on exceed", [&] {

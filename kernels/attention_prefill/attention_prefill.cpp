@@ -26,14 +26,20 @@ bool has_matrices(const gpu::Caps& caps, const AttentionPrefill::Overrides& over
 
 gpu::Work attention_prefill(const gpu::Caps& caps, const AttentionPrefill& a) {
   const uint32_t rows = a.q.shape[0], head_dim = a.q.cols();
-  AttentionPrefill::Overrides over{.f16_kv = a.cache.k.type == gpu::Type::f16,
+  const KvType type = a.cache.type();
+  AttentionPrefill::Overrides over{.f16_kv = type == KvType::f16,
+                                   .q8_kv = type == KvType::q8_0,
                                    .small_tiles = false,
                                    .block_size = rows <= 32 ? 32u : 64u,
                                    .head_tile = head_dim <= 32 ? 32u : 64u};
   over.use_subgroups = caps.cpu && has_shared_lanes(caps);
-  const AttentionPrefill::Overrides matrices{
-      .f16_kv = true, .block_size = 128, .head_tile = head_dim <= 64 ? 64u : 128u, .matrix = true};
-  if (over.f16_kv && rows >= 16 && head_dim <= 128 && has_matrices(caps, matrices)) over = matrices;
+  const AttentionPrefill::Overrides matrices{.f16_kv = over.f16_kv,
+                                             .q8_kv = over.q8_kv,
+                                             .block_size = 128,
+                                             .head_tile = head_dim <= 64 ? 64u : 128u,
+                                             .matrix = true};
+  if (type != KvType::f32 && rows >= 16 && head_dim <= 128 && has_matrices(caps, matrices))
+    over = matrices;
   return attention_prefill(caps, a, over);
 }
 
@@ -43,8 +49,9 @@ gpu::Work attention_prefill(const gpu::Caps& caps, const AttentionPrefill& a,
   check_attention("attention_prefill", a.q, a.out, a.cache, a.scale, a.attn_softcap);
   const uint32_t rows = a.q.shape[0], heads = a.q.shape[1], head_dim = a.q.shape[2],
                  kv_heads = a.cache.k.shape[1];
-  require((a.cache.k.type == gpu::Type::f16) == over.f16_kv,
-          "attention_prefill: k is {}, F16_KV is {}", a.cache.k, over.f16_kv);
+  require(a.cache.type() == kv_type(over.f16_kv, over.q8_kv),
+          "attention_prefill: F16_KV is {}, Q8_KV is {}, k is {}", over.f16_kv, over.q8_kv,
+          a.cache.k);
   require(!over.matrix || (has_matrices(caps, over) && head_dim <= over.head_tile),
           "attention_prefill: MATRIX takes subgroup matrices, subgroups of 32 and head_dim up to "
           "HEAD_TILE; {} has {}, subgroups of {} to {}, head_dim is {}",

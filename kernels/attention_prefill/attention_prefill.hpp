@@ -21,6 +21,7 @@ struct AttentionPrefill {
 
   struct Overrides {
     bool f16_kv = false;
+    bool q8_kv = false;
     bool small_tiles = false;
     uint32_t block_size = 64;
     uint32_t head_tile = 64;
@@ -29,6 +30,7 @@ struct AttentionPrefill {
 
     void visit(auto&& v) {
       v("F16_KV", f16_kv, {false, true});
+      v("Q8_KV", q8_kv, {false, true});
       v("SMALL_TILES", small_tiles, {false, true});
       v("BLOCK_SIZE", block_size, {32u, 64u, 128u});
       v("HEAD_TILE", head_tile, {32u, 64u, 128u});
@@ -36,8 +38,10 @@ struct AttentionPrefill {
       v("MATRIX", matrix, {false, true});
     }
     std::string_view refusal() const {
-      if (matrix && (!f16_kv || small_tiles))
-        return "MATRIX multiplies f16 in tiles of 64 keys: with F16_KV, without SMALL_TILES";
+      if (q8_kv && f16_kv) return "a cache is of F16_KV or of Q8_KV";
+      if (matrix && (!(f16_kv || q8_kv) || small_tiles))
+        return "MATRIX multiplies f16 in tiles of 64 keys: with F16_KV or Q8_KV, without "
+               "SMALL_TILES";
       if (matrix && use_subgroups) return "USE_SUBGROUPS is for what lanes all need, not MATRIX";
       if (matrix && (block_size != 128 || head_tile < 64))
         return "MATRIX has 128 lanes, and holds 64 or 128 dimensions";

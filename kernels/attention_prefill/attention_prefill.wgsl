@@ -16,11 +16,12 @@
 #import half
 
 override F16_KV: bool = false;       // k and v are f16, two a word, each head rounded up to even
+override Q8_KV: bool = false;        // k and v are of q8_0, as kv.wgsl has it; heads of a multiple of 32
 override SMALL_TILES: bool = false;  // tiles of 8 keys instead of 16
 override BLOCK_SIZE: u32 = 64;       // lanes of a workgroup: 32 or 64; with MATRIX 128
 override HEAD_TILE: u32 = 64;        // dimensions held at a time: 32 or 64; with MATRIX all of them, 64 or 128
 override USE_SUBGROUPS: bool = false; // lanes load a part each of what all need, 8 or more a subgroup: where loads cost more than arithmetic
-override MATRIX: bool = false;       // q and the weights of the keys are rounded to f16: for devices with subgroup matrices
+override MATRIX: bool = false;       // q, the weights of the keys, and of q8_0 k and v, are rounded to f16: for devices with subgroup matrices
 
 struct Params {
   rows: u32,            // queries
@@ -43,8 +44,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<f32>;            // [rows, heads, head_dim]
-@group(0) @binding(2) var<storage, read> k: array<u32>;            // [kv_rows, kv_heads, head_dim] f32 or f16
-@group(0) @binding(3) var<storage, read> v: array<u32>;            // [kv_rows, kv_heads, head_dim] f32 or f16
+@group(0) @binding(2) var<storage, read> k: array<u32>;            // [kv_rows, kv_heads, head_dim] f32, f16 or q8_0
+@group(0) @binding(3) var<storage, read> v: array<u32>;            // [kv_rows, kv_heads, head_dim] f32, f16 or q8_0
 @group(0) @binding(4) var<storage, read> slots: array<Slot>;       // [slots], unread if kv_len_source == 0
 @group(0) @binding(5) var<storage, read> block_table: array<u32>;  // [slots, capacity / page_size], read if paged
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;    // [rows, heads, head_dim]
@@ -66,11 +67,17 @@ const WEIGHT_PITCH = 9u;
 var<workgroup> tile: array<vec4u, select(64, SIDE * (HEAD_TILE / 8 + 1 + SCORE_PITCH + WEIGHT_PITCH), MATRIX)>;
 
 fn tile_keys() -> u32 { return select(16u, 8u, SMALL_TILES); }
-fn head_words() -> u32 { return select(params.head_dim, (params.head_dim + 1) / 2, F16_KV); }
+fn head_words() -> u32 { return select(select(params.head_dim, (params.head_dim + 1) / 2, F16_KV), params.head_dim / 4, Q8_KV); }
 
 // Dimensions d to d + 3 of head `head` of the cache, d a multiple of 4; zeros beyond head_dim.
+fn q8_heads() -> u32 { return params.kv_rows * params.kv_heads; }
 fn k_four(head: u32, d: u32) -> vec4f {
   let at = head * head_words();
+  if (Q8_KV) {
+    let i = min(d, params.head_dim - 4);
+    let scale = q8_scale(k[q8_scale_word(q8_heads(), params.head_dim, head, i)], i);
+    return select(vec4f(), scale * vec4f(unpack4xI8(k[at + i / 4])), d < params.head_dim);
+  }
   let inside = vec4u(d, d + 1, d + 2, d + 3) < vec4u(params.head_dim);
   if (F16_KV) {
     let last = head_words() - 1;
@@ -81,6 +88,11 @@ fn k_four(head: u32, d: u32) -> vec4f {
 }
 fn v_four(head: u32, d: u32) -> vec4f {
   let at = head * head_words();
+  if (Q8_KV) {
+    let i = min(d, params.head_dim - 4);
+    let scale = q8_scale(v[q8_scale_word(q8_heads(), params.head_dim, head, i)], i);
+    return select(vec4f(), scale * vec4f(unpack4xI8(v[at + i / 4])), d < params.head_dim);
+  }
   let inside = vec4u(d, d + 1, d + 2, d + 3) < vec4u(params.head_dim);
   if (F16_KV) {
     let last = head_words() - 1;
@@ -244,8 +256,13 @@ fn stage(of_v: bool, run: KvRun, n: u32, kv_head: u32, lane: u32) {
   var e = array<vec4u, 8>();
   for (var i = 0u; i < HEAD_TILE / 16; i++) {
     let key = min((lane + i * BLOCK_SIZE) / units, n - 1);
-    let at = (min(kv_row(run, key), params.kv_rows - 1) * params.kv_heads + kv_head) * head_words();
-    let word = vec4u(at) + min(d / 2 + vec4u(0, 1, 2, 3), vec4u(last));
+    let head = min(kv_row(run, key), params.kv_rows - 1) * params.kv_heads + kv_head;
+    let at = head * head_words();
+    var word = vec4u(at) + min(d / 2 + vec4u(0, 1, 2, 3), vec4u(last));
+    if (Q8_KV) {  // eight integers, and their scale twice
+      let dim = min(d, params.head_dim - 8);
+      word = vec4u(at + dim / 4, at + dim / 4 + 1, vec2u(q8_scale_word(q8_heads(), params.head_dim, head, dim)));
+    }
     if (of_v) {
       e[i] = vec4u(v[word.x], v[word.y], v[word.z], v[word.w]);
     } else {
@@ -254,7 +271,12 @@ fn stage(of_v: bool, run: KvRun, n: u32, kv_head: u32, lane: u32) {
   }
   let inside = half_mask(max(d, params.head_dim) - d);
   for (var i = 0u; i < HEAD_TILE / 16; i++) {
-    tile[(lane + i * BLOCK_SIZE) / units * (units + 1) + lane % units] = e[i] & inside;
+    var eight = e[i];
+    if (Q8_KV) {
+      let scale = q8_scale(eight.z, d);
+      eight = vec4u(rounded_halves(scale * vec4f(unpack4xI8(eight.x))), rounded_halves(scale * vec4f(unpack4xI8(eight.y))));
+    }
+    tile[(lane + i * BLOCK_SIZE) / units * (units + 1) + lane % units] = eight & inside;
   }
 }
 

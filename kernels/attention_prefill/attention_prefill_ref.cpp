@@ -29,14 +29,13 @@ void attention_prefill_ref(const gpu::HostDispatch& d) {
           position % p.page_size;
     return std::min<size_t>(row, p.kv_rows - 1);
   };
-  const uint32_t padded = over.f16_kv ? (p.head_dim + 1) / 2 * 2 : p.head_dim;
-  const auto element = [&](size_t binding, uint64_t position, uint32_t head, uint32_t i) -> double {
-    const size_t at = (cache_row(position) * p.kv_heads + head) * padded + i;
-    return over.f16_kv ? f16_to_f32(d.get<uint16_t>(binding)[at]) : d.get<float>(binding)[at];
-  };
-
   const auto halved = [](double x) {
     return f16_to_f32(f32_to_f16(std::clamp(float(x), -65504.0f, 65504.0f)));
+  };
+  const auto element = [&](size_t binding, uint64_t position, uint32_t head, uint32_t i) -> double {
+    const double e = kv_element_ref(d, binding, kv_type(over.f16_kv, over.q8_kv), p.kv_rows,
+                                    p.kv_heads, p.head_dim, cache_row(position), head, i);
+    return over.matrix && over.q8_kv ? halved(e) : e;
   };
   const auto query = [&](uint32_t row, uint32_t head, uint32_t i) -> double {
     const float e = q[(size_t(row) * p.heads + head) * p.head_dim + i];

@@ -13,14 +13,6 @@ gpu::View one_slot(Lab& lab, uint32_t slots, uint32_t slot, uint32_t position) {
                    [&](size_t i) { return i == slot * sizeof(Slot) / 4 + 1 ? position : i % 7; });
 }
 
-KvCache cache(Lab& lab, bool f16, uint32_t rows, uint32_t kv_heads, uint32_t head_dim) {
-  const uint32_t padded = f16 ? (head_dim + 1) / 2 * 2 : head_dim;
-  if (f16)
-    return {.k = lab.random_f16({rows, kv_heads, padded}),
-            .v = lab.random_f16({rows, kv_heads, padded})};
-  return {.k = lab.random({rows, kv_heads, padded}), .v = lab.random({rows, kv_heads, padded})};
-}
-
 constexpr Tolerance tolerance{.abs = 2e-6, .rel = 5e-5};
 // With MATRIX: a weight of a key is one f16 or the next, as exp has it.
 constexpr Tolerance matrix_tolerance{.abs = 5e-4, .rel = 5e-4};
@@ -54,10 +46,13 @@ KERNEL_TEST(attention_prefill) {
                  {7, 16, 1, 80, 30, 2, 0, true},
                  {64, 2, 2, 33, 9, 0, 5, true},
                  {20, 2, 1, 256, 3, 0, 0, true},
-                 {9, 2, 2, 16, 4, 0, 6, false}})
-    for (bool f16 : {false, true}) {
+                 {9, 2, 2, 16, 4, 0, 6, false},
+                 {40, 6, 2, 32, 30, 0, 0, true},
+                 {34, 2, 1, 96, 5, 2, 20, true}})
+    for (KvType type : {KvType::f32, KvType::f16, KvType::q8_0}) {
+      if (type == KvType::q8_0 && c.head_dim % 32 != 0) continue;
       const uint32_t capacity = c.position + c.rows + 3;
-      KvCache kv = cache(lab, f16, 2 * capacity, c.kv_heads, c.head_dim);
+      KvCache kv = lab.cache(type, 2 * capacity, c.kv_heads, c.head_dim, 1);
       kv.capacity = capacity;
       const gpu::Shape shape{c.rows, c.heads, c.head_dim};
       AttentionPrefill args{
@@ -75,7 +70,7 @@ KERNEL_TEST(attention_prefill) {
   for (uint32_t kv_len : {0u, 1u, 15u, 16u, 17u, 300u}) {
     const gpu::Shape shape{5, 2, 16};
     AttentionPrefill args{.q = lab.random(shape),
-                          .cache = cache(lab, true, 300, 1, 16),
+                          .cache = lab.cache(KvType::f16, 300, 1, 16, 1),
                           .out = lab.output(shape),
                           .step = {.start_pos = 40},
                           .kv_len = kv_len};
@@ -83,11 +78,11 @@ KERNEL_TEST(attention_prefill) {
   }
   // A ring that has been overwritten, and pages in another order.
   {
-    const gpu::Shape shape{4, 2, 8};
-    KvCache ring = cache(lab, false, 12, 1, 8);
+    KvCache ring = lab.cache(KvType::f32, 12, 1, 8, 1);
     ring.layout = KvLayout::ring;
     ring.capacity = 12;
     const auto every = [&](const KvCache& kv, uint32_t position) {
+      const gpu::Shape shape{4, 2, kv.head_dim()};
       const AttentionPrefill args{
           .q = lab.random(shape),
           .cache = kv,
@@ -96,11 +91,13 @@ KERNEL_TEST(attention_prefill) {
       check_every(lab, args);
     };
     every(ring, 21);
-    KvCache paged = cache(lab, true, 32, 1, 8);
-    paged.layout = KvLayout::paged;
-    paged.page_size = 4;
-    paged.block_table = lab.words({1, 8}, [](size_t i) { return uint32_t(i * 5 % 8); });
-    every(paged, 17);
+    for (KvType type : {KvType::f16, KvType::q8_0}) {
+      KvCache paged = lab.cache(type, 32, 1, type == KvType::q8_0 ? 32 : 8, 1);
+      paged.layout = KvLayout::paged;
+      paged.page_size = 4;
+      paged.block_table = lab.words({1, 8}, [](size_t i) { return uint32_t(i * 5 % 8); });
+      every(paged, 17);
+    }
   }
   // One key of 1e5 takes everything; all keys equal share evenly.
   {
@@ -124,25 +121,27 @@ KERNEL_TEST(attention_prefill) {
   // Every ratio of heads that is in use, and odd head_dims, as the wrapper chooses.
   for (uint32_t ratio = 1; ratio <= 16; ++ratio) {
     const uint32_t dim = std::array{33u, 96u, 127u, 255u, 256u}[ratio % 5];
-    for (bool f16 : {false, true})
+    for (KvType type : {KvType::f32, KvType::f16, KvType::q8_0}) {
+      if (type == KvType::q8_0 && dim % 32 != 0) continue;
       lab.check(attention_prefill(lab.caps(), {.q = lab.random({3, 2 * ratio, dim}, -2, 2),
-                                               .cache = cache(lab, f16, 40, 2, dim),
+                                               .cache = lab.cache(type, 40, 2, dim, 1),
                                                .out = lab.output({3, 2 * ratio, dim}),
                                                .step = {.start_pos = 37},
                                                .kv_len = 40}),
                 tolerance);
+    }
   }
   // Many keys, all of them or a window's.
   for (uint32_t window : {0u, 1000u})
     lab.check(attention_prefill(lab.caps(), {.q = lab.random({2, 1, 8}),
-                                             .cache = cache(lab, true, 131'072, 1, 8),
+                                             .cache = lab.cache(KvType::f16, 131'072, 1, 8, 1),
                                              .out = lab.output({2, 1, 8}),
                                              .step = {.start_pos = 131'070},
                                              .kv_len = 131'072,
                                              .sliding_window = window}),
               tolerance);
   const AttentionPrefill plain{.q = lab.random({1, 1, 8}),
-                               .cache = cache(lab, false, 16, 1, 8),
+                               .cache = lab.cache(KvType::f32, 16, 1, 8, 1),
                                .out = lab.output({1, 1, 8}),
                                .kv_len = 16};
   const auto refuses = [&](std::string_view what,

@@ -21,7 +21,7 @@ gpu::Work attention_streaming(const gpu::Caps&, const AttentionStreaming& a,
   check_attention("attention_streaming", a.q, a.out, a.cache, a.scale, a.attn_softcap);
   const uint32_t rows = a.q.shape[0], heads = a.q.shape[1], head_dim = a.q.shape[2],
                  kv_heads = a.cache.k.shape[1];
-  require(over.f16_kv == (a.cache.k.type == gpu::Type::f16),
+  require(a.cache.type() == kv_type(over.f16_kv, false),
           "attention_streaming: F16_KV is {}, k is {}", over.f16_kv, a.cache.k);
   StepRows step = a.step;
   if (!step.slots) step.prefill = true;  // positions of slot 0, one after the other

@@ -11,14 +11,6 @@ namespace {
 // Scores of a few units in f32, and sums of as many weights as there are keys.
 constexpr Tolerance tolerance{.abs = 2e-6, .rel = 5e-5};
 
-KvCache cache_of(Lab& lab, bool f16, uint32_t rows, uint32_t kv_heads, uint32_t head_dim) {
-  const uint32_t padded = f16 ? (head_dim + 1) / 2 * 2 : head_dim;
-  if (f16)
-    return {.k = lab.random_f16({rows, kv_heads, padded}),
-            .v = lab.random_f16({rows, kv_heads, padded})};
-  return {.k = lab.random({rows, kv_heads, padded}), .v = lab.random({rows, kv_heads, padded})};
-}
-
 // Slots at positions; `stopped` is the one that is not running.
 gpu::View slots_at(Lab& lab, const std::vector<uint32_t>& positions, size_t stopped) {
   return lab.words({positions.size(), sizeof(Slot) / 4}, [&](size_t i) {
@@ -73,8 +65,8 @@ KERNEL_TEST(attention_streaming) {
            .is_causal = c.causal,
            .attn_softcap = c.softcap,
            .sliding_window = c.window},
-          cache_of(lab, false, c.kv_len + 3, c.kv_heads, c.head_dim),
-          cache_of(lab, true, c.kv_len + 3, c.kv_heads, c.head_dim));
+          lab.cache(KvType::f32, c.kv_len + 3, c.kv_heads, c.head_dim),
+          lab.cache(KvType::f16, c.kv_len + 3, c.kv_heads, c.head_dim));
   }
 
   // Slots of their own lengths, one stopped, and rows of one slot, in every layout, with and
@@ -85,7 +77,7 @@ KERNEL_TEST(attention_streaming) {
     for (const StepRows& step :
          {StepRows{.slots = slots}, StepRows{.slots = slots, .prefill = true, .slot = 1}})
       for (uint32_t window : {0u, 1u, 50u}) {
-        KvCache caches[] = {cache_of(lab, false, 448, 1, 15), cache_of(lab, true, 448, 1, 15)};
+        KvCache caches[] = {lab.cache(KvType::f32, 448, 1, 15), lab.cache(KvType::f16, 448, 1, 15)};
         for (KvCache& cache : caches) {
           cache.layout = layout;
           cache.capacity = layout == KvLayout::ring ? 64 : 112;
@@ -127,7 +119,7 @@ KERNEL_TEST(attention_streaming) {
                                  .kv_len = 65,
                                  .is_causal = false}),
             tolerance);
-  KvCache bad = cache_of(lab, false, 8, 1, 8);
+  KvCache bad = lab.cache(KvType::f32, 8, 1, 8);
   bad.layout = KvLayout::paged, bad.page_size = 4;
   bad.block_table = lab.words({1, 2}, [](size_t) { return 9; });
   lab.check(attention_streaming(lab.caps(), {.q = lab.random({1, 1, 8}),
@@ -140,9 +132,9 @@ KERNEL_TEST(attention_streaming) {
   // Every ratio of heads that is in use, and odd head_dims, as the wrapper chooses.
   for (uint32_t ratio = 1; ratio <= 16; ++ratio) {
     const uint32_t dim = std::array{33u, 96u, 127u, 255u, 256u}[ratio % 5];
-    for (bool f16 : {false, true})
+    for (KvType type : {KvType::f32, KvType::f16})
       lab.check(attention_streaming(lab.caps(), {.q = lab.random({2, 2 * ratio, dim}, -2, 2),
-                                                 .cache = cache_of(lab, f16, 40, 2, dim),
+                                                 .cache = lab.cache(type, 40, 2, dim),
                                                  .out = lab.output({2, 2 * ratio, dim}),
                                                  .step = {.start_pos = 38},
                                                  .kv_len = 40}),
@@ -152,20 +144,20 @@ KERNEL_TEST(attention_streaming) {
   // Many keys, all of them or a window's; more than 65,535 workgroups.
   for (uint32_t window : {0u, 1000u})
     lab.check(attention_streaming(lab.caps(), {.q = lab.random({1, 1, 4}),
-                                               .cache = cache_of(lab, true, 131'072, 1, 4),
+                                               .cache = lab.cache(KvType::f16, 131'072, 1, 4),
                                                .out = lab.output({1, 1, 4}),
                                                .step = {.start_pos = 131'071},
                                                .kv_len = 131'072,
                                                .sliding_window = window}),
               tolerance);
   lab.check(attention_streaming(lab.caps(), {.q = lab.random({16'385, 4, 2}),
-                                             .cache = cache_of(lab, false, 3, 2, 2),
+                                             .cache = lab.cache(KvType::f32, 3, 2, 2),
                                              .out = lab.output({16'385, 4, 2}),
                                              .kv_len = 3}),
             tolerance);
 
   const AttentionStreaming args{.q = lab.random({2, 2, 8}),
-                                .cache = cache_of(lab, false, 4, 1, 8),
+                                .cache = lab.cache(KvType::f32, 4, 1, 8),
                                 .out = lab.output({2, 2, 8}),
                                 .kv_len = 4};
   const auto refuses = [&](std::string_view what, auto change) {
@@ -176,14 +168,18 @@ KERNEL_TEST(attention_streaming) {
   refuses("q is [2, 16]", [](auto& a) { a.q.shape = {2, 16}; });
   refuses("head_dim is 257", [&](auto& a) {
     a.q = a.out = lab.random({1, 1, 257});
-    a.cache = cache_of(lab, false, 1, 1, 257);
+    a.cache = lab.cache(KvType::f32, 1, 1, 257);
   });
   refuses("3 heads do not share 2", [&](auto& a) {
     a.q = a.out = lab.random({1, 3, 8});
-    a.cache = cache_of(lab, false, 1, 2, 8);
+    a.cache = lab.cache(KvType::f32, 1, 2, 8);
+  });
+  refuses("F16_KV is false, k is [4, 1, 9] u32", [&](auto& a) {
+    a.q = a.out = lab.random({2, 2, 32});
+    a.cache = lab.cache(KvType::q8_0, 4, 1, 32);
   });
   refuses("out is [1, 2, 8]", [&](auto& a) { a.out = lab.output({1, 2, 8}); });
-  refuses("want [kv_rows, 1, 8]", [&](auto& a) { a.cache = cache_of(lab, false, 4, 1, 7); });
+  refuses("want [kv_rows, 1, 8]", [&](auto& a) { a.cache = lab.cache(KvType::f32, 4, 1, 7); });
   refuses("a ring of 4 does not hold a window of 4 for 2 rows", [](auto& a) {
     a.cache.layout = KvLayout::ring;
     a.sliding_window = 4;

@@ -27,9 +27,12 @@ uint32_t subgroup_lanes(const gpu::Caps& caps) {
   return caps.variant.subgroups ? caps.min_subgroup_size : 1;
 }
 
-// As many lanes a key as divide it into 16 bytes each, and as every subgroup has.
-uint32_t key_lanes(const gpu::Caps& caps, uint32_t head_dim, bool f16) {
-  const uint32_t units = head_dim / (f16 ? 8 : 4);
+// Elements that are read at once.
+uint32_t unit(KvType type) { return type == KvType::f32 ? 4 : 8; }
+
+// As many lanes a key as divide it into a unit each, and as every subgroup has.
+uint32_t key_lanes(const gpu::Caps& caps, uint32_t head_dim, KvType type) {
+  const uint32_t units = head_dim / unit(type);
   const uint32_t lanes = std::min({32u, std::bit_floor(subgroup_lanes(caps)), units & -units});
   return std::max(1u, lanes);
 }
@@ -43,15 +46,14 @@ uint64_t workgroup_bytes(const FusedAttention::Overrides& over) {
 
 }  // namespace
 
-bool suits_fused_attention(const gpu::Caps& caps, uint32_t head_dim, gpu::Type kv) {
-  const bool f16 = kv == gpu::Type::f16;
+bool suits_fused_attention(const gpu::Caps& caps, uint32_t head_dim, KvType type) {
   // With fewer lanes a key, a lane's registers are too few. On a CPU, attention_decode is faster.
-  return !caps.cpu && head_dim <= 256 && head_dim % (f16 ? 8 : 4) == 0 &&
-         head_dim / key_lanes(caps, head_dim, f16) <= 16;
+  return !caps.cpu && head_dim <= 256 && head_dim % unit(type) == 0 &&
+         head_dim / key_lanes(caps, head_dim, type) <= 16;
 }
 
 AttentionParts choose_parts(uint32_t rows, uint32_t heads, const KvCache& cache) {
-  const uint32_t kv_heads = std::max(1u, cache.k.shape[1]), head_dim = cache.k.shape[2];
+  const uint32_t kv_heads = std::max(1u, cache.k.shape[1]), head_dim = cache.head_dim();
   const uint32_t groups = rows * kv_heads * ceil_div(std::max(1u, heads / kv_heads), 4);
   const uint32_t splits = std::min(
       {split_groups / std::max(1u, groups), most_splits, ceil_div(cache.positions(), split_keys)});
@@ -59,18 +61,19 @@ AttentionParts choose_parts(uint32_t rows, uint32_t heads, const KvCache& cache)
           .heads = heads,
           .head_dim = head_dim,
           .splits = splits < 2 || head_dim % 16 != 0 ? 0 : ceil_div(splits, 4) * 4,
-          .f16 = cache.k.type == gpu::Type::f16};
+          .f16 = cache.type() != KvType::f32};
 }
 
 gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a) {
-  const uint32_t kv_heads = std::max(1u, a.cache.k.shape[1]), head_dim = a.cache.k.shape[2];
+  const uint32_t kv_heads = std::max(1u, a.cache.k.shape[1]), head_dim = a.cache.head_dim();
   const uint32_t ratio = std::max(1u, a.heads / kv_heads);
-  const bool f16 = a.cache.k.type == gpu::Type::f16;
+  const KvType type = a.cache.type();
   const uint32_t team = ceil_div(ratio, ceil_div(ratio, 4));
   const bool windowed = a.sliding_window || a.cache.layout == KvLayout::ring;
-  const uint32_t lanes = key_lanes(caps, head_dim, f16);
+  const uint32_t lanes = key_lanes(caps, head_dim, type);
   FusedAttention::Overrides over{.workgroup_size = 256,
-                                 .f16_kv = f16,
+                                 .f16_kv = type == KvType::f16,
+                                 .q8_kv = type == KvType::q8_0,
                                  .from_qkv = bool(a.rope),
                                  .split = bool(a.parts),
                                  .windowed = windowed,
@@ -89,7 +92,7 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
   gpu::check(fused_attention_kernel, over);
   const uint32_t rows = a.qkv.rows(), heads = a.heads, kv_heads = a.cache.k.shape[1],
                  head_dim = over.head_dim;
-  require(a.cache.k.shape[2] == head_dim, "fused_attention: HEAD_DIM is {}, k is {}", head_dim,
+  require(a.cache.head_dim() == head_dim, "fused_attention: HEAD_DIM is {}, k is {}", head_dim,
           a.cache.k);
   // Of q and out, of which one stands beside k and v in qkv, and the other is in parts, the shapes.
   const gpu::View q{.shape = {rows, heads, head_dim}};
@@ -99,8 +102,9 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
   require(bool(a.slots), "fused_attention: slots are absent, which say where a row stands");
   check_kv("fused_attention", a.cache, step, rows, kv_heads, head_dim);
   check_window("fused_attention", a.cache, step, rows, a.sliding_window);
-  require(over.f16_kv == (a.cache.k.type == gpu::Type::f16),
-          "fused_attention: F16_KV is {}, k is {}", over.f16_kv, a.cache.k);
+  require(a.cache.type() == kv_type(over.f16_kv, over.q8_kv),
+          "fused_attention: F16_KV is {}, Q8_KV is {}, k is {}", over.f16_kv, over.q8_kv,
+          a.cache.k);
   require(over.from_qkv == bool(a.rope), "fused_attention: FROM_QKV is {}, rope is {}",
           over.from_qkv, a.rope);
   const uint64_t cols = uint64_t(heads + (over.from_qkv ? 2 * kv_heads : 0)) * head_dim;
@@ -122,10 +126,10 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
   if (over.split) {
     check_parts("fused_attention", a.parts);
     require(a.parts.rows == rows && a.parts.heads == heads && a.parts.head_dim == head_dim &&
-                a.parts.f16 == over.f16_kv && a.parts.splits <= 65535,
+                a.parts.f16 == (over.f16_kv || over.q8_kv) && a.parts.splits <= 65535,
             "fused_attention: parts are of [{}, {}, {}]{}, out would be [{}, {}, {}]{}",
             a.parts.rows, a.parts.heads, a.parts.head_dim, a.parts.f16 ? " f16" : "", rows, heads,
-            head_dim, over.f16_kv ? " f16" : "");
+            head_dim, over.f16_kv || over.q8_kv ? " f16" : "");
   }
   const uint64_t bytes = workgroup_bytes(over);
   require(over.workgroup_size <= caps.max_invocations && bytes <= caps.max_workgroup_bytes,

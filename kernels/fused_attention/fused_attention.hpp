@@ -12,8 +12,8 @@
 namespace ms {
 
 struct FusedAttention {
-  gpu::View qkv;  // [rows, (heads + 2 kv_heads) head_dim] f32; or without rope q, ready, and the
-                  // cache has the newest key: [rows, heads head_dim]
+  gpu::View qkv;  // [rows, (heads + 2 kv_heads) head_dim] f32; or without rope, as for every cache
+                  // of q8_0, q, ready, and the cache has the newest key: [rows, heads head_dim]
   uint32_t heads = 0;
   KvCache cache;
   gpu::View out = {};   // [rows, heads, head_dim] f32; absent with parts
@@ -30,6 +30,7 @@ struct FusedAttention {
   struct Overrides {
     uint32_t workgroup_size = 32;
     bool f16_kv = true;
+    bool q8_kv = false;
     bool from_qkv = true;
     bool split = false;
     bool windowed = false;
@@ -41,6 +42,7 @@ struct FusedAttention {
     void visit(auto&& v) {
       v("WORKGROUP_SIZE", workgroup_size, {32u, 64u, 16u}, gpu::sizing.powers_to(16, 1024));
       v("F16_KV", f16_kv, {true, false});
+      v("Q8_KV", q8_kv, {false, true});
       v("FROM_QKV", from_qkv, {true, false});
       v("SPLIT", split, {false, true});
       v("WINDOWED", windowed, {false, true});
@@ -50,9 +52,12 @@ struct FusedAttention {
       v("KEYS", keys, {4u, 1u, 2u}, gpu::in_prelude.to(1, 4));
     }
     std::string_view refusal() const {
-      if (head_dim % (key_lanes * (f16_kv ? 8 : 4)) != 0)
-        return "KEY_LANES lanes have 16 bytes each of a key of HEAD_DIM elements, or several times "
-               "that";
+      if (q8_kv && f16_kv) return "a cache is of F16_KV or of Q8_KV";
+      if (q8_kv && from_qkv) return "what goes into a cache of Q8_KV split_qkv rounds: no FROM_QKV";
+      if (q8_kv && head_dim % 32 != 0) return "Q8_KV has a scale for 32 elements";
+      if (head_dim % (key_lanes * (f16_kv || q8_kv ? 8 : 4)) != 0)
+        return "KEY_LANES lanes have 16 bytes each of a key of HEAD_DIM elements, of Q8_KV 8, or "
+               "several times that";
       if (head_dim > 16 * key_lanes) return "a lane's registers hold 16 elements of a key";
       if (key_lanes > workgroup_size) return "KEY_LANES are of one workgroup";
       return "";
@@ -74,7 +79,7 @@ AttentionParts choose_parts(uint32_t rows, uint32_t heads, const KvCache& cache)
 
 // Whether a device has it for such heads, and is faster with it than with split_qkv and
 // attention_decode.
-bool suits_fused_attention(const gpu::Caps& caps, uint32_t head_dim, gpu::Type kv);
+bool suits_fused_attention(const gpu::Caps& caps, uint32_t head_dim, KvType type);
 
 gpu::Work fused_attention(const gpu::Caps& caps,
                           const FusedAttention& args);  // chooses the overrides

@@ -19,10 +19,11 @@
 
 override WORKGROUP_SIZE: u32 = 32;
 override F16_KV: bool = true;     // k and v are f16, two a word
+override Q8_KV: bool = false;     // k and v are of q8_0, as kv.wgsl has it; without FROM_QKV
 override FROM_QKV: bool = true;   // else q is as attention takes it, and the cache holds the newest key
 override SPLIT: bool = false;     // workgroups share a query's keys, and leave parts
 override WINDOWED: bool = false;  // the first key depends on the position: of a sliding window, or a ring
-// HEAD_DIM: a multiple of 4 KEY_LANES, with F16_KV of 8 KEY_LANES; at most 16 KEY_LANES
+// HEAD_DIM: a multiple of 4 KEY_LANES, with F16_KV and Q8_KV of 8 KEY_LANES; at most 16 KEY_LANES
 // TEAM: query heads of a workgroup, at most; 1 to 4
 // KEY_LANES: lanes that hold a key; powers of two up to 32
 // KEYS: keys that they load at once; 1 to 4
@@ -50,9 +51,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read> rope: array<f32>;           // [2, max_seq, rotary_dim / 2]: cosines, then sines
 @group(0) @binding(3) var<storage, read> slots: array<Slot>;         // [rows]
 @group(0) @binding(4) var<storage, read> block_table: array<u32>;    // [rows, capacity / page_size], read if paged
-@group(0) @binding(5) var<storage, read_write> k: array<vec4u>;      // [kv_rows, kv_heads, HEAD_DIM] f32 or f16
-@group(0) @binding(6) var<storage, read_write> v: array<vec4u>;      // [kv_rows, kv_heads, HEAD_DIM] f32 or f16
-@group(0) @binding(7) var<storage, read_write> parts: array<vec2u>;  // of shared/splits.wgsl, f16 with F16_KV
+@group(0) @binding(5) var<storage, read_write> k: array<vec4u>;      // [kv_rows, kv_heads, HEAD_DIM] f32, f16 or q8_0
+@group(0) @binding(6) var<storage, read_write> v: array<vec4u>;      // [kv_rows, kv_heads, HEAD_DIM] f32, f16 or q8_0
+@group(0) @binding(7) var<storage, read_write> parts: array<vec2u>;  // of shared/splits.wgsl, f16 with F16_KV or Q8_KV
 @group(0) @binding(8) var<storage, read_write> out: array<f32>;      // [rows, heads, HEAD_DIM], without SPLIT
 
 const HEAD_FOURS = HEAD_DIM / 4;
@@ -65,22 +66,28 @@ var<workgroup> sums: array<vec4f, TEAM * HEAD_FOURS * WORKGROUP_SIZE / KEY_LANES
 
 const LOWEST = -1e38;  // below any score, and finite when one is subtracted from it
 
-// A lane's part of a head: its first FOURS fours; of up to four heads; and of keys in the cache, up to four 16 bytes of each of
-// up to four. Members, not arrays: what a loop counts through goes to memory unless the compiler unrolls it, and NVIDIA's does not.
+// A lane's part of a head: its first FOURS fours; of up to four heads; and of keys in the cache, up to four units of each of up to four. Members, not arrays: what a loop counts through goes to memory unless the compiler unrolls it, and NVIDIA's does not.
 struct Part { a: vec4f, b: vec4f, c: vec4f, d: vec4f }
 struct Parts { a: Part, b: Part, c: Part, d: Part }
 struct Units { a: vec4u, b: vec4u, c: vec4u, d: vec4u }
 struct FourUnits { a: Units, b: Units, c: Units, d: Units }
 
-// A head in the cache is read 16 bytes at a time: so many units of it, and of them a lane's.
-fn head_units() -> u32 { return select(HEAD_FOURS, HEAD_FOURS / 2, F16_KV); }
-fn lane_units() -> u32 { return select(FOURS, FOURS / 2, F16_KV); }
+// A head in the cache is read in units of 16 bytes, or of q8_0 of eight integers in two words, the word of their scale, and their
+// dimension: so many are in it, and of them a lane's.
+fn eights() -> bool { return F16_KV | Q8_KV; }
+fn head_units() -> u32 { return select(HEAD_FOURS, HEAD_FOURS / 2, eights()); }
+fn lane_units() -> u32 { return select(FOURS, FOURS / 2, eights()); }
 
 // Which four of a head the lane that is `part` of a key has as its j-th.
-fn four_of(part: u32, j: u32) -> u32 { return select(j * KEY_LANES + part, 2 * (j / 2 * KEY_LANES + part) + (j & 1), F16_KV); }
+fn four_of(part: u32, j: u32) -> u32 { return select(j * KEY_LANES + part, 2 * (j / 2 * KEY_LANES + part) + (j & 1), eights()); }
 
 fn halves(two: vec2u) -> vec4f { return vec4f(unpack2x16float(two.x), unpack2x16float(two.y)); }
 fn part_of(u: Units) -> Part {
+  if (Q8_KV) {
+    let a = q8_scale(u.a.z, u.a.w);
+    let b = q8_scale(u.b.z, u.b.w);
+    return Part(a * vec4f(unpack4xI8(u.a.x)), a * vec4f(unpack4xI8(u.a.y)), b * vec4f(unpack4xI8(u.b.x)), b * vec4f(unpack4xI8(u.b.y)));
+  }
   if (F16_KV) { return Part(halves(u.a.xy), halves(u.a.zw), halves(u.b.xy), halves(u.b.zw)); }
   return Part(bitcast<vec4f>(u.a), bitcast<vec4f>(u.b), bitcast<vec4f>(u.c), bitcast<vec4f>(u.d));
 }
@@ -168,20 +175,33 @@ fn own_query(h: u32, part: u32) -> Part {
 // A lane's parts of KEYS keys and values.
 struct Loaded { k: FourUnits, v: FourUnits }
 
+// Unit i of all, as it lies in memory: what is computed from it here would wait for it.
+fn dim_of(i: u32) -> u32 { return 8 * (i % head_units()); }
+fn scale_word(i: u32) -> u32 { return q8_scale_word(params.kv_rows * params.kv_heads, HEAD_DIM, i / head_units(), dim_of(i)); }
+fn key_unit(i: u32) -> vec4u {
+  if (!Q8_KV) { return k[i]; }
+  let s = scale_word(i);
+  return vec4u(k[i / 2][2 * (i % 2)], k[i / 2][2 * (i % 2) + 1], k[s / 4][s % 4], dim_of(i));
+}
+fn value_unit(i: u32) -> vec4u {
+  if (!Q8_KV) { return v[i]; }
+  let s = scale_word(i);
+  return vec4u(v[i / 2][2 * (i % 2)], v[i / 2][2 * (i % 2) + 1], v[s / 4][s % 4], dim_of(i));
+}
 fn load_key(start: u32) -> Units {
   var u = Units();
-  u.a = k[start];
-  if (lane_units() > 1) { u.b = k[start + KEY_LANES]; }
-  if (lane_units() > 2) { u.c = k[start + 2 * KEY_LANES]; }
-  if (lane_units() > 3) { u.d = k[start + 3 * KEY_LANES]; }
+  u.a = key_unit(start);
+  if (lane_units() > 1) { u.b = key_unit(start + KEY_LANES); }
+  if (lane_units() > 2) { u.c = key_unit(start + 2 * KEY_LANES); }
+  if (lane_units() > 3) { u.d = key_unit(start + 3 * KEY_LANES); }
   return u;
 }
 fn load_value(start: u32) -> Units {
   var u = Units();
-  u.a = v[start];
-  if (lane_units() > 1) { u.b = v[start + KEY_LANES]; }
-  if (lane_units() > 2) { u.c = v[start + 2 * KEY_LANES]; }
-  if (lane_units() > 3) { u.d = v[start + 3 * KEY_LANES]; }
+  u.a = value_unit(start);
+  if (lane_units() > 1) { u.b = value_unit(start + KEY_LANES); }
+  if (lane_units() > 2) { u.c = value_unit(start + 2 * KEY_LANES); }
+  if (lane_units() > 3) { u.d = value_unit(start + 3 * KEY_LANES); }
   return u;
 }
 fn load_newest(start: u32) -> Units {
@@ -347,7 +367,7 @@ fn show(h: u32, sum: Part, peak: f32, total: f32, at: Lane) {
 // Four of a split's values, and what they are of.
 fn leave_values(query_head: u32, split: u32, four: u32, values: vec4f) {
   let i = (query_head * params.splits + split) * HEAD_FOURS + four;
-  if (F16_KV) {
+  if (eights()) {
     parts[i] = vec2u(kv_halves(values.xy), kv_halves(values.zw));
   } else {
     parts[2 * i] = bitcast<vec2u>(values.xy);
@@ -355,7 +375,7 @@ fn leave_values(query_head: u32, split: u32, four: u32, values: vec4f) {
   }
 }
 fn leave_ends(query_head: u32, split: u32, peak: f32, total: f32) {
-  let behind = params.rows * params.heads * params.splits * HEAD_FOURS * select(2u, 1u, F16_KV);
+  let behind = params.rows * params.heads * params.splits * HEAD_FOURS * select(2u, 1u, eights());
   parts[behind + query_head * params.splits + split] = bitcast<vec2u>(vec2f(peak, total));
 }
 

@@ -31,9 +31,8 @@ void fused_attention_ref(const gpu::HostDispatch& d) {
       const double cos = rope[angle], sin = rope[size_t(p.max_seq) * half + angle];
       return i == a ? x[a] * cos - x[b] * sin : x[b] * cos + x[a] * sin;
     };
-    const auto at = [&](uint32_t position, uint32_t kv_head) {
-      const size_t to = std::min<size_t>(kv_row_ref(p, block_table, row, position), p.kv_rows - 1);
-      return (to * p.kv_heads + kv_head) * dim;
+    const auto row_of = [&](uint32_t position) {
+      return std::min<size_t>(kv_row_ref(p, block_table, row, position), p.kv_rows - 1);
     };
     const bool has_row = (ring || slot.position < p.capacity) &&
                          kv_row_ref(p, block_table, row, slot.position) < p.kv_rows;
@@ -42,7 +41,7 @@ void fused_attention_ref(const gpu::HostDispatch& d) {
         for (uint32_t head = 0; head < p.kv_heads; ++head)
           for (uint32_t i = 0; i < dim; ++i) {
             const double value = element(p.heads + (binding - 4) * p.kv_heads + head, i);
-            const size_t to = at(slot.position, head) + i;
+            const size_t to = (row_of(slot.position) * p.kv_heads + head) * dim + i;
             if (over.f16_kv)
               d.get<uint16_t>(binding)[to] =
                   f32_to_f16(float(std::clamp(value, -65504.0, 65504.0)));
@@ -56,9 +55,11 @@ void fused_attention_ref(const gpu::HostDispatch& d) {
     if (ring) first = std::max(first, end > p.capacity ? end - p.capacity : 0);
     if (!ring) end = std::min(end, p.capacity);
     if (over.from_qkv && !has_row) end = std::min(end, slot.position);
-    const auto cached = [&](size_t binding, size_t i) -> double {
-      return over.f16_kv ? f16_to_f32(d.get<uint16_t>(binding)[i]) : d.get<float>(binding)[i];
+    const auto cached = [&](size_t binding, uint32_t position, uint32_t kv_head, uint32_t i) {
+      return kv_element_ref(d, binding, kv_type(over.f16_kv, over.q8_kv), p.kv_rows, p.kv_heads,
+                            dim, row_of(position), kv_head, i);
     };
+    const bool halves = over.f16_kv || over.q8_kv;  // of parts
     for (uint32_t head = 0; head < p.heads; ++head) {
       const uint32_t kv_head = head / (p.heads / p.kv_heads);
       // The keys of a split, or all.
@@ -75,7 +76,7 @@ void fused_attention_ref(const gpu::HostDispatch& d) {
         for (uint32_t key : keys) {
           double score = 0;
           for (uint32_t i = 0; i < dim; ++i)
-            score += p.scale * element(head, i) * cached(4, at(key, kv_head) + i);
+            score += p.scale * element(head, i) * cached(4, key, kv_head, i);
           scores.push_back(
               p.attn_softcap == 0 ? score : p.attn_softcap * std::tanh(score / p.attn_softcap));
           peak = std::max(peak, scores.back());
@@ -83,8 +84,7 @@ void fused_attention_ref(const gpu::HostDispatch& d) {
         for (size_t n = 0; n < keys.size(); ++n) {
           const double weight = std::exp(scores[n] - peak);
           total += weight;
-          for (uint32_t i = 0; i < dim; ++i)
-            result[i] += weight * cached(5, at(keys[n], kv_head) + i);
+          for (uint32_t i = 0; i < dim; ++i) result[i] += weight * cached(5, keys[n], kv_head, i);
         }
         for (double& e : result) e = total > 0 ? e / total : 0;
         const size_t query_head = size_t(row) * p.heads + head;
@@ -95,12 +95,12 @@ void fused_attention_ref(const gpu::HostDispatch& d) {
         }
         const size_t part = query_head * p.splits + split;
         for (uint32_t i = 0; i < dim; ++i)
-          if (over.f16_kv)
+          if (halves)
             d.get<uint16_t>(6)[part * dim + i] =
                 f32_to_f16(float(std::clamp(result[i], -65504.0, 65504.0)));
           else
             d.get<float>(6)[part * dim + i] = float(result[i]);
-        const size_t ends = size_t(p.rows) * p.heads * p.splits * dim / (over.f16_kv ? 2 : 1);
+        const size_t ends = size_t(p.rows) * p.heads * p.splits * dim / (halves ? 2 : 1);
         d.get<float>(6)[ends + 2 * part] = float(peak);
         d.get<float>(6)[ends + 2 * part + 1] = float(total);
       }

@@ -15,26 +15,27 @@ struct Heads {
   uint32_t heads, kv_heads, dim, rotary = 0;  // 0: all of dim
 };
 
-FusedAttention arguments(Lab& lab, Heads h, const gpu::View& slots, uint32_t kv_rows, bool f16,
+FusedAttention arguments(Lab& lab, Heads h, const gpu::View& slots, uint32_t kv_rows, KvType type,
                          bool from_qkv, uint32_t splits = 0) {
   const uint32_t rows = slots.rows(), heads = h.heads + (from_qkv ? 2 * h.kv_heads : 0);
-  const gpu::Shape shape{kv_rows, h.kv_heads, h.dim};
-  const auto tensor = [&] { return f16 ? lab.random_f16(shape, -2, 2) : lab.random(shape, -2, 2); };
-  FusedAttention args{
-      .qkv = lab.random({rows, uint64_t(heads) * h.dim}, -2, 2),
-      .heads = h.heads,
-      .cache = {.k = tensor(), .v = tensor(), .capacity = kv_rows / rows},
-      .out = lab.output({rows, h.heads, h.dim}),
-      .slots = slots,
-      .parts = {.rows = rows, .heads = h.heads, .head_dim = h.dim, .splits = splits, .f16 = f16}};
+  FusedAttention args{.qkv = lab.random({rows, uint64_t(heads) * h.dim}, -2, 2),
+                      .heads = h.heads,
+                      .cache = lab.cache(type, kv_rows, h.kv_heads, h.dim),
+                      .out = lab.output({rows, h.heads, h.dim}),
+                      .slots = slots,
+                      .parts = {.rows = rows,
+                                .heads = h.heads,
+                                .head_dim = h.dim,
+                                .splits = splits,
+                                .f16 = type != KvType::f32}};
+  args.cache.capacity = kv_rows / rows;
   if (from_qkv) args.rope = lab.random({2, 200, (h.rotary ? h.rotary : h.dim) / 2});
   return args;
 }
 
-// The values of parts are rounded to f16, too, beside an f16 cache.
+// The values of parts are rounded to f16, too, beside a cache that is not f32.
 Tolerance tolerance_of(const FusedAttention& args) {
-  return args.cache.k.type == gpu::Type::f16 && (args.rope || args.parts.splits) ? rounded
-                                                                                 : tolerance;
+  return args.cache.type() != KvType::f32 && (args.rope || args.parts.splits) ? rounded : tolerance;
 }
 
 // make(args), whose parts, if there are any, are put together.
@@ -69,21 +70,28 @@ void run(Lab& lab, const FusedAttention& args) {
 KERNEL_TEST(fused_attention) {
   // Ratios of heads around a team's four, at lengths around the keys that a workgroup holds at once
   // and a split has, with all of a head rotated and with a part.
-  for (bool f16 : {true, false})
+  constexpr KvType types[] = {KvType::f16, KvType::f32, KvType::q8_0};
+  for (KvType type : types)
     for (bool from_qkv : {true, false}) {
+      const bool q8 = type == KvType::q8_0;
+      if (q8 && from_qkv) continue;
       for (const Heads h :
            {Heads{1, 1, 128}, {10, 2, 128, 64}, {3, 1, 64}, {7, 1, 64}, {8, 2, 16, 8}})
         for (uint32_t position : {0u, 130u})
-          run(lab, arguments(lab, h, lab.slots({position}), position + 1, f16, from_qkv, 4));
+          if (!q8 || h.dim % 32 == 0)
+            run(lab, arguments(lab, h, lab.slots({position}), position + 1, type, from_qkv, 4));
       for (uint32_t position : {1u, 2u, 15u, 16u, 31u, 32u, 33u, 63u, 64u, 65u, 127u, 128u, 256u})
         for (uint32_t dim : {64u, 16u, 128u})
-          run(lab, arguments(lab, {4, 2, dim}, lab.slots({position}), position + 1, f16, from_qkv,
-                             position % 3 * 4));
+          if (!q8 || dim % 32 == 0)
+            run(lab, arguments(lab, {4, 2, dim}, lab.slots({position}), position + 1, type,
+                               from_qkv, position % 3 * 4));
     }
-  for (const Heads h : {Heads{1, 1, 8}, {3, 1, 16}, {2, 1, 128}, {2, 2, 256}})
-    for (bool f16 : {true, false})
-      if (h.dim <= 16 * (lab.caps().variant.subgroups ? lab.caps().min_subgroup_size : 1))
-        choose(lab, arguments(lab, h, lab.slots({70}), 71, f16, f16 == (h.heads != 2),
+  for (const Heads h : {Heads{1, 1, 8}, {3, 1, 16}, {3, 1, 32}, {2, 1, 128}, {2, 2, 256}})
+    for (KvType type : types)
+      if (h.dim <= 16 * (lab.caps().variant.subgroups ? lab.caps().min_subgroup_size : 1) &&
+          (type != KvType::q8_0 || h.dim % 32 == 0))
+        choose(lab, arguments(lab, h, lab.slots({70}), 71, type,
+                              type != KvType::q8_0 && (type == KvType::f16) == (h.heads != 2),
                               h.dim % 16 ? 0 : 4));
 
   // Slots of their own lengths, one stopped and one beyond its capacity, in every layout, with and
@@ -91,12 +99,13 @@ KERNEL_TEST(fused_attention) {
   const gpu::View slots = lab.slots({0, 99, 40, 70, 130}, 2);
   const gpu::View block_table = lab.words({5, 7}, [](size_t i) { return uint32_t(i * 11 % 35); });
   for (KvLayout layout : {KvLayout::contiguous, KvLayout::ring, KvLayout::paged})
-    for (bool f16 : {true, false})
+    for (KvType type : types)
       for (bool from_qkv : {true, false})
         for (uint32_t window : {0u, 1u, 50u})
           for (uint32_t dim : {64u, 16u}) {
+            if (type == KvType::q8_0 && (from_qkv || dim % 32 != 0)) continue;
             FusedAttention args =
-                arguments(lab, {3, 1, dim}, slots, 560, f16, from_qkv, window ? 4 : 0);
+                arguments(lab, {3, 1, dim}, slots, 560, type, from_qkv, window ? 4 : 0);
             args.cache.layout = layout;
             args.cache.capacity = layout == KvLayout::ring ? 64 : 112;
             if (layout == KvLayout::paged)
@@ -108,11 +117,11 @@ KERNEL_TEST(fused_attention) {
           }
 
   // A block that the cache does not have; a key that takes everything.
-  FusedAttention bad = arguments(lab, {4, 1, 16}, lab.slots({5}), 8, true, true);
+  FusedAttention bad = arguments(lab, {4, 1, 16}, lab.slots({5}), 8, KvType::f16, true);
   bad.cache.layout = KvLayout::paged, bad.cache.capacity = 8, bad.cache.page_size = 4;
   bad.cache.block_table = lab.words({1, 2}, [](size_t) { return 9; });
   choose(lab, bad);
-  FusedAttention far = arguments(lab, {2, 1, 16}, lab.slots({69}), 70, false, false);
+  FusedAttention far = arguments(lab, {2, 1, 16}, lab.slots({69}), 70, KvType::f32, false);
   far.qkv = lab.values({1, 32}, [](size_t) { return 1.0f; });
   for (float sign : {-1.0f, 1.0f}) {
     far.cache.k = lab.values(
@@ -121,7 +130,8 @@ KERNEL_TEST(fused_attention) {
   }
   // Long, whole and in parts.
   for (uint32_t splits : {0u, 8u, 32u})
-    choose(lab, arguments(lab, {2, 1, 16}, lab.slots({65'535}), 65'536, true, false, splits));
+    choose(lab,
+           arguments(lab, {2, 1, 16}, lab.slots({65'535}), 65'536, KvType::f16, false, splits));
 
   const auto refuses_parts = [&](std::string_view message, AttentionParts parts) {
     parts.words = lab.output({1000}, gpu::Type::u32);
@@ -143,7 +153,7 @@ KERNEL_TEST(fused_attention) {
     fused_attention(lab.caps(), bad, {.split = true, .head_dim = 16, .key_lanes = 1});
   });
   lab.refuses("3 heads do not share 2", [&] {
-    fused_attention(lab.caps(), arguments(lab, {3, 2, 16}, lab.slots({5}), 6, true, false));
+    fused_attention(lab.caps(), arguments(lab, {3, 2, 16}, lab.slots({5}), 6, KvType::f16, false));
   });
   lab.refuses("qkv is [1, 256] f32, want [1, 96]", [&] {
     FusedAttention args = bad;

@@ -25,11 +25,14 @@ void check_plain(const char* name, const gpu::View& view, uint32_t rows, uint32_
 }  // namespace
 
 gpu::Work split_qkv(const gpu::Caps& caps, const SplitQkv& a) {
-  // A head that is normed has a workgroup of its own.
-  const bool small = a.norms ? a.head_dim <= 4 * 64 : a.qkv.size() < 1 << 18;
+  // A head that is normed, or rounded to q8_0, has a workgroup of its own.
+  const KvType type = a.cache.type();
+  const bool small =
+      a.norms || type == KvType::q8_0 ? a.head_dim <= 4 * 64 : a.qkv.size() < 1 << 18;
   return split_qkv(caps, a,
                    {.workgroup_size = small ? 64u : 256u,
-                    .f16_out = a.cache.k.type == gpu::Type::f16,
+                    .f16_out = type == KvType::f16,
+                    .q8_out = type == KvType::q8_0,
                     .rope = bool(a.rope),
                     .qk_norm = bool(a.norms)});
 }
@@ -50,10 +53,11 @@ gpu::Work split_qkv(const gpu::Caps&, const SplitQkv& a, SplitQkv::Overrides ove
           "split_qkv: q, k and v of {}, {} and {} are not whole heads of {}", q_size, k_size,
           v_size, dim);
 
-  require(over.f16_out == (cache.k.type == gpu::Type::f16) && cache.k.type == cache.v.type &&
-              cache.k.type != gpu::Type::u32,
-          "split_qkv: F16_OUT is {}, k is {}, v is {}", over.f16_out, cache.k, cache.v);
+  require(cache.type() == kv_type(over.f16_out, over.q8_out) && cache.k.type == cache.v.type,
+          "split_qkv: F16_OUT is {}, Q8_OUT is {}, k is {}, v is {}", over.f16_out, over.q8_out,
+          cache.k, cache.v);
   if (cache.layout == KvLayout::plain) {
+    require(!over.q8_out, "split_qkv: plain k and v are f32 or f16, not q8_0");
     check_plain("k", cache.k, rows, k_size, dim, over.f16_out);
     check_plain("v", cache.v, rows, v_size, dim, over.f16_out);
     require(!a.step.slots ||
@@ -76,17 +80,20 @@ gpu::Work split_qkv(const gpu::Caps&, const SplitQkv& a, SplitQkv::Overrides ove
               (!over.qk_norm || (dim && a.norms.size() == 2 * uint64_t(dim))),
           "split_qkv: QK_NORM is {}, norms is {}, heads have {} elements", over.qk_norm, a.norms,
           dim);
-  require(!over.qk_norm || dim <= 4 * over.workgroup_size,
-          "split_qkv: QK_NORM takes heads of up to {} elements with WORKGROUP_SIZE {}, not {}",
-          4 * over.workgroup_size, over.workgroup_size, dim);
+  const bool by_head = over.qk_norm || over.q8_out;
+  require(
+      !by_head || dim <= 4 * over.workgroup_size,
+      "split_qkv: QK_NORM and Q8_OUT take heads of up to {} elements with WORKGROUP_SIZE {}, not "
+      "{}",
+      4 * over.workgroup_size, over.workgroup_size, dim);
 
   const auto words = [&](uint32_t size) {
     return over.f16_out ? size / (dim ? dim : size) * (((dim ? dim : size) + 1) / 2) : size;
   };
   const uint32_t per_group = 4 * over.workgroup_size;
   const uint64_t groups =
-      over.qk_norm ? cols / dim
-                   : (uint64_t(q_size) + words(k_size) + words(v_size) + per_group - 1) / per_group;
+      by_head ? cols / dim
+              : (uint64_t(q_size) + words(k_size) + words(v_size) + per_group - 1) / per_group;
   return gpu::Dispatch{
       .kernel = &split_qkv_kernel,
       .constants = gpu::constants(over),

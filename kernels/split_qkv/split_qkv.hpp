@@ -26,16 +26,20 @@ struct SplitQkv {
   struct Overrides {
     uint32_t workgroup_size = 64;
     bool f16_out = false;
+    bool q8_out = false;
     bool rope = false;
     bool qk_norm = false;
 
     void visit(auto&& v) {
       v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
       v("F16_OUT", f16_out, {false, true});
+      v("Q8_OUT", q8_out, {false, true});
       v("ROPE", rope, {false, true});
       v("QK_NORM", qk_norm, {false, true});
     }
-    std::string_view refusal() const { return ""; }
+    std::string_view refusal() const {
+      return q8_out && f16_out ? "a cache is of F16_OUT or of Q8_OUT" : "";
+    }
   };
   struct Params {
     uint32_t rows, q_size, k_size, v_size, head_dim;

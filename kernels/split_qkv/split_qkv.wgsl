@@ -1,10 +1,10 @@
 // split_qkv.wgsl: rows of [q | k | v] taken apart: q as it is, k and v into a KV cache or plainly beside it;
 // with QK_NORM, each head of q and k is x / sqrt(mean(x^2) + eps) * weight first; with ROPE, q and k are rotated then.
 //
-// A lane writes four words: an element each, or two of K or V as f16. Grid: rows times the words of q, k and v / 4 /
-// WORKGROUP_SIZE, rounded up, or with QK_NORM times their heads; folded into (x, y) beyond 65535. Not written: K and V
+// A lane writes four words: an element each, or two of K or V as f16, or four of q8_0. Grid: rows times the words of q, k and v / 4 /
+// WORKGROUP_SIZE, rounded up, or with QK_NORM or Q8_OUT times their heads; folded into (x, y) beyond 65535. Not written: K and V
 // at a position the cache has no row for, and of a stopped slot's row in a decode step (prefill == 0).
-// Limits: QK_NORM takes heads of up to 4 * WORKGROUP_SIZE elements.
+// Limits: QK_NORM and Q8_OUT take heads of up to 4 * WORKGROUP_SIZE elements.
 // Replaces main and split_f16 of the old split_qkv.wgsl.
 
 #import lane
@@ -15,6 +15,7 @@
 
 override WORKGROUP_SIZE: u32 = 64;
 override F16_OUT: bool = false;  // k and v are f16, two a word, each head rounded up to even
+override Q8_OUT: bool = false;   // k and v are of q8_0, as kv.wgsl has it; heads of a multiple of 32, and no plain k and v
 override ROPE: bool = false;
 override QK_NORM: bool = false;
 
@@ -45,8 +46,10 @@ struct Params {
 @group(0) @binding(4) var<storage, read> slots: array<Slot>;       // [slots], unread if from_slots == 0
 @group(0) @binding(5) var<storage, read> block_table: array<u32>;  // [slots, capacity / page_size], read if paged
 @group(0) @binding(6) var<storage, read_write> q: array<f32>;      // [rows, q_size]
-@group(0) @binding(7) var<storage, read_write> k: array<u32>;      // [kv_rows, kv_heads, head_dim] f32 or f16
-@group(0) @binding(8) var<storage, read_write> v: array<u32>;      // [kv_rows, kv_heads, head_dim] f32 or f16
+@group(0) @binding(7) var<storage, read_write> k: array<u32>;      // [kv_rows, kv_heads, head_dim] f32, f16 or q8_0
+@group(0) @binding(8) var<storage, read_write> v: array<u32>;      // [kv_rows, kv_heads, head_dim] f32, f16 or q8_0
+
+var<workgroup> elements: array<f32, select(1, 4 * WORKGROUP_SIZE, Q8_OUT)>;  // of a head of K or V
 
 const KV_PLAIN = 3;
 const NO_ROW = 0xffffffff;
@@ -82,6 +85,33 @@ fn element(base: u32, i: u32, dim: u32, position: u32, of_v: bool, norm: Norm) -
   return x * turn.cos + normed(base, turn.other, norm) * turn.sin;
 }
 
+// The largest magnitude of the 32 elements from i on, / 127: what their integers are multiples of.
+fn q8_step(i: u32) -> f32 {
+  var most = 0.0;
+  for (var j = 0u; j < 32; j++) { most = max(most, abs(elements[i + j])); }
+  return most / 127;
+}
+fn q8_four(i: u32) -> u32 {
+  let step = q8_step(i & ~31u);
+  let inverse = select(0.0, 1 / step, step > 0);
+  return pack4xI8(vec4i(round(inverse * vec4f(elements[i], elements[i + 1], elements[i + 2], elements[i + 3]))));
+}
+
+// Head `head` of row `to` of K or V, whose elements lie in the workgroup's.
+fn write_q8(to: u32, head: u32, of_v: bool, at: Lane) {
+  let dim = params.head_dim;
+  let place = to * (params.k_size / dim) + head;
+  for (var w = at.lane; w < dim / 4; w += WORKGROUP_SIZE) {
+    let four = q8_four(4 * w);
+    if (of_v) { v[place * (dim / 4) + w] = four; } else { k[place * (dim / 4) + w] = four; }
+  }
+  for (var s = at.lane; s < q8_scale_words(dim); s += WORKGROUP_SIZE) {
+    let scales = kv_halves(vec2f(q8_step(64 * s), select(0.0, q8_step(min(64 * s + 32, dim - 32)), 64 * s + 32 < dim)));
+    let word = q8_scale_word(params.kv_rows * (params.k_size / dim), dim, place, 64 * s);
+    if (of_v) { v[word] = scales; } else { k[word] = scales; }
+  }
+}
+
 fn words_of(size: u32) -> u32 { return select(size, heads_of(size) * ((dim_of(size) + 1) / 2), F16_OUT); }
 
 // Word w of a row's K and V, in that order, whose elements start at base.
@@ -107,7 +137,7 @@ fn main(group: Group, at: Lane) {
   let k_heads = heads_of(params.k_size);
   // A row's, each of 4 * WORKGROUP_SIZE words at most, or of a head.
   var groups = (words + 4 * WORKGROUP_SIZE - 1) / (4 * WORKGROUP_SIZE);
-  if (QK_NORM) { groups = q_heads + k_heads + heads_of(params.v_size); }
+  if (QK_NORM | Q8_OUT) { groups = q_heads + k_heads + heads_of(params.v_size); }
   let g = group.id.y * group.count.x + group.id.x;
   let row = g / groups;
   if (row >= params.rows) { return; }
@@ -126,16 +156,25 @@ fn main(group: Group, at: Lane) {
   var begin = g % groups * 4 * WORKGROUP_SIZE;
   var end = words;
   var norm = Norm();
-  if (QK_NORM) {
+  if (QK_NORM | Q8_OUT) {
     let head = g % groups;
     let dim = params.head_dim;
-    var squares = 0.0;
-    for (var i = at.lane; i < dim; i += WORKGROUP_SIZE) {
-      let x = qkv[start + head * dim + i];
-      squares += x * x;
+    if (QK_NORM) {
+      var squares = 0.0;
+      for (var i = at.lane; i < dim; i += WORKGROUP_SIZE) {
+        let x = qkv[start + head * dim + i];
+        squares += x * x;
+      }
+      let sum = workgroup_sum(squares, at);
+      norm = Norm(inverseSqrt(sum / f32(dim) + params.eps), select(dim, 0, head < q_heads));
     }
-    let sum = workgroup_sum(squares, at);
-    norm = Norm(inverseSqrt(sum / f32(dim) + params.eps), select(dim, 0, head < q_heads));
+    if (Q8_OUT & (head >= q_heads)) {
+      let of_v = head >= q_heads + k_heads;
+      for (var i = at.lane; i < dim; i += WORKGROUP_SIZE) { elements[i] = element(start + head * dim, i, dim, position, of_v, norm); }
+      workgroupBarrier();
+      if (to != NO_ROW) { write_q8(to, head - q_heads - select(0, k_heads, of_v), of_v, at); }
+      return;
+    }
     let head_words = select(dim, (dim + 1) / 2, F16_OUT);
     begin = select(params.q_size + (head - q_heads) * head_words, head * dim, head < q_heads);
     end = begin + select(head_words, dim, head < q_heads);

@@ -52,6 +52,27 @@ void split_qkv_ref(const gpu::HostDispatch& d) {
       to = kv_row_ref(p, block_table, slot, position);
       if (to >= p.kv_rows) continue;
     }
+    // The integers and scales of q8_0.
+    const auto write_q8 = [&](size_t binding, const float* values, uint32_t size, bool is_k) {
+      const uint32_t dim = p.head_dim, heads = size / dim;
+      const size_t scales = size_t(p.kv_rows) * size / 2, of_head = (dim + 63) / 64 * 2;
+      for (uint32_t head = 0; head < heads; ++head)
+        for (uint32_t block = 0; block < of_head; ++block) {
+          float x[32] = {}, most = 0;
+          for (uint32_t i = 0; i < 32 && 32 * block < dim; ++i) {
+            const float* start = values + head * dim;
+            x[i] = float(is_k ? turned(start, 32 * block + i, true) : start[32 * block + i]);
+            most = std::max(most, std::abs(x[i]));
+          }
+          const size_t place = to * heads + head;
+          const float step = most / 127, inverse = step > 0 ? 1 / step : 0;
+          d.get<uint16_t>(binding)[scales + place * of_head + block] =
+              f32_to_f16(std::min(step, 65504.0f));
+          for (uint32_t i = 0; i < 32 && 32 * block < dim; ++i)
+            d.get<int8_t>(binding)[place * dim + 32 * block + i] =
+                int8_t(std::nearbyint(inverse * x[i]));
+        }
+    };
     const auto write = [&](size_t binding, const float* values, uint32_t size, bool is_k) {
       const uint32_t dim = dim_of(size), padded = over.f16_out ? (dim + 1) / 2 * 2 : dim;
       for (uint32_t head = 0; head < size / dim; ++head)
@@ -65,8 +86,14 @@ void split_qkv_ref(const gpu::HostDispatch& d) {
             d.get<float>(binding)[at] = float(value);
         }
     };
-    write(6, from + p.q_size, p.k_size, true);
-    write(7, from + p.q_size + p.k_size, p.v_size, false);
+    const float *const k = from + p.q_size, *const v = k + p.k_size;
+    if (over.q8_out) {
+      write_q8(6, k, p.k_size, true);
+      write_q8(7, v, p.v_size, false);
+    } else {
+      write(6, k, p.k_size, true);
+      write(7, v, p.v_size, false);
+    }
   }
 }
 

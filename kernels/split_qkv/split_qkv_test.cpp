@@ -7,16 +7,34 @@ namespace ms {
 
 namespace {
 
-// Memory that is not all written must hold no NaN, which equals nothing.
-gpu::View kv(Lab& lab, gpu::Shape shape, bool f16) {
-  return f16 ? lab.random_f16(shape) : lab.random(shape);
-}
-
 void run(Lab& lab, SplitQkv args) {
   const bool f16 = args.cache.k.type == gpu::Type::f16;
   const Tolerance tolerance = f16 ? f16_storage : Tolerance{};
   lab.every<SplitQkv::Overrides>(
       split_qkv_kernel, [&](auto over) { return split_qkv(lab.caps(), args, over); }, tolerance);
+}
+
+// Numbers whose integers of q8_0 no rounding on the way changes: of each 32 one is 127 units, the
+// others a quarter of one beside a whole number; or with norms, whose sums of squares must be
+// certain, all are 127 units. The last 32 are zeros, and the others of the last row beyond what an
+// f16 scale can say.
+gpu::View of_certain_integers(Lab& lab, gpu::Shape shape, bool normed) {
+  return lab.values(shape, [=](size_t i) {
+    const size_t row = i / shape[1];
+    const float unit = row + 1 == shape[0] ? 1e8f : 0.0625f;
+    const float sign = i * 7 % 11 < 5 ? -1 : 1;
+    if (!normed && i % shape[1] + 32 >= shape[1]) return 0.0f;
+    if (normed || i % 32 == 5) return sign * 127 * unit;
+    return unit * (float(i * 37 % 253) - 126 + 0.25f * (float(i % 3) - 1));
+  });
+}
+
+// Angles of as many quarters of a turn as a position has: exact.
+gpu::View quarter_turns(Lab& lab, uint32_t positions, uint32_t half) {
+  return lab.values({2, positions, half}, [=](size_t i) {
+    constexpr float cosines[] = {1, 0, -1, 0};
+    return cosines[(i / half + 3 * (i / half / positions)) % positions % 4];
+  });
 }
 
 }  // namespace
@@ -53,37 +71,54 @@ KERNEL_TEST(split_qkv) {
   constexpr uint32_t heads = 3, kv_heads = 2, dim = 6, cols = (heads + 2 * kv_heads) * dim;
   const gpu::View slots = lab.slots({7, 2, 11}, 1);
   const gpu::View block_table = lab.words({3, 3}, [](size_t i) { return uint32_t(8 - i); });
-  for (bool f16 : {false, true})
+  for (KvType type : {KvType::f32, KvType::f16})
     for (KvLayout layout : {KvLayout::contiguous, KvLayout::ring, KvLayout::paged})
       for (StepRows step :
            {StepRows{.slots = slots}, StepRows{.slots = slots, .prefill = true, .slot = 2},
             StepRows{.start_pos = 9}}) {
         const uint32_t capacity =
             layout == KvLayout::ring ? 5 : 12;  // paged and contiguous: prefill runs out of rows
-        const gpu::View cache = kv(lab, {36, kv_heads, dim}, f16);
-        SplitQkv args{
-            .qkv = lab.random({3, cols}),
-            .q = lab.output({3, heads * dim}),
-            .cache = {.k = cache,
-                      .v = kv(lab, {36, kv_heads, dim}, f16),
-                      .layout = layout,
-                      .capacity = capacity,
-                      .page_size = 4,
-                      .block_table = layout == KvLayout::paged ? block_table : gpu::View{}},
-            .step = step,
-            .head_dim = dim,
-            .rope = lab.random({2, 20, 2})};
+        // Memory that is not all written must hold no NaN, which equals nothing.
+        KvCache cache = lab.cache(type, 36, kv_heads, dim);
+        cache.layout = layout, cache.capacity = capacity, cache.page_size = 4;
+        if (layout == KvLayout::paged) cache.block_table = block_table;
+        SplitQkv args{.qkv = lab.random({3, cols}),
+                      .q = lab.output({3, heads * dim}),
+                      .cache = cache,
+                      .step = step,
+                      .head_dim = dim,
+                      .rope = lab.random({2, 20, 2})};
         run(lab, args);
         args.norms = lab.random({2, dim});
         run(lab, args);
+        // Of q8_0: one scale a head, several, and an odd number of them.
+        if (type == KvType::f16) continue;
+        for (uint32_t width : {32u, 64u, 96u, 256u}) {
+          const auto rounded = [&](bool rope, bool norms) {
+            SplitQkv q8 = args;
+            const uint32_t columns = (heads + 2 * kv_heads) * width;
+            q8.qkv = of_certain_integers(lab, {3, columns}, norms);
+            q8.q = lab.output({3, heads * width});
+            q8.head_dim = width;
+            const KvCache memory = lab.cache(KvType::q8_0, 36, kv_heads, width);
+            q8.cache.k = memory.k, q8.cache.v = memory.v;
+            q8.rope = rope ? quarter_turns(lab, 20, width / 2) : gpu::View{};
+            q8.interleaved = width == 64;
+            q8.norms = norms ? lab.values({2, width}, [](size_t i) { return i % 3 ? 1.f : -1.f; })
+                             : gpu::View{};
+            run(lab, q8);
+          };
+          rounded(width < 256, false);
+          rounded(width == 64, width != 32);
+        }
       }
 
   // A block table that names a block the cache does not have, values beyond f16, more than 65,535
   // workgroups.
   SplitQkv bad{.qkv = lab.random({1, 3}),
                .q = lab.output({1, 1}),
-               .cache = {.k = kv(lab, {4, 1, 1}, false),
-                         .v = kv(lab, {4, 1, 1}, false),
+               .cache = {.k = lab.random({4, 1, 1}),
+                         .v = lab.random({4, 1, 1}),
                          .layout = KvLayout::paged,
                          .page_size = 2,
                          .block_table = lab.words({1, 2}, [](size_t) { return 7; })},
@@ -126,6 +161,19 @@ KERNEL_TEST(split_qkv) {
     auto args = bad;
     args.cache.capacity = 6;
     split_qkv(lab.caps(), args);
+  });
+  lab.refuses("plain k and v are f32 or f16, not q8_0", [&] {
+    const KvCache q8 = lab.cache(KvType::q8_0, 1, 1, 32);
+    split_qkv(lab.caps(), {.qkv = lab.random({1, 96}),
+                           .q = lab.output({1, 32}),
+                           .cache = {.k = q8.k, .v = q8.v, .layout = KvLayout::plain},
+                           .head_dim = 32});
+  });
+  lab.refuses("a multiple of 32 elements, not 16", [&] {
+    split_qkv(lab.caps(), {.qkv = lab.random({1, 48}),
+                           .q = lab.output({1, 16}),
+                           .cache = lab.cache(KvType::q8_0, 1, 1, 16),
+                           .head_dim = 16});
   });
   lab.refuses("want [kv_rows, 1, 1]", [&] {
     auto args = bad;
