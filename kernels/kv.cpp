@@ -33,6 +33,8 @@ uint32_t KvCache::head_dim() const {
 }
 
 gpu::Shape kv_shape(KvType type, uint64_t rows, uint32_t kv_heads, uint32_t head_dim) {
+  require(type != KvType::q8_0 || head_dim % 32 == 0,
+          "a cache of q8_0 has heads of a multiple of 32 elements, not {}", head_dim);
   if (type == KvType::q8_0) return {rows, kv_heads, head_dim / 4 + (head_dim + 63) / 64};
   return {rows, kv_heads, type == KvType::f16 ? (head_dim + 1) / 2 * 2 : head_dim};
 }

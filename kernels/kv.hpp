@@ -47,7 +47,7 @@ struct KvCache {
   uint32_t positions() const;  // capacity, or what it defaults to
 };
 
-// Of k, and of v.
+// Of k, and of v. Throws std::invalid_argument for heads that q8_0 cannot have.
 gpu::Shape kv_shape(KvType type, uint64_t rows, uint32_t kv_heads, uint32_t head_dim);
 constexpr gpu::Type element_type(KvType type) {
   return type == KvType::f16   ? gpu::Type::f16

@@ -595,31 +595,32 @@ class Shapes {
       // Lanes hold no more than 16 elements of a key.
       const uint32_t held = std::min(dim, 16 * caps_.min_subgroup_size);
       for (const uint32_t keys : {scaled(512), scaled(4096), scaled(65536)})
-        all.push_back({.kernel = "fused_attention",
-                       .what = fmt::format("{}, {} keys of {}", what, keys, held),
-                       .bytes = keys * key_bytes * held / dim,
-                       .flops = 4.0 * keys * heads * held,
-                       .tolerance = f16_storage,  // of the newest key
-                       .make = [=](Tensors& t) {
-                         const uint32_t n = t.few(keys, 2000);
-                         FusedAttention args{
-                             .qkv = t.f32({1, (heads + (q8 ? 0 : 2 * kv_heads)) * held}),
-                             .heads = heads,
-                             .cache = t.cache(type, n, kv_heads, held),
-                             .slots = t.slot_at(n - 1),
-                             .rope = q8 ? gpu::View{} : t.f32({2, n, held / 2})};
-                         args.parts = choose_parts(1, heads, args.cache);
-                         gpu::Work work;
-                         if (args.parts.splits)
-                           args.parts.words = work.add_scratch({args.parts.size()}, gpu::Type::u32);
-                         else
-                           args.out = t.out({1, heads, held});
-                         work.append(t.run(WRAPPER(fused_attention), args));
-                         if (args.parts)
-                           work.append(attention_combine(
-                               t.caps(), {.parts = args.parts, .out = t.out({1, heads, held})}));
-                         return work;
-                       }});
+        if (!q8 || held % 32 == 0)
+          all.push_back(
+              {.kernel = "fused_attention",
+               .what = fmt::format("{}, {} keys of {}", what, keys, held),
+               .bytes = keys * key_bytes * held / dim,
+               .flops = 4.0 * keys * heads * held,
+               .tolerance = f16_storage,  // of the newest key
+               .make = [=](Tensors& t) {
+                 const uint32_t n = t.few(keys, 2000);
+                 FusedAttention args{.qkv = t.f32({1, (heads + (q8 ? 0 : 2 * kv_heads)) * held}),
+                                     .heads = heads,
+                                     .cache = t.cache(type, n, kv_heads, held),
+                                     .slots = t.slot_at(n - 1),
+                                     .rope = q8 ? gpu::View{} : t.f32({2, n, held / 2})};
+                 args.parts = choose_parts(1, heads, args.cache);
+                 gpu::Work work;
+                 if (args.parts.splits)
+                   args.parts.words = work.add_scratch({args.parts.size()}, gpu::Type::u32);
+                 else
+                   args.out = t.out({1, heads, held});
+                 work.append(t.run(WRAPPER(fused_attention), args));
+                 if (args.parts)
+                   work.append(attention_combine(
+                       t.caps(), {.parts = args.parts, .out = t.out({1, heads, held})}));
+                 return work;
+               }});
       // make(t, rows, depth): so many queries behind `depth` keys.
       const auto queries = [&](std::string_view kernel, uint32_t all_rows, uint32_t all_depth,
                                auto make) {

@@ -65,7 +65,8 @@ AttentionParts choose_parts(uint32_t rows, uint32_t heads, const KvCache& cache)
 }
 
 gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a) {
-  const uint32_t kv_heads = std::max(1u, a.cache.k.shape[1]), head_dim = a.cache.head_dim();
+  const uint32_t kv_heads = std::max(1u, a.cache.k.shape[1]),
+                 head_dim = std::max(1u, a.cache.head_dim());
   const uint32_t ratio = std::max(1u, a.heads / kv_heads);
   const KvType type = a.cache.type();
   const uint32_t team = ceil_div(ratio, ceil_div(ratio, 4));

@@ -160,6 +160,12 @@ KERNEL_TEST(fused_attention) {
     args.qkv = lab.random({1, 256});
     fused_attention(lab.caps(), args);
   });
+  lab.refuses("HEAD_DIM is 1", [&] {
+    FusedAttention args = bad;
+    args.cache.k = args.cache.v = lab.zeros({8, 1, 5});
+    fused_attention(lab.caps(), args);
+  });
+  lab.refuses("a multiple of 32 elements, not 48", [&] { lab.cache(KvType::q8_0, 8, 1, 48); });
   lab.refuses("slots are absent", [&] {
     FusedAttention args = bad;
     args.slots = {};
