@@ -181,6 +181,8 @@ struct Bench {
             {"robust", caps.robust},
             {"activations", to_string(engine.model().options().activations)},
             {"step", test.parallel > 1 ? "chain" : to_string(engine.model().options().step)},
+            {"weights_bytes", engine.model().weight_bytes()},
+            {"weights_seconds", engine.model().load_seconds()},
             {"nmse_step_to_batch", nmse},
             {"bandwidth_gb_per_s", bandwidth.gb_per_s},
             {"bandwidth_measured_by", bandwidth.how}};
@@ -239,6 +241,10 @@ struct Bench {
     fmt::print("checked: decode step{} and batch agree, NMSE {:.1e}\n",
                most_parallel(arguments) > 1 ? ", sequences side by side" : "", nmse);
     fmt::print("bandwidth: {:.1f} GB/s, {}\n", bandwidth.gb_per_s, bandwidth.how);
+    const Decoder& decoder = engine.model();
+    fmt::print("weights: {} read, packed and sent in {:.2f} s, {:.1f} GB/s\n",
+               binary_bytes(decoder.weight_bytes()), decoder.load_seconds(),
+               double(decoder.weight_bytes()) / decoder.load_seconds() / 1e9);
   }
 };
 

@@ -637,6 +637,83 @@ void Device::write(Buffer& buffer, uint64_t offset, std::span<const std::byte> b
   wgpuQueueWriteBuffer(impl_->queue.get(), buffer.raw, offset, bytes.data(), bytes.size());
 }
 
+struct Uploads::Piece {
+  RawBuffer buffer;
+  uint64_t bytes = 0;
+  WGPUFuture mapping{};
+  bool mapped = true;  // at creation
+  std::string error;
+};
+
+Uploads::Uploads(Device& device, uint64_t piece_bytes) : device_(device) {
+  constexpr size_t pieces = 4;
+  require(piece_bytes > 0 && piece_bytes % 4 == 0, "uploads by {} bytes, want whole words",
+          piece_bytes);
+  for (size_t i = 0; i < pieces; ++i) {
+    WGPUBufferDescriptor descriptor = WGPU_BUFFER_DESCRIPTOR_INIT;
+    descriptor.label = text(std::string_view("upload"));
+    descriptor.size = piece_bytes;
+    descriptor.usage = WGPUBufferUsage_MapWrite | WGPUBufferUsage_CopySrc;
+    descriptor.mappedAtCreation = true;
+    auto piece = std::make_unique<Piece>();
+    piece->bytes = piece_bytes;
+    piece->buffer.reset(wgpuDeviceCreateBuffer(device.impl_->device.get(), &descriptor));
+    if (!piece->buffer)
+      fail("cannot allocate {} bytes to upload by on {}", piece_bytes, device.caps().name);
+    ++device.impl_->counts.buffers;
+    pieces_.push_back(std::move(piece));
+  }
+  device.impl_->check();
+}
+
+// A mapping's callback points to its piece.
+Uploads::~Uploads() {
+  for (const auto& piece : pieces_)
+    if (!piece->mapped) device_.impl_->wait_for(piece->mapping);
+}
+
+std::span<std::byte> Uploads::room(uint64_t bytes) {
+  Device::Impl& device = *device_.impl_;
+  Piece& piece = *pieces_[next_];
+  require(bytes <= piece.bytes, "{} bytes to upload at once, a piece holds {}", bytes, piece.bytes);
+  if (!piece.mapped) device.wait_for(piece.mapping);
+  device.check();
+  void* const memory = wgpuBufferGetMappedRange(piece.buffer.get(), 0, piece.bytes);
+  if (!memory) fail("cannot upload to {}: {}", device.caps.name, piece.error);
+  return {static_cast<std::byte*>(memory), bytes};
+}
+
+void Uploads::send(std::span<const Part> parts) {
+  Device::Impl& device = *device_.impl_;
+  device.check();
+  Piece& piece = *pieces_[next_];
+  for (const Part& part : parts) {
+    require(part.from % 4 == 0 && part.offset % 4 == 0 && part.bytes % 4 == 0,
+            "{}: an upload of {} bytes from {} to {} is not of whole words", part.to->label,
+            part.bytes, part.from, part.offset);
+    require(part.from + part.bytes <= piece.bytes, "{}: an upload of {} bytes from {} of {}",
+            part.to->label, part.bytes, part.from, piece.bytes);
+    require_within(*part.to, part.offset, part.bytes, "upload");
+  }
+  wgpuBufferUnmap(piece.buffer.get());
+  const CommandEncoder encoder(wgpuDeviceCreateCommandEncoder(device.device.get(), nullptr));
+  for (const Part& part : parts)
+    wgpuCommandEncoderCopyBufferToBuffer(encoder.get(), piece.buffer.get(), part.from, part.to->raw,
+                                         part.offset, part.bytes);
+  device.submit(encoder.get());
+  WGPUBufferMapCallbackInfo info = WGPU_BUFFER_MAP_CALLBACK_INFO_INIT;
+  info.mode = WGPUCallbackMode_WaitAnyOnly;
+  info.userdata1 = &piece;
+  info.callback = [](WGPUMapAsyncStatus status, WGPUStringView message, void* user, void*) {
+    auto& piece = *static_cast<Piece*>(user);
+    piece.mapped = status == WGPUMapAsyncStatus_Success;
+    if (!piece.mapped) piece.error = text(message);
+  };
+  piece.mapped = false;
+  piece.mapping = wgpuBufferMapAsync(piece.buffer.get(), WGPUMapMode_Write, 0, piece.bytes, info);
+  next_ = (next_ + 1) % pieces_.size();
+}
+
 std::vector<std::byte> Device::read(Buffer& buffer, uint64_t offset, uint64_t bytes) {
   impl_->check();
   require_within(buffer, offset, bytes, "read");

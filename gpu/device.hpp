@@ -142,9 +142,36 @@ class Device {
   void destroy();  // loses the device on purpose, as a driver crash would
 
  private:
+  friend class Uploads;
   struct Impl;
   explicit Device(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
+};
+
+// Bytes on their way to buffers by pieces of memory that host and device share: one is filled while
+// those before it are copied. The device must outlive it, and one thread at a time may use both.
+class Uploads {
+ public:
+  Uploads(Device& device, uint64_t piece_bytes);
+  ~Uploads();  // what was sent arrives
+
+  // Memory for up to piece_bytes bytes, until the next send; waits for a piece that is free. To be
+  // written alone, by any threads: it may be slow to read, and what it held is gone.
+  std::span<std::byte> room(uint64_t bytes);
+
+  struct Part {
+    uint64_t from;  // in the room
+    Buffer* to;
+    uint64_t offset, bytes;  // multiples of 4
+  };
+  // Copies from the last room. Queued: ordered with submissions.
+  void send(std::span<const Part> parts);
+
+ private:
+  struct Piece;
+  Device& device_;
+  std::vector<std::unique_ptr<Piece>> pieces_;
+  size_t next_ = 0;
 };
 
 }  // namespace ms::gpu

@@ -796,6 +796,61 @@ TEST_F(Recorder, reads_and_writes_keep_within_the_buffer) {
   EXPECT_TRUE(device->read(*x, 4096, 0).empty());
 }
 
+TEST_F(Recorder, uploads_arrive_however_many_are_on_their_way) {
+  constexpr uint32_t rounds = 16;  // of more pieces than there are
+  {
+    Uploads uploads(*device, 256);
+    for (uint32_t round = 0; round < rounds; ++round) {
+      const std::span<std::byte> room = uploads.room(252);
+      for (uint32_t i = 0; i < 63; ++i) {
+        const uint32_t value = 1000 * round + i;
+        std::memcpy(&room[4 * i], &value, 4);
+      }
+      const Uploads::Part parts[] = {{0, x.get(), 8 * round, 8}, {248, y.get(), 4 * round, 4}};
+      uploads.send(parts);
+    }
+  }
+  std::vector<uint32_t> first, last;
+  for (uint32_t round = 0; round < rounds; ++round) {
+    first.insert(first.end(), {1000 * round, 1000 * round + 1});
+    last.push_back(1000 * round + 62);
+  }
+  EXPECT_EQ(device->read(*x, 0, 8 * rounds), words(first));
+  EXPECT_EQ(device->read(*y, 0, 4 * rounds), words(last));
+}
+
+TEST_F(Recorder, uploads_keep_within_the_piece_and_the_buffer) {
+  EXPECT_SAYS(refusal_of([&] { Uploads(*device, 0); }), "by 0 bytes");
+  EXPECT_SAYS(refusal_of([&] { Uploads(*device, 6); }), "whole words");
+  Uploads uploads(*device, 256);
+  EXPECT_SAYS(refusal_of([&] { uploads.room(257); }), "257 bytes to upload at once");
+  const auto refuses = [&](std::string_view what, Uploads::Part part) {
+    EXPECT_SAYS(refusal_of([&] { uploads.send(std::span(&part, 1)); }), what);
+  };
+  uploads.room(256);
+  refuses("not of whole words", {2, x.get(), 0, 4});
+  refuses("not of whole words", {0, x.get(), 0, 3});
+  refuses("not of whole words", {0, x.get(), 1, 4});
+  refuses("an upload of 8 bytes from 252 of 256", {252, x.get(), 0, 8});
+  refuses("upload", {0, x.get(), 4096, 4});
+  refuses("upload", {0, x.get(), UINT64_MAX - 3, 8});
+}
+
+TEST(Device, that_is_lost_takes_no_uploads) {
+  const auto device = open();
+  const BufferPtr x = device->buffer(256, "x");
+  Uploads uploads(*device, 256);
+  const Uploads::Part part{0, x.get(), 0, 256};
+  uploads.room(256);
+  uploads.send(std::span(&part, 1));
+  device->destroy();
+  const std::string expected =
+      fmt::format("the device {} was lost: it was destroyed", device->caps().name);
+  for (int piece = 0; piece < 5; ++piece)
+    EXPECT_EQ(message_of<Error>([&] { uploads.room(256); }), expected);
+  EXPECT_EQ(message_of<Error>([&] { uploads.send(std::span(&part, 1)); }), expected);
+}
+
 TEST_F(Recorder, a_dispatch_is_timed_in_microseconds) {
   Work work = dispatch(add_kernel, in_view, out_view);
   Dispatch slow = dispatch(slow_kernel, in_view, out_view);

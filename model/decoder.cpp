@@ -2,6 +2,7 @@
 #include "model/decoder.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <tuple>
 
 namespace ms {
@@ -174,6 +175,7 @@ gpu::View Decoder::tensor(gpu::Shape shape, std::string label, gpu::Type type) {
 
 void Decoder::load(const Catalog& catalog,
                    const std::function<void(uint64_t, uint64_t)>& progress) {
+  const auto start = std::chrono::steady_clock::now();
   const Config& c = config_;
   DecoderWeights& w = weights_;
   const uint32_t tile = options_.step == Step::persistent ? 1 : choose_row_tile(device_.caps());
@@ -189,6 +191,9 @@ void Decoder::load(const Catalog& catalog,
   }
   loader.require_all_used();
   memory_ = loader.take();
+  device_.finish();
+  load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  weight_bytes_ = loader.packed_bytes();
 
   RopeScaling scaling = c.rope_scaling;
   std::vector<float> factors(c.rotary_dim / 2);

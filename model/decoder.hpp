@@ -81,6 +81,9 @@ class Decoder {
   gpu::View logits_of_rows(uint32_t rows) const;  // [rows, vocab] f32
   gpu::View states_of_rows(uint32_t rows) const;  // [rows, dim] f32, after the last norm
 
+  // What loading the weights took, and their bytes on the device.
+  double load_seconds() const { return load_seconds_; }
+  uint64_t weight_bytes() const { return weight_bytes_; }
   uint64_t bytes_per_token() const {
     return bytes_per_token_;
   }  // of weights that a decode step reads
@@ -95,7 +98,8 @@ class Decoder {
   Config config_;
   ModelOptions options_;
   std::vector<gpu::BufferPtr> memory_;
-  uint64_t bytes_per_token_ = 0;
+  double load_seconds_ = 0;
+  uint64_t weight_bytes_ = 0, bytes_per_token_ = 0;
 
   DecoderWeights weights_;
   gpu::Work tables_;

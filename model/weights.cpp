@@ -2,6 +2,7 @@
 #include "model/weights.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <random>
 
 #include "base/quantize.hpp"
@@ -10,7 +11,7 @@ namespace ms {
 
 namespace {
 
-constexpr uint64_t chunk_bytes = 16 << 20;  // of packed rows staged at a time
+constexpr uint64_t piece_bytes = 16 << 20;  // of packed rows on their way at a time
 
 std::string text(const std::vector<uint64_t>& shape) {
   std::string s = "[";
@@ -94,7 +95,11 @@ const TensorInfo& Catalog::get(const std::string& name, std::vector<uint64_t> sh
 
 WeightLoader::WeightLoader(gpu::Device& device, const Catalog& catalog, uint32_t row_tile,
                            std::function<void(uint64_t, uint64_t)> progress)
-    : device_(device), catalog_(catalog), row_tile_(row_tile), progress_(std::move(progress)) {
+    : device_(device),
+      catalog_(catalog),
+      row_tile_(row_tile),
+      progress_(std::move(progress)),
+      uploads_(device, piece_bytes) {
   for (const auto& [name, t] : catalog.tensors) all_ += tensor_bytes(t);
 }
 
@@ -141,7 +146,9 @@ Weight WeightLoader::pack(
                      .shape = {tiles * s},
                      .type = gpu::Type::u32};
 
-  const uint64_t step = std::min(tiles, std::max<uint64_t>(1, chunk_bytes / (4 * (q + s))));
+  require(4 * (q + s) <= piece_bytes, "{}: {} rows of {} columns are too many bytes", like.name,
+          tile, cols);
+  const uint64_t step = std::min(tiles, piece_bytes / (4 * (q + s)));
   const bool random = like.data.empty();
   std::vector<std::byte> random_rows;  // the same in every step
   if (random) {
@@ -149,29 +156,40 @@ Weight WeightLoader::pack(
     random_rows =
         random_blocks(like.type, step * tile * (cols / info(like.type).block_size), 0.05f, rng);
   }
-  for (uint64_t first = 0; first < tiles; first += step) {
-    const uint64_t count = std::min(step, tiles - first);
-    if (!random || first == 0) {
-      quants_.assign(count * q, 0);
-      scales_.assign(count * s, 0);
-      pool_.parallel_for(count, [&](size_t i) {
-        const uint64_t row = (first + i) * tile;
-        for (uint64_t r = 0; r < std::min<uint64_t>(tile, rows - row); ++r) {
-          const auto [tensor, from] = random ? std::pair(&like, row + r) : source(row + r);
-          const std::span<const std::byte> data = random ? random_rows : tensor->data;
-          pack_row(type, r, cols, data.subspan(from * file_row, file_row),
-                   std::span(quants_).subspan(i * q, q), std::span(scales_).subspan(i * s, s),
-                   tile);
-        }
-      });
+  // Tiles `from` to `end` - 1 of a step, which begins at tile `first`: packed in a cache's reach,
+  // and then copied, for what is shared with the device may be slow to read.
+  const auto pack_some = [&](uint64_t first, uint64_t from, uint64_t end, std::byte* to_quants,
+                             std::byte* to_scales) {
+    thread_local std::vector<uint32_t> packed;
+    packed.assign((end - from) * (q + s), 0);
+    const auto all_quants = std::span(packed).first((end - from) * q),
+               all_scales = std::span(packed).subspan((end - from) * q);
+    for (uint64_t i = from; i < end; ++i) {
+      const uint64_t row = (first + i) * tile;
+      for (uint64_t r = 0; r < std::min<uint64_t>(tile, rows - row); ++r) {
+        const auto [tensor, at] = random ? std::pair(&like, i * tile + r) : source(row + r);
+        const std::span<const std::byte> data = random ? random_rows : tensor->data;
+        pack_row(type, r, cols, data.subspan(at * file_row, file_row),
+                 all_quants.subspan((i - from) * q, q), all_scales.subspan((i - from) * s, s),
+                 tile);
+      }
     }
-    device_.write(*room.quants, room.quants_used + first * q * 4,
-                  std::as_bytes(std::span(quants_).first(count * q)));
+    std::memcpy(to_quants + 4 * from * q, all_quants.data(), all_quants.size_bytes());
+    if (s) std::memcpy(to_scales + 4 * from * s, all_scales.data(), all_scales.size_bytes());
+  };
+  const uint64_t some = std::max<uint64_t>(1, (64 << 10) / (4 * (q + s)));  // tiles
+  for (uint64_t first = 0; first < tiles; first += step) {
+    const uint64_t count = std::min(step, tiles - first), quant_bytes = 4 * count * q;
+    std::byte* const memory = uploads_.room(4 * count * (q + s)).data();
+    pool_.parallel_for((count + some - 1) / some, [&](size_t i) {
+      pack_some(first, i * some, std::min(count, (i + 1) * some), memory, memory + quant_bytes);
+    });
+    std::vector<gpu::Uploads::Part> parts = {
+        {0, room.quants, room.quants_used + first * q * 4, quant_bytes}};
     if (s)
-      device_.write(*room.scales, room.scales_used + first * s * 4,
-                    std::as_bytes(std::span(scales_).first(count * s)));
+      parts.push_back({quant_bytes, room.scales, room.scales_used + first * s * 4, 4 * count * s});
+    uploads_.send(parts);
     done_ += std::min(count * tile, rows - first * tile) * file_row;
-    device_.finish();  // Dawn holds what it was given until it is copied: bounds the host's memory
     if (progress_) progress_(done_, all_);
   }
   const auto [quants, scales] = packed_size(like, rows);

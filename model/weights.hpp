@@ -1,7 +1,7 @@
 // weights.hpp: tensors on their way from a file to the GPU, packed for the kernels.
 //
-// Tensors stream through one staging area of a few MiB: host memory beyond the file's mapping stays
-// small.
+// Tensors stream through a few pieces of memory, of 16 MiB each: host memory beyond the file's
+// mapping stays small.
 #pragma once
 #include <functional>
 #include <map>
@@ -79,9 +79,9 @@ class WeightLoader {
   uint32_t row_tile_;
   std::function<void(uint64_t, uint64_t)> progress_;
   ThreadPool pool_;
+  gpu::Uploads uploads_;
   std::vector<gpu::BufferPtr> memory_;
   std::set<std::string_view> used_;
-  std::vector<uint32_t> quants_, scales_;  // staging
   uint64_t done_ = 0, all_ = 0, packed_bytes_ = 0;
 };
 

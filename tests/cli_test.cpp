@@ -597,6 +597,8 @@ TEST_F(Cli, bench_prints_what_llama_bench_prints) {
     EXPECT_EQ(test["model_size"], (2 * 103 + 4 * 128 + 3 * 64 + 3) * 128 * 4);
     EXPECT_GT(test["bandwidth_gb_per_s"], 0.0);
     EXPECT_LT(test["nmse_step_to_batch"], 1e-4);
+    EXPECT_GT(test["weights_bytes"], 0);
+    EXPECT_GT(test["weights_seconds"], 0);
     EXPECT_EQ(test.contains("share_of_bandwidth"), test["n_gen"] > 0);
     const double busy = test.value("gpu_busy", 1.0);
     EXPECT_TRUE(busy > 0 && busy <= 1) << busy;
