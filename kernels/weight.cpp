@@ -63,16 +63,25 @@ void put_half(std::span<uint32_t> words, size_t i, uint16_t value) {
   words[i / 2] |= uint32_t(value) << (i % 2 * 16);
 }
 
-// 16 bytes whose byte i holds q[i] in its low and q[i + 16] in its high nibble.
-void put_nibbles(std::span<uint32_t> words, const uint8_t (&q)[32]) {
-  for (size_t i = 0; i < 16; ++i)
-    words[i / 4] |= uint32_t((q[i] & 15) | (q[i + 16] & 15) << 4) << (i % 4 * 8);
+// The low bits of a block's 32 numbers, a byte each, four a word.
+using Block = std::array<uint32_t, 8>;
+
+// 16 bytes whose byte i holds number i in its low and number i + 16 in its high nibble.
+void put_nibbles(std::span<uint32_t> words, const Block& q) {
+  for (size_t w = 0; w < 4; ++w) words[w] = (q[w] & 0x0f0f0f0f) | (q[w + 4] & 0x0f0f0f0f) << 4;
 }
 
-// 8 bytes that hold q[i], of two bits.
-void put_pairs(std::span<uint32_t> words, const uint8_t (&q)[32]) {
-  for (size_t i = 0; i < 32; ++i)
-    words[i / 16] |= uint32_t(q[i] & 3) << (i % 4 * 8 + i % 16 / 4 * 2);
+// 8 bytes: number 16 h + 4 j + k is at bits 2 j of byte k of word h.
+void put_pairs(std::span<uint32_t> words, const Block& q) {
+  for (size_t i = 0; i < 8; ++i) words[i / 4] |= (q[i] & 0x03030303) << (i % 4 * 2);
+}
+
+// A word whose bit i is that of number i.
+uint32_t bits_of(const Block& q) {
+  uint32_t bits = 0;
+  for (size_t w = 0; w < 8; ++w)  // the product brings bits 0, 8, 16 and 24 side by side to the top
+    bits |= ((q[w] & 0x01010101) * 0x10204080u >> 28) << (4 * w);
+  return bits;
 }
 
 // Where a row's blocks and super-blocks of 8 are, counted from the tensor's start.
@@ -199,13 +208,15 @@ void pack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const std:
       const size_t count = layout(type).scales;
       return scales.subspan(count * at.super_block(n), count);
     };
-    // Of a super-block, weight i of block b is value(b, i).
-    const auto put = [&](auto value, auto put_block) {
-      for (size_t b = 0; b < blocks; ++b) {
-        uint8_t q[32];
-        for (size_t i = 0; i < 32; ++i) q[i] = uint8_t(value(b, i));
-        put_block(quants_of(n * blocks + b), q);
-      }
+    // A block's numbers, whose bits begin at bit `shift` of 32 bytes from byte i on.
+    const auto block_at = [&](size_t i, size_t shift) {
+      Block q;
+      std::memcpy(q.data(), &raw[i], sizeof(q));
+      for (uint32_t& word : q) word >>= shift;
+      return q;
+    };
+    const auto put = [&](auto block_of, auto put_block) {
+      for (size_t b = 0; b < blocks; ++b) put_block(quants_of(n * blocks + b), block_of(b));
     };
     switch (type) {
       case WeightType::q8_0:
@@ -231,42 +242,36 @@ void pack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const std:
         const auto s = super_scales();
         copy_words(raw.subspan(80, 4), s);
         copy_words(raw.first(16), s.subspan(1));
-        put([&](size_t b, size_t i) { return byte(16 + b / 4 * 32 + i) >> (b % 4 * 2); },
-            put_pairs);
+        put([&](size_t b) { return block_at(16 + b / 4 * 32, b % 4 * 2); }, put_pairs);
         break;
       }
       case WeightType::q3_k: {
         const auto s = super_scales();
-        for (size_t b = 0; b < 8; ++b)
-          for (size_t i = 0; i < 32; ++i) s[b] |= uint32_t(byte(i) >> b & 1) << i;
+        for (size_t b = 0; b < 8; ++b) s[b] = bits_of(block_at(0, b));
         for (size_t j = 0; j < 16; ++j) {
           const int low = byte(96 + j % 8) >> (j / 8 * 4) & 15,
                     high = byte(104 + j % 4) >> (j / 4 * 2) & 3;
           s[8 + j / 4] |= uint32_t(uint8_t((low | high << 4) - 32)) << (j % 4 * 8);
         }
         s[12] = half_at(raw, 108);
-        put([&](size_t b, size_t i) { return byte(32 + b / 4 * 32 + i) >> (b % 4 * 2); },
-            put_pairs);
+        put([&](size_t b) { return block_at(32 + b / 4 * 32, b % 4 * 2); }, put_pairs);
         break;
       }
       case WeightType::q4_k:
         copy_words(raw.first(16), super_scales());
-        put([&](size_t b, size_t i) { return byte(16 + b / 2 * 32 + i) >> (b % 2 * 4); },
-            put_nibbles);
+        put([&](size_t b) { return block_at(16 + b / 2 * 32, b % 2 * 4); }, put_nibbles);
         break;
       case WeightType::q5_k: {
         const auto s = super_scales();
         copy_words(raw.first(16), s.first(4));
-        for (size_t b = 0; b < 8; ++b)
-          for (size_t i = 0; i < 32; ++i) s[4 + b] |= uint32_t(byte(16 + i) >> b & 1) << i;
-        put([&](size_t b, size_t i) { return byte(48 + b / 2 * 32 + i) >> (b % 2 * 4); },
-            put_nibbles);
+        for (size_t b = 0; b < 8; ++b) s[4 + b] = bits_of(block_at(16, b));
+        put([&](size_t b) { return block_at(48 + b / 2 * 32, b % 2 * 4); }, put_nibbles);
         break;
       }
       case WeightType::iq4_xs:
         copy_words(raw.first(8), super_scales());
-        put([&](size_t b, size_t i) { return byte(8 + 16 * b + i % 16) >> (i / 16 * 4); },
-            put_nibbles);
+        for (size_t b = 0; b < 8; ++b)
+          copy_words(raw.subspan(8 + 16 * b, 16), quants_of(8 * n + b));
         break;
       case WeightType::mxfp4:
         put_half(scales, block, byte(0));
@@ -275,15 +280,10 @@ void pack_row(WeightType type, uint64_t row, uint64_t cols, std::span<const std:
       default:  // q6_k
         for (size_t b = 0; b < 8; ++b) {
           const auto s = scales.subspan(3 * at.block(8 * n + b), 3);
-          for (size_t i = 0; i < 32; ++i) {
-            const uint32_t high = byte(128 + b / 4 * 32 + i) >> (b % 4 * 2) & 3;
-            // Element 16 h + 4 j + k: bits 2 j of byte k of word h.
-            s[i / 16] |= high << (i % 4 * 8 + i % 16 / 4 * 2);
-          }
+          put_pairs(s, block_at(128 + b / 4 * 32, b % 4 * 2));
           s[2] = byte(192 + 2 * b) | byte(193 + 2 * b) << 8 | uint32_t(half_at(raw, 208)) << 16;
         }
-        put([&](size_t b,
-                size_t i) { return byte(b / 4 * 64 + b % 2 * 32 + i) >> (b % 4 / 2 * 4); },
+        put([&](size_t b) { return block_at(b / 4 * 64 + b % 2 * 32, b % 4 / 2 * 4); },
             put_nibbles);
         break;
     }
