@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <future>
 
 #include "engine/guidance.hpp"
 #include "engine/step_trial.hpp"
@@ -108,25 +109,22 @@ void check_sampling(const Sampling& s) {
 }
 
 Engine::Engine(const EngineOptions& options, bool)
-    : progress_(options.progress), tuning_folder_(options.device.tuning), notice_(options.notice) {
-  gpu::DeviceOptions device = options.device;
-  device.sources = wgsl_sources();
-  device_ = gpu::Device::open(device);
+    : progress_(options.progress), tuning_folder_(options.device.tuning), notice_(options.notice) {}
+
+void Engine::open_device(gpu::DeviceOptions options) {
+  options.sources = wgsl_sources();
+  device_ = gpu::Device::open(options);
 }
 
 Engine::Engine(const EngineOptions& options) : Engine(options, true) {
   const ModelFile file = open_model(options.model);
   const bool encoder = ms::is_encoder(file);
   const Config config = encoder ? encoder_config(file) : config_of(file);
-  if (Tokenizer::is_in(file)) tokenizer_ = Tokenizer::from_file(file);
-  if (tokenizer_ && tokenizer_->vocab_size() > config.vocab)
-    fail("{}: the tokenizer has {} tokens, the embedding {} rows", options.model.string(),
-         tokenizer_->vocab_size(), config.vocab);
   if (encoder) check_encoder_options(options, config);
-  if (tokenizer_) template_ = ChatTemplate::from_file(file, *tokenizer_);
-  for (uint32_t token = 0; tokenizer_ && token < tokenizer_->vocab_size(); ++token)
-    if (const auto name = tokenizer_->piece(token); tokenizer_->is_control(token) && !name.empty())
-      control_names_[name.front()].emplace_back(name);
+  // A vocabulary is read while the device opens: each takes a while.
+  std::future<void> text = std::async(std::launch::async, [&] { read_text(file, config.vocab); });
+  open_device(options.device);
+  text.get();
   if (encoder)
     encoder_ = std::make_unique<Encoder>(*device_, config, Catalog::of(file),
                                          options.options.context, weights_progress());
@@ -136,17 +134,38 @@ Engine::Engine(const EngineOptions& options) : Engine(options, true) {
 
 Engine::Engine(const EngineOptions& options, const Config& config, std::string_view type, bool tied)
     : Engine(options, true) {
+  open_device(options.device);
   load(config, Catalog::synthetic(config, type, tied), options.options);
+}
+
+void Engine::read_text(const ModelFile& file, uint32_t vocab) {
+  if (!Tokenizer::is_in(file)) return;
+  tokenizer_ = Tokenizer::from_file(file);
+  if (tokenizer_->vocab_size() > vocab)
+    fail("{}: the tokenizer has {} tokens, the embedding {} rows", file.path().string(),
+         tokenizer_->vocab_size(), vocab);
+  template_ = ChatTemplate::from_file(file, *tokenizer_);
+  for (uint32_t token = 0; token < tokenizer_->vocab_size(); ++token)
+    if (const auto name = tokenizer_->piece(token); tokenizer_->is_control(token) && !name.empty())
+      control_names_[name.front()].emplace_back(name);
 }
 
 void Engine::load(const Config& config, const Catalog& catalog, const ModelOptions& options) {
   model_ = std::make_unique<Decoder>(*device_, config, catalog, options, weights_progress());
-  if (options.step == Step::automatic) choose_step();
+  const bool decided = options.step != Step::automatic || choose_step(false);
+  // A GPU's compiler works beside the threads that read weights; a CPU's would take their cores,
+  // for steps that may never be asked for.
+  if (!device_->caps().cpu) {
+    device_->prepare(model_->decode(1));
+    device_->prepare(model_->sample(1, false));
+  }
+  model_->load();
+  if (!decided) choose_step(true);
 }
 
-void Engine::choose_step() {
+bool Engine::choose_step(bool may_test) {
   const gpu::Caps& caps = device_->caps();
-  if (caps.cpu || !model_->use_persistent(0).empty()) return use_chain();
+  if (caps.cpu || !model_->use_persistent(0).empty()) return use_chain(), true;
   // Another text of a kernel is another kernel.
   uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
   for (const WgslSource& source : wgsl_sources())
@@ -156,6 +175,7 @@ void Engine::choose_step() {
                                       hash, c.architecture->name, c.layers, c.dim, c.heads,
                                       c.kv_heads, c.ffn, model_->bytes_per_token());
   gpu::Tuning known = caps.tuning ? *caps.tuning : gpu::Tuning();
+  if (!known.contains(key) && !may_test) return use_chain(), false;
   if (!known.contains(key)) {
     const StepTrial trial =
         try_persistent_steps(*this, 1000, 0.005, [&](uint64_t done, uint64_t all) {
@@ -163,15 +183,16 @@ void Engine::choose_step() {
         });
     known[key] = {{"GROUPS", trial.groups}};
     device_->tune(std::make_shared<const gpu::Tuning>(known));
-    if (tuning_folder_.empty()) return;
+    if (tuning_folder_.empty()) return true;
     try {
       gpu::save_tuning(gpu::tuning_file(tuning_folder_, caps), known);
     } catch (const Error&) {  // tested again next time
     }
-    return;
+    return true;
   }
   const uint32_t groups = known[key]["GROUPS"];
   if (!groups || !use_persistent(groups).empty()) use_chain();
+  return true;
 }
 
 std::function<void(uint64_t, uint64_t)> Engine::weights_progress() const {

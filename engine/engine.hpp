@@ -107,11 +107,14 @@ class Engine {
   void write_slot(const Slot& slot, uint32_t index = 0);
 
  private:
-  Engine(const EngineOptions& options, bool);  // opens the device
+  Engine(const EngineOptions& options, bool);  // what all have
+  void open_device(gpu::DeviceOptions options);
+  // The tokenizer and the chat template, where the file has them.
+  void read_text(const ModelFile& file, uint32_t vocab);
   void load(const Config& config, const Catalog& catalog, const ModelOptions& options);
   // Persistent steps where a test finds them right and faster: now, or when this device had it of
-  // these kernels and shapes.
-  void choose_step();
+  // these kernels and shapes. Whether that is decided, which without `may_test` it may not be.
+  bool choose_step(bool may_test);
   std::function<void(uint64_t, uint64_t)> weights_progress() const;
   const gpu::Recording& prefill_recording(uint32_t rows, Decoder::Want want, uint32_t slot = 0);
   const gpu::Recording& decode_recording();

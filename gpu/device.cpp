@@ -724,6 +724,11 @@ std::vector<std::byte> Device::read(Buffer& buffer, uint64_t offset, uint64_t by
   return impl_->take(std::move(back));
 }
 
+void Device::prepare(const Work& work) {
+  impl_->check();
+  impl_->pipelines->begin(work.dispatches);
+}
+
 Recording Device::record(Work work, const std::function<void(size_t, size_t)>& progress) {
   impl_->check();
   Recording recording;

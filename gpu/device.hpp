@@ -109,6 +109,9 @@ class Device {
   // Copies back; waits for everything submitted before.
   std::vector<std::byte> read(Buffer& buffer, uint64_t offset, uint64_t bytes);
 
+  // Begins to compile what a recording of this work will need, and does not wait. Throws Error for
+  // a module that does not compile; what else fails, record() tells.
+  void prepare(const Work& work);
   // Compiles (in parallel), places scratch, makes bind groups. progress(done, all) per pipeline.
   Recording record(Work work, const std::function<void(size_t, size_t)>& progress = {});
   // Encodes and submits; does not wait.

@@ -511,6 +511,22 @@ TEST(Pipelines, one_that_fails_does_not_take_others_of_its_request_along) {
   EXPECT_EQ(device->counts().pipelines, before);
 }
 
+TEST(Pipelines, that_are_begun_are_not_compiled_again) {
+  const auto device = open();
+  const BufferPtr x = device->buffer(256, "x"), y = device->buffer(256, "y");
+  const Work work =
+      dispatch(add_kernel, view(x, {4}, Type::u32), view(y, {4}, Type::u32), {.plus = 10});
+  device->prepare(work);
+  device->prepare(work);
+  EXPECT_EQ(device->counts().pipelines, 1u);
+  device->write(*x, 0, words({1, 2, 3, 4}));
+  device->submit(device->record(work));
+  EXPECT_EQ(device->counts().pipelines, 1u);
+  EXPECT_EQ(device->read(*y, 0, 16), words({11, 12, 13, 14}));
+  device->prepare(dispatch(add_kernel, view(x, {4}, Type::u32), view(y, {4}, Type::u32),
+                           {.plus = 11}));  // and it may end before that is ready
+}
+
 TEST(Pipelines, progress_counts_to_all) {
   const auto device = open();
   const BufferPtr x = device->buffer(256, "x"), y = device->buffer(256, "y");

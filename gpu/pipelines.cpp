@@ -148,19 +148,28 @@ PipelineCache::Future PipelineCache::start(const Key& key) {
   return future;
 }
 
+std::vector<PipelineCache::Future> PipelineCache::futures(std::span<const Dispatch> dispatches) {
+  std::vector<Future> result;
+  for (const Dispatch& d : dispatches) {
+    const Key key = key_of(d);
+    auto found = pipelines_.find(key);
+    if (found == pipelines_.end()) found = pipelines_.emplace(key, start(key)).first;
+    result.push_back(found->second);
+  }
+  return result;
+}
+
+void PipelineCache::begin(std::span<const Dispatch> dispatches) {
+  const std::lock_guard lock(mutex_);
+  futures(dispatches);
+}
+
 std::vector<WGPUComputePipeline> PipelineCache::get(
     std::span<const Dispatch> dispatches, const std::function<void(size_t, size_t)>& progress) {
-  std::vector<Key> keys;
   std::vector<Future> futures;
   {
     const std::lock_guard lock(mutex_);
-    for (const Dispatch& d : dispatches) {
-      keys.push_back({d.kernel, d.entry, variant_, d.constants});
-      auto found = pipelines_.find(keys.back());
-      if (found == pipelines_.end())
-        found = pipelines_.emplace(keys.back(), start(keys.back())).first;
-      futures.push_back(found->second);
-    }
+    futures = this->futures(dispatches);
   }
   std::vector<WGPUComputePipeline> result;
   for (size_t i = 0; i < futures.size(); ++i) {
@@ -171,8 +180,8 @@ std::vector<WGPUComputePipeline> PipelineCache::get(
       result.push_back(futures[i].get()->get());
     } catch (...) {
       const std::lock_guard lock(mutex_);
-      for (const Key& key : keys) {  // every failed one of this request
-        const auto found = pipelines_.find(key);
+      for (const Dispatch& d : dispatches) {  // every failed one of this request
+        const auto found = pipelines_.find(key_of(d));
         if (found == pipelines_.end() ||
             found->second.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
           continue;

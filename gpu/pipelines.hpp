@@ -26,6 +26,8 @@ class PipelineCache {
   // The pipelines of these dispatches, in order; equal keys give the same pipeline.
   std::vector<WGPUComputePipeline> get(std::span<const Dispatch> dispatches,
                                        const std::function<void(size_t, size_t)>& progress = {});
+  // Starts their compiles, and leaves them to get().
+  void begin(std::span<const Dispatch> dispatches);
   WGPUBindGroupLayout layout(const Kernel& kernel);
   size_t compiles() const;  // started so far, of pipelines
 
@@ -37,12 +39,15 @@ class PipelineCache {
     Constants constants;  // of prelude and overrides
     auto operator<=>(const Key&) const = default;
   };
+  Key key_of(const Dispatch& d) const { return {d.kernel, d.entry, variant_, d.constants}; }
   using Future = std::shared_future<std::shared_ptr<Pipeline>>;
   struct Layout {
     BindGroupLayout group;
     PipelineLayout pipeline;
   };
 
+  // Of the pipelines of these dispatches, in order, each started at most once. Under the mutex.
+  std::vector<Future> futures(std::span<const Dispatch> dispatches);
   Future start(const Key& key);
   WGPUShaderModule module(const Key& key);
   const Layout& layouts(const Kernel& kernel);

@@ -111,8 +111,9 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
           "a {} of {} tokens takes {} bytes a token in one binding; of {} it holds {}: at most {} "
           "tokens ({})",
           what, count, bytes, device.caps().name, room, room / bytes, option);
-  load(catalog, progress);
-  device_.submit(device_.record(tables_));
+  const uint32_t tile = options_.step == Step::persistent ? 1 : choose_row_tile(device_.caps());
+  loader_ = std::make_unique<WeightLoader>(device_, catalog, tile, progress);
+  place(catalog);
 
   const uint32_t n = options_.slots, batch = options_.batch;
   for (Layer& l : weights_.layers)
@@ -173,13 +174,19 @@ gpu::View Decoder::tensor(gpu::Shape shape, std::string label, gpu::Type type) {
   return gpu::view(memory_.back(), shape, type);
 }
 
-void Decoder::load(const Catalog& catalog,
-                   const std::function<void(uint64_t, uint64_t)>& progress) {
+void Decoder::load() {
   const auto start = std::chrono::steady_clock::now();
+  device_.submit(device_.record(tables_));
+  loader_->send();
+  weight_bytes_ = loader_->packed_bytes();
+  loader_.reset();
+  load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void Decoder::place(const Catalog& catalog) {
   const Config& c = config_;
   DecoderWeights& w = weights_;
-  const uint32_t tile = options_.step == Step::persistent ? 1 : choose_row_tile(device_.caps());
-  WeightLoader loader(device_, catalog, tile, progress);
+  WeightLoader& loader = *loader_;
   const bool tied = !catalog.find("output.weight");
   w.embedding = loader.stack({&catalog.get("token_embd.weight", {c.vocab, c.dim})});
   w.output.parts = {
@@ -191,9 +198,6 @@ void Decoder::load(const Catalog& catalog,
   }
   loader.require_all_used();
   memory_ = loader.take();
-  device_.finish();
-  load_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  weight_bytes_ = loader.packed_bytes();
 
   RopeScaling scaling = c.rope_scaling;
   std::vector<float> factors(c.rotary_dim / 2);

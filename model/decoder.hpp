@@ -43,10 +43,14 @@ struct ModelOptions {
 
 class Decoder {
  public:
-  // progress(bytes done, bytes in all) of the weights.
+  // All has its place then, but weights come with load(): until then the catalog and its file must
+  // be there. progress(bytes done, bytes in all) of the weights.
   Decoder(gpu::Device& device, const Config& config, const Catalog& catalog,
           const ModelOptions& options,
           const std::function<void(uint64_t, uint64_t)>& progress = {});
+
+  // Reads the weights, once; works of the model may be recorded before, but not submitted.
+  void load();
 
   // A step: the token of each running one of the first `slots` slots, at its position, through the
   // model. Leaves their logits().
@@ -90,13 +94,14 @@ class Decoder {
 
  private:
   gpu::View tensor(gpu::Shape shape, std::string label, gpu::Type type = gpu::Type::f32);
-  void load(const Catalog& catalog, const std::function<void(uint64_t, uint64_t)>& progress);
+  void place(const Catalog& catalog);
   // A table [2, positions, rotary_dim / 2] of cosines and sines, which tables_ fill.
   gpu::View rope_table(double base, const RopeScaling& scaling, const std::string& source);
 
   gpu::Device& device_;
   Config config_;
   ModelOptions options_;
+  std::unique_ptr<WeightLoader> loader_;  // until load()
   std::vector<gpu::BufferPtr> memory_;
   double load_seconds_ = 0;
   uint64_t weight_bytes_ = 0, bytes_per_token_ = 0;

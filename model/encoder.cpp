@@ -59,6 +59,7 @@ Encoder::Encoder(gpu::Device& device, const Config& config, const Catalog& catal
                        .ffn_norm = norm("layer_output_norm")});
   }
   loader.require_all_used();
+  loader.send();
   memory_ = loader.take();
 
   const uint32_t rows = context_;

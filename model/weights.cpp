@@ -124,14 +124,13 @@ std::pair<uint64_t, uint64_t> WeightLoader::packed_size(const TensorInfo& like,
           bytes(scale_words(*type, rows, like.cols(), row_tile_))};
 }
 
-Weight WeightLoader::pack(
-    const TensorInfo& like, uint64_t rows,
-    const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source, Room& room) {
+Weight WeightLoader::pack(const TensorInfo& like, uint64_t rows,
+                          std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)> source,
+                          Room& room) {
   const WeightType type = weight_type(like.type).value();
   const uint32_t tile = row_tile_;
   const uint64_t cols = like.cols(), tiles = (rows + tile - 1) / tile,
                  q = quant_words(type, tile, cols, tile), s = scale_words(type, tile, cols, tile);
-  const uint64_t file_row = cols / info(like.type).block_size * info(like.type).block_bytes;
   Weight weight{.type = type,
                 .rows = uint32_t(rows),
                 .cols = uint32_t(cols),
@@ -148,6 +147,29 @@ Weight WeightLoader::pack(
 
   require(4 * (q + s) <= piece_bytes, "{}: {} rows of {} columns are too many bytes", like.name,
           tile, cols);
+  pending_.push_back([=, this, &like, room = room, source = std::move(source)] {
+    send_rows(like, rows, source, room);
+  });
+  const auto [quants, scales] = packed_size(like, rows);
+  room.quants_used += quants;
+  room.scales_used += scales;
+  return weight;
+}
+
+void WeightLoader::send() {
+  for (const auto& rows : std::exchange(pending_, {})) rows();
+  device_.finish();
+}
+
+void WeightLoader::send_rows(
+    const TensorInfo& like, uint64_t rows,
+    const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source,
+    const Room& room) {
+  const WeightType type = weight_type(like.type).value();
+  const uint32_t tile = row_tile_;
+  const uint64_t cols = like.cols(), tiles = (rows + tile - 1) / tile,
+                 q = quant_words(type, tile, cols, tile), s = scale_words(type, tile, cols, tile);
+  const uint64_t file_row = cols / info(like.type).block_size * info(like.type).block_bytes;
   const uint64_t step = std::min(tiles, piece_bytes / (4 * (q + s)));
   const bool random = like.data.empty();
   std::vector<std::byte> random_rows;  // the same in every step
@@ -192,10 +214,6 @@ Weight WeightLoader::pack(
     done_ += std::min(count * tile, rows - first * tile) * file_row;
     if (progress_) progress_(done_, all_);
   }
-  const auto [quants, scales] = packed_size(like, rows);
-  room.quants_used += quants;
-  room.scales_used += scales;
-  return weight;
 }
 
 std::vector<Weight> WeightLoader::stack_runs(const std::vector<const TensorInfo*>& matrices) {
@@ -222,12 +240,12 @@ std::vector<Weight> WeightLoader::stack_runs(const std::vector<const TensorInfo*
   for (const Run& run : runs)
     weights.push_back(pack(
         *run.tensors.front(), run.rows,
-        [&](uint64_t row) {
-          for (const TensorInfo* t : run.tensors) {
+        [tensors = run.tensors](uint64_t row) {
+          for (const TensorInfo* t : tensors) {
             if (row < t->rows()) return std::pair(t, row);
             row -= t->rows();
           }
-          return std::pair(run.tensors.back(), row);
+          return std::pair(tensors.back(), row);
         },
         all));
   return weights;
@@ -247,7 +265,7 @@ Weight WeightLoader::interleave(const TensorInfo& even, const TensorInfo& odd) {
   Room own = room(quants, scales, even);
   return pack(
       even, 2 * even.rows(),
-      [&](uint64_t row) { return std::pair(row % 2 ? &odd : &even, row / 2); }, own);
+      [&even, &odd](uint64_t row) { return std::pair(row % 2 ? &odd : &even, row / 2); }, own);
 }
 
 gpu::View WeightLoader::vector(const std::vector<const TensorInfo*>& vectors) {

@@ -34,6 +34,7 @@ struct Catalog {
   const TensorInfo& get(const std::string& name, std::vector<uint64_t> shape) const;
 };
 
+// Gives matrices their places first, and sends their bytes when all have one.
 class WeightLoader {
  public:
   // Rows are packed by the tile (kernels/weight.hpp). progress(bytes done, bytes in all), of the
@@ -54,6 +55,10 @@ class WeightLoader {
   // something else than the model. But not for what only repeats numbers that the config has.
   void require_all_used() const;
 
+  // Reads, packs and sends the matrices, and waits until the device has them. The catalog and its
+  // file must still be there.
+  void send();
+
   std::vector<gpu::BufferPtr> take() { return std::move(memory_); }  // owns what the views name
   uint64_t packed_bytes() const { return packed_bytes_; }
 
@@ -70,8 +75,10 @@ class WeightLoader {
   std::pair<uint64_t, uint64_t> packed_size(const TensorInfo& like, uint64_t rows) const;
   // Row r of the packed tensor is row source(r).second of tensor source(r).first.
   Weight pack(const TensorInfo& like, uint64_t rows,
-              const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source,
-              Room& room);
+              std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)> source, Room& room);
+  void send_rows(const TensorInfo& like, uint64_t rows,
+                 const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source,
+                 const Room& room);
   gpu::Buffer& place(uint64_t bytes, const TensorInfo& tensor);
 
   gpu::Device& device_;
@@ -82,6 +89,7 @@ class WeightLoader {
   gpu::Uploads uploads_;
   std::vector<gpu::BufferPtr> memory_;
   std::set<std::string_view> used_;
+  std::vector<std::function<void()>> pending_;  // of send()
   uint64_t done_ = 0, all_ = 0, packed_bytes_ = 0;
 };
 
