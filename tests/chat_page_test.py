@@ -24,7 +24,7 @@ BRIEF = {"temperature": 0, "max_tokens": 6}
 STORY = "Once upon a time there was a little fox who lived in the forest. One day"
 ENDLESS = {"temperature": 0}
 LAST = "#messages article:last-child"
-expect.set_options(timeout=120_000)
+expect.set_options(timeout=600_000)
 
 
 class Server:
@@ -45,14 +45,14 @@ class Server:
         self.process.stdout.close()
 
     def figure(self, name):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
         connection.close()
         return float(re.search(rf"(?m)^mainspring_{re.escape(name)} (\S+)$", text)[1])
 
     def until(self, name, value):
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while (now := self.figure(name)) != value:
             assert time.monotonic() < end, f"{name} stays {now}, want {value}"
             time.sleep(0.02)
@@ -60,7 +60,7 @@ class Server:
     def begin_long(self):
         """A request that runs until its socket is closed."""
         body = json.dumps({"prompt": STORY, **ENDLESS, "n": 8, "max_tokens": 1000}).encode()
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=600)
         connection.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         return connection
 
@@ -82,7 +82,7 @@ class ChatPage(unittest.TestCase):
         """A page of a browser that nobody has used. What a page asks for, it asks its own server; no script of it fails."""
         context = self.browser.new_context(**options)
         self.addCleanup(context.close)
-        context.set_default_timeout(120_000)
+        context.set_default_timeout(600_000)
         self.requests, errors = [], []
         context.on("request", lambda request: self.requests.append(request))
         context.on("weberror", lambda error: errors.append(str(error.error)))

@@ -97,7 +97,8 @@ class Chat(unittest.TestCase):
 
     def saved(self, terminal, name="now.json"):
         """The conversation, as /save writes it."""
-        self.assertIn("Saved", terminal.send(f"/save {self.folder / name}"))
+        # A prompt of before may be drawn anew, or a Ctrl-C have come behind an answer.
+        terminal.send(f"/save {self.folder / name}", r"Saved (?s:.*?)" + PROMPT)
         return json.loads((self.folder / name).read_text())
 
     def messages(self, terminal):
@@ -400,9 +401,7 @@ class Chat(unittest.TestCase):
         terminal.until(r"/retry\n")
         terminal.type("\x03")
         shown = terminal.until(PROMPT)
-        # There may be another prompt to come, where the answer was faster.
-        terminal.send(f"/save {self.folder}/now.json", r"Saved (?s:.*?)" + PROMPT)
-        after = [(m["role"], m["content"]) for m in json.loads((self.folder / "now.json").read_text())["messages"]]
+        after = self.messages(terminal)
         if "no answer came" in shown:
             self.assertEqual(after, before)
         else:  # a fast device: there is a new one

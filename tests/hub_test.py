@@ -61,7 +61,7 @@ class Hub(unittest.TestCase):
 
     def mainspring(self, *arguments, code=0, **more):
         process = self.start(*arguments, **more)
-        out, error = process.communicate(timeout=300)
+        out, error = process.communicate(timeout=600)
         self.assertEqual(process.returncode, code, error)
         if code == 0:
             self.error = error
@@ -359,7 +359,7 @@ class Hub(unittest.TestCase):
         self.add("u/r", {"m.gguf": data}, cuts=[4_000_000] * 4)
         processes = [self.start("pull", "u/r") for _ in range(3)]
         for process in processes:
-            out, error = process.communicate(timeout=120)
+            out, error = process.communicate(timeout=600)
             self.assertEqual(process.returncode, 0, error)
             self.assertEqual(Path(out.strip()).read_bytes(), data)
         self.assertEqual(self.files(), {"u/r/m.gguf"})

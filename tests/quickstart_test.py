@@ -38,7 +38,7 @@ class Shell:
     def type(self, line):
         os.write(self.fd, line.encode() + b"\n")
 
-    def until(self, pattern, seconds=300):
+    def until(self, pattern, seconds=600):
         """What is shown before a match that ends it, and the match; as a terminal without colours or motions would show it."""
         end = time.monotonic() + seconds
         raw = b""
