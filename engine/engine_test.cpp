@@ -901,7 +901,10 @@ TEST(Library, generates_chats_and_converts_between_text_and_tokens) {
       {.chain = std::string(":yes") + script_eos,
        .context = 32,
        .chat_template = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}{% endfor %}:"}));
-  Model model = Model::load({.model = file.path()});
+  EXPECT_SAYS(message_of<std::invalid_argument>(
+                  [&] { Model::load({.model = file.path(), .kv_type = "q4_0"}); }),
+              "no KV cache of type \"q4_0\": use f16, f32 or q8_0");
+  Model model = Model::load({.model = file.path(), .kv_type = "q8_0"});
   EXPECT_EQ(model.context(), 32u);
   EXPECT_EQ(model.tokenize("ab :"), script_tokens("ab :"));
   EXPECT_EQ(model.detokenize(script_tokens(std::string("ab :") + script_eos)), "ab :");

@@ -672,6 +672,8 @@ Uploads::~Uploads() {
     if (!piece->mapped) device_.impl_->wait_for(piece->mapping);
 }
 
+uint64_t Uploads::piece_bytes() const { return pieces_.front()->bytes; }
+
 std::span<std::byte> Uploads::room(uint64_t bytes) {
   Device::Impl& device = *device_.impl_;
   Piece& piece = *pieces_[next_];

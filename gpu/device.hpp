@@ -158,6 +158,7 @@ class Uploads {
   Uploads(Device& device, uint64_t piece_bytes);
   ~Uploads();  // what was sent arrives
 
+  uint64_t piece_bytes() const;
   // Memory for up to piece_bytes bytes, until the next send; waits for a piece that is free. To be
   // written alone, by any threads: it may be slow to read, and what it held is gone.
   std::span<std::byte> room(uint64_t bytes);

@@ -174,9 +174,8 @@ KvCache Lab::cache(KvType type, uint32_t rows, uint32_t kv_heads, uint32_t head_
       return low | uint32_t(f32_to_f16(scale(rng_))) << 16;
     });
   };
-  KvCache result{.k = tensor()};
-  result.v = tensor();
-  return result;
+  const gpu::View k = tensor();
+  return {.k = k, .v = tensor()};
 }
 
 AttentionParts Lab::parts(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits,

@@ -73,9 +73,8 @@ KvCache Tensors::cache(KvType type, uint32_t rows, uint32_t kv_heads, uint32_t h
     return filled(kv_shape(type, rows, kv_heads, head_dim), element_type(type),
                   type == KvType::f32 ? Fill::floats : Fill::halves);
   };
-  KvCache result{.k = tensor()};
-  result.v = tensor();
-  return result;
+  const gpu::View k = tensor();
+  return {.k = k, .v = tensor()};
 }
 
 AttentionParts Tensors::parts(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits,

@@ -11,8 +11,6 @@ namespace ms {
 
 namespace {
 
-constexpr uint64_t piece_bytes = 16 << 20;  // of packed rows on their way at a time
-
 std::string text(const std::vector<uint64_t>& shape) {
   std::string s = "[";
   for (uint64_t n : shape) s += fmt::format("{}{}", s.size() > 1 ? ", " : "", n);
@@ -22,6 +20,17 @@ std::string text(const std::vector<uint64_t>& shape) {
 uint64_t tensor_bytes(const TensorInfo& t) {
   const TypeInfo& type = info(t.type);
   return t.rows() * (t.cols() / type.block_size) * type.block_bytes;
+}
+
+uint64_t bytes_of(const Catalog& catalog) {
+  uint64_t bytes = 0;
+  for (const auto& [name, t] : catalog.tensors) bytes += tensor_bytes(t);
+  return bytes;
+}
+
+// Of packed rows that are on their way at a time: of a small model little, for it must be cleared.
+uint64_t piece_bytes(uint64_t all) {
+  return std::clamp<uint64_t>(8 * all / 4 * 4, 1 << 20, 16 << 20);
 }
 
 }  // namespace
@@ -99,9 +108,8 @@ WeightLoader::WeightLoader(gpu::Device& device, const Catalog& catalog, uint32_t
       catalog_(catalog),
       row_tile_(row_tile),
       progress_(std::move(progress)),
-      uploads_(device, piece_bytes) {
-  for (const auto& [name, t] : catalog.tensors) all_ += tensor_bytes(t);
-}
+      all_(bytes_of(catalog)),
+      uploads_(device, piece_bytes(all_)) {}
 
 gpu::Buffer& WeightLoader::place(uint64_t bytes, const TensorInfo& tensor) {
   memory_.push_back(device_.buffer(bytes, std::string(tensor.name)));
@@ -145,8 +153,8 @@ Weight WeightLoader::pack(const TensorInfo& like, uint64_t rows,
                      .shape = {tiles * s},
                      .type = gpu::Type::u32};
 
-  require(4 * (q + s) <= piece_bytes, "{}: {} rows of {} columns are too many bytes", like.name,
-          tile, cols);
+  require(4 * (q + s) <= uploads_.piece_bytes(), "{}: {} rows of {} columns are too many bytes",
+          like.name, tile, cols);
   pending_.push_back([=, this, &like, room = room, source = std::move(source)] {
     send_rows(like, rows, source, room);
   });
@@ -170,7 +178,7 @@ void WeightLoader::send_rows(
   const uint64_t cols = like.cols(), tiles = (rows + tile - 1) / tile,
                  q = quant_words(type, tile, cols, tile), s = scale_words(type, tile, cols, tile);
   const uint64_t file_row = cols / info(like.type).block_size * info(like.type).block_bytes;
-  const uint64_t step = std::min(tiles, piece_bytes / (4 * (q + s)));
+  const uint64_t step = std::min(tiles, uploads_.piece_bytes() / (4 * (q + s)));
   const bool random = like.data.empty();
   std::vector<std::byte> random_rows;  // the same in every step
   if (random) {

@@ -1,6 +1,6 @@
 // weights.hpp: tensors on their way from a file to the GPU, packed for the kernels.
 //
-// Tensors stream through a few pieces of memory, of 16 MiB each: host memory beyond the file's
+// Tensors stream through four pieces of memory of 16 MiB at most: host memory beyond the file's
 // mapping stays small.
 #pragma once
 #include <functional>
@@ -85,12 +85,12 @@ class WeightLoader {
   const Catalog& catalog_;
   uint32_t row_tile_;
   std::function<void(uint64_t, uint64_t)> progress_;
+  uint64_t done_ = 0, all_, packed_bytes_ = 0;
   ThreadPool pool_;
   gpu::Uploads uploads_;
   std::vector<gpu::BufferPtr> memory_;
   std::set<std::string_view> used_;
   std::vector<std::function<void()>> pending_;  // of send()
-  uint64_t done_ = 0, all_ = 0, packed_bytes_ = 0;
 };
 
 // For architectures: the tensors of layer i, "blk.i.NAME". Throws Error for one that is missing or

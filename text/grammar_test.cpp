@@ -438,7 +438,9 @@ TEST(Grammar, an_object_whose_members_are_named_has_no_others_unless_its_schema_
   for (const auto& [text, taken, refused] : cases) {
     const Grammar grammar = schema(text);
     EXPECT_TRUE(accepts(grammar, taken)) << text << " " << taken;
-    if (refused) EXPECT_FALSE(accepts(grammar, refused)) << text << " " << refused;
+    if (refused) {
+      EXPECT_FALSE(accepts(grammar, refused)) << text << " " << refused;
+    }
   }
   const Grammar tool(bytes(), Kind::lark, "start: schema_0",
                      std::vector<std::string>{R"({"properties": {"a": {}}})"});

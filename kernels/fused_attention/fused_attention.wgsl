@@ -66,7 +66,8 @@ var<workgroup> sums: array<vec4f, TEAM * HEAD_FOURS * WORKGROUP_SIZE / KEY_LANES
 
 const LOWEST = -1e38;  // below any score, and finite when one is subtracted from it
 
-// A lane's part of a head: its first FOURS fours; of up to four heads; and of keys in the cache, up to four units of each of up to four. Members, not arrays: what a loop counts through goes to memory unless the compiler unrolls it, and NVIDIA's does not.
+// A lane's part of a head: its first FOURS fours; of up to four heads; and of keys in the cache, up to four units of each of up to four.
+// Members, not arrays: what a loop counts through goes to memory unless the compiler unrolls it, and NVIDIA's does not.
 struct Part { a: vec4f, b: vec4f, c: vec4f, d: vec4f }
 struct Parts { a: Part, b: Part, c: Part, d: Part }
 struct Units { a: vec4u, b: vec4u, c: vec4u, d: vec4u }
