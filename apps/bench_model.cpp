@@ -38,6 +38,13 @@ void add_synthetic_option(CLI::App& command, std::string& synthetic) {
       ->type_name("SHAPE:TYPE");
 }
 
+Config synthetic_shape(const std::string& synthetic) {
+  const size_t colon = synthetic.find(':');
+  require(colon != std::string::npos, "--synthetic {}: want SHAPE:TYPE, like llama-8b:q4_0",
+          synthetic);
+  return config_by_name(synthetic.substr(0, colon));
+}
+
 std::unique_ptr<Engine> load_bench_model(const GlobalOptions& global,
                                          const ModelArguments& arguments,
                                          const std::string& synthetic, uint32_t context,
@@ -52,11 +59,8 @@ std::unique_ptr<Engine> load_bench_model(const GlobalOptions& global,
     model = describe(Catalog::of(open_model(options.model)), engine->model().config().name);
     return engine;
   }
-  const size_t colon = synthetic.find(':');
-  require(colon != std::string::npos, "--synthetic {}: want SHAPE:TYPE, like llama-8b:q4_0",
-          synthetic);
-  const Config config = config_by_name(synthetic.substr(0, colon));
-  const std::string type = synthetic.substr(colon + 1);
+  const Config config = synthetic_shape(synthetic);
+  const std::string type = synthetic.substr(synthetic.find(':') + 1);
   const bool tied = config.name == "llama-1b";
   model = describe(Catalog::synthetic(config, type, tied), config.name);
   return std::make_unique<Engine>(options, config, type, tied);

@@ -1,4 +1,5 @@
-// bench_model.hpp: the model that bench and tune time: of a file, or of random weights.
+// bench_model.hpp: the model that bench and tune time, and perplexity measures: of a file, or of
+// random weights.
 #pragma once
 #include <memory>
 #include <span>
@@ -17,6 +18,9 @@ struct ModelInfo {
 
 // --synthetic SHAPE:TYPE
 void add_synthetic_option(CLI::App& command, std::string& synthetic);
+
+// The shape of one. Throws std::invalid_argument for another text.
+Config synthetic_shape(const std::string& synthetic);
 
 // Random weights of the shape and type that `synthetic` names, or if it is empty the model of the
 // arguments.

@@ -6,7 +6,9 @@
 #include <fstream>
 #include <iterator>
 #include <numeric>
+#include <random>
 
+#include "apps/bench_model.hpp"
 #include "apps/model_options.hpp"
 #include "base/thread_pool.hpp"
 
@@ -23,15 +25,19 @@ With --kl-base FILE the log-probabilities of every counted position are kept the
 the vocabulary for each; a file that is there already is written over only if it is one of these. With
 --kl, too, they are read, and this run is compared with them; the text and its pieces are then the file's.
 
+Random weights (--synthetic) read random tokens, pieces of -c of them: to compare ways to compute at a size
+of which there is no file.
+
 Examples:
   mainspring perplexity -m model.gguf -f text.txt
   mainspring perplexity -m model.gguf -f text.txt --whole -ctk f32 -ctv f32
   mainspring perplexity -m model-f16.gguf -f text.txt --kl-base base.kl
-  mainspring perplexity -m model-q4_0.gguf --kl-base base.kl --kl)";
+  mainspring perplexity -m model-q4_0.gguf --kl-base base.kl --kl
+  mainspring perplexity --synthetic llama-1b:q4_0 -c 64 --activations f32 -ctk f32 --kl-base base.kl)";
 
 struct Arguments {
   ModelArguments model;
-  std::string file, kl_base;
+  std::string file, synthetic, kl_base;
   bool whole = false, kl = false;
   uint32_t context = 512;
   uint32_t chunks = 0;
@@ -87,6 +93,19 @@ Text cut(const Tokenizer& tokenizer, const Arguments& a) {
   const std::vector<uint32_t> frame = tokenizer.encode("", {});
   if (tokenizer.bos() && !frame.empty() && frame.front() == *tokenizer.bos())
     for (uint32_t i = 0; i < h.pieces; ++i) text.tokens[size_t(i) * h.piece] = *tokenizer.bos();
+  return text;
+}
+
+// For random weights, the same in each run.
+Text random_text(uint32_t vocab, const Arguments& a) {
+  Text text;
+  Header& h = text.header;
+  h.piece = a.context;
+  h.first = a.whole ? 0 : h.piece / 2;
+  h.pieces = std::max(1u, a.chunks);
+  std::mt19937 rng(1);
+  text.tokens.resize(size_t(h.pieces) * h.piece);
+  for (uint32_t& token : text.tokens) token = uint32_t(rng() % vocab);
   return text;
 }
 
@@ -207,22 +226,29 @@ void print_kl(std::vector<double> kl, const Mean& base_loss, const Mean& differe
 void perplexity(const GlobalOptions& options, const Arguments& a) {
   require(!a.kl || !a.kl_base.empty(), "--kl compares with a file: name it with --kl-base");
   require(!a.kl || a.file.empty(), "--kl takes its text from the file of --kl-base, not -f");
-  require(a.kl || !a.file.empty(), "no text: give one with -f");
+  require(a.synthetic.empty() || a.file.empty(),
+          "--synthetic has no words for the text of -f: it reads random tokens");
+  require(a.kl || !a.file.empty() || !a.synthetic.empty(), "no text: give one with -f");
   require(a.context >= 4 || a.whole, "-c {}: a piece has 4 tokens or more", a.context);
   std::error_code none;
   if (std::filesystem::exists(a.kl_base, none) && !std::filesystem::is_regular_file(a.kl_base))
     fail("--kl-base {}: is not a regular file", a.kl_base);  // a pipe would be waited for
-  const std::filesystem::path model = model_path(a.model.model, a.model.hub_model);
+  const bool synthetic = !a.synthetic.empty();
+  const std::filesystem::path model = synthetic ? "" : model_path(a.model.model, a.model.hub_model);
   if (!a.kl && !a.kl_base.empty()) check_overwriting(a.kl_base, model, a.file);
-  require_decoder(model);
+  if (!synthetic) require_decoder(model);
   Base base;
   // The text comes first: its length is the context's.
-  Text text = a.kl ? base.open(a.kl_base) : cut(Tokenizer::from_file(open_model(model)), a);
-  Engine engine = with_context_of(
+  Text text = a.kl        ? base.open(a.kl_base)
+              : synthetic ? random_text(synthetic_shape(a.synthetic).vocab, a)
+                          : cut(Tokenizer::from_file(open_model(model)), a);
+  ModelInfo info;
+  const auto loaded = with_context_of(
       a.kl      ? "--kl-base"
       : a.whole ? "-c instead of --whole"
                 : "-c",
-      [&] { return Engine(engine_options(options, model, a.model, text.header.piece)); });
+      [&] { return load_bench_model(options, a.model, a.synthetic, text.header.piece, 1, info); });
+  Engine& engine = *loaded;
   const uint32_t vocab = engine.model().config().vocab;
   if (a.kl && vocab != text.header.vocab)
     fail("{} is of a vocabulary of {} tokens, the model has {}", a.kl_base, text.header.vocab,
@@ -285,6 +311,7 @@ void add_perplexity(CLI::App& app, const GlobalOptions& options) {
   command.footer(notes);
   add_model_options(command, a->model);
   command.add_option("-f,--file", a->file, "The text")->type_name("FILE")->check(CLI::ExistingFile);
+  add_synthetic_option(command, a->synthetic);
   const std::vector<CLI::Option*> of_pieces = {
       add_number(command, "-c,--ctx-size", a->context, "Tokens of a piece"),
       add_number(command, "--chunks", a->chunks, "Most pieces; 0: the whole text"),

@@ -530,6 +530,22 @@ TEST_F(Cli, perplexity_is_what_the_probabilities_say) {
   }
 }
 
+TEST(CliPerplexity, of_random_weights_reads_random_tokens) {
+  const TemporaryFile base;
+  const auto random = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"perplexity", "--synthetic", "llama-1b:q4_0", "-ctk", "f32",
+                               "--activations", "f32", "--kl-base", base.path()});
+    const Result result = run(more);
+    EXPECT_EQ(result.code, 0) << result.error;
+    return result.out;
+  };
+  EXPECT_SAYS(random({"-c", "4", "--chunks", "2"}), "2 pieces of 4 tokens, 2 of them counted");
+  EXPECT_SAYS(random({"--kl"}), "KL divergence: mean 0.000e+00");
+  const Result text = run({"perplexity", "--synthetic", "llama-1b:q4_0", "-f", base.path()});
+  EXPECT_EQ(text.code, 2);
+  EXPECT_SAYS(text.error, "it reads random tokens");
+}
+
 TEST(CliPerplexity, of_a_long_text_is_the_exact_models) {
   if (!std::getenv("MAINSPRING_FULL")) GTEST_SKIP() << "takes minutes: needs MAINSPRING_FULL";
   const auto folder = shared_folder() / "golden";
