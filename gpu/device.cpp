@@ -281,6 +281,7 @@ struct Device::Impl {
   BufferPtr zeros;  // the stand-ins: read-only ones share, writable ones have a place each
   BufferPtr scraps;
 
+  // Memory that the host sees while it is mapped: what is read back, or a piece of Uploads.
   struct Back {
     RawBuffer buffer;
     uint64_t bytes = 0;
@@ -309,11 +310,13 @@ struct Device::Impl {
     wgpuInstanceWaitAny(instance().Get(), 1, &wait, UINT64_MAX);
   }
 
-  RawBuffer make(uint64_t bytes, WGPUBufferUsage usage, std::string_view label) {
+  RawBuffer make(uint64_t bytes, WGPUBufferUsage usage, std::string_view label,
+                 bool mapped = false) {
     WGPUBufferDescriptor descriptor = WGPU_BUFFER_DESCRIPTOR_INIT;
     descriptor.label = text(label);
     descriptor.size = bytes;
     descriptor.usage = usage;
+    descriptor.mappedAtCreation = mapped;
     ++counts.buffers;
     return RawBuffer(wgpuDeviceCreateBuffer(device.get(), &descriptor));
   }
@@ -445,13 +448,13 @@ struct Device::Impl {
       back->buffer = make(room, WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst, "read back");
     }
     back->bytes = bytes;
-    back->mapped = false;
     if (bytes)
       wgpuCommandEncoderCopyBufferToBuffer(encoder, from, offset, back->buffer.get(), 0, room);
     return back;
   }
 
-  void map(Back& back) {
+  void map(Back& back, WGPUMapMode mode = WGPUMapMode_Read) {
+    back.mapped = false;
     WGPUBufferMapCallbackInfo info = WGPU_BUFFER_MAP_CALLBACK_INFO_INIT;
     info.mode = WGPUCallbackMode_WaitAnyOnly;
     info.userdata1 = &back;
@@ -460,8 +463,8 @@ struct Device::Impl {
       back.mapped = status == WGPUMapAsyncStatus_Success;
       if (!back.mapped) back.error = text(message);
     };
-    back.future = wgpuBufferMapAsync(back.buffer.get(), WGPUMapMode_Read, 0,
-                                     wgpuBufferGetSize(back.buffer.get()), info);
+    back.future =
+        wgpuBufferMapAsync(back.buffer.get(), mode, 0, wgpuBufferGetSize(back.buffer.get()), info);
   }
 
   std::vector<std::byte> take(std::unique_ptr<Back> back) {
@@ -637,30 +640,20 @@ void Device::write(Buffer& buffer, uint64_t offset, std::span<const std::byte> b
   wgpuQueueWriteBuffer(impl_->queue.get(), buffer.raw, offset, bytes.data(), bytes.size());
 }
 
-struct Uploads::Piece {
-  RawBuffer buffer;
-  uint64_t bytes = 0;
-  WGPUFuture mapping{};
-  bool mapped = true;  // at creation
-  std::string error;
-};
+struct Uploads::Piece : Device::Impl::Back {};
 
 Uploads::Uploads(Device& device, uint64_t piece_bytes) : device_(device) {
   constexpr size_t pieces = 4;
   require(piece_bytes > 0 && piece_bytes % 4 == 0, "uploads by {} bytes, want whole words",
           piece_bytes);
   for (size_t i = 0; i < pieces; ++i) {
-    WGPUBufferDescriptor descriptor = WGPU_BUFFER_DESCRIPTOR_INIT;
-    descriptor.label = text(std::string_view("upload"));
-    descriptor.size = piece_bytes;
-    descriptor.usage = WGPUBufferUsage_MapWrite | WGPUBufferUsage_CopySrc;
-    descriptor.mappedAtCreation = true;
     auto piece = std::make_unique<Piece>();
     piece->bytes = piece_bytes;
-    piece->buffer.reset(wgpuDeviceCreateBuffer(device.impl_->device.get(), &descriptor));
+    piece->mapped = true;
+    piece->buffer = device.impl_->make(
+        piece_bytes, WGPUBufferUsage_MapWrite | WGPUBufferUsage_CopySrc, "upload", true);
     if (!piece->buffer)
       fail("cannot allocate {} bytes to upload by on {}", piece_bytes, device.caps().name);
-    ++device.impl_->counts.buffers;
     pieces_.push_back(std::move(piece));
   }
   device.impl_->check();
@@ -669,7 +662,7 @@ Uploads::Uploads(Device& device, uint64_t piece_bytes) : device_(device) {
 // A mapping's callback points to its piece.
 Uploads::~Uploads() {
   for (const auto& piece : pieces_)
-    if (!piece->mapped) device_.impl_->wait_for(piece->mapping);
+    if (!piece->mapped) device_.impl_->wait_for(piece->future);
 }
 
 uint64_t Uploads::piece_bytes() const { return pieces_.front()->bytes; }
@@ -678,7 +671,7 @@ std::span<std::byte> Uploads::room(uint64_t bytes) {
   Device::Impl& device = *device_.impl_;
   Piece& piece = *pieces_[next_];
   require(bytes <= piece.bytes, "{} bytes to upload at once, a piece holds {}", bytes, piece.bytes);
-  if (!piece.mapped) device.wait_for(piece.mapping);
+  if (!piece.mapped) device.wait_for(piece.future);
   device.check();
   void* const memory = wgpuBufferGetMappedRange(piece.buffer.get(), 0, piece.bytes);
   if (!memory) fail("cannot upload to {}: {}", device.caps.name, piece.error);
@@ -703,16 +696,7 @@ void Uploads::send(std::span<const Part> parts) {
     wgpuCommandEncoderCopyBufferToBuffer(encoder.get(), piece.buffer.get(), part.from, part.to->raw,
                                          part.offset, part.bytes);
   device.submit(encoder.get());
-  WGPUBufferMapCallbackInfo info = WGPU_BUFFER_MAP_CALLBACK_INFO_INIT;
-  info.mode = WGPUCallbackMode_WaitAnyOnly;
-  info.userdata1 = &piece;
-  info.callback = [](WGPUMapAsyncStatus status, WGPUStringView message, void* user, void*) {
-    auto& piece = *static_cast<Piece*>(user);
-    piece.mapped = status == WGPUMapAsyncStatus_Success;
-    if (!piece.mapped) piece.error = text(message);
-  };
-  piece.mapped = false;
-  piece.mapping = wgpuBufferMapAsync(piece.buffer.get(), WGPUMapMode_Write, 0, piece.bytes, info);
+  device.map(piece, WGPUMapMode_Write);
   next_ = (next_ + 1) % pieces_.size();
 }
 
