@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/half.hpp"
 #include "kernels/attention_streaming/attention_streaming.hpp"
 #include "kernels/slot.hpp"
 
@@ -15,7 +14,6 @@ void attention_streaming_ref(const gpu::HostDispatch& d) {
   const auto q = d.get<float>(0), out = d.get<float>(5);
   const auto slots = d.get<Slot>(3);
   const auto block_table = d.get<uint32_t>(4);
-  const size_t padded = f16 ? (p.head_dim + 1) / 2 * 2 : p.head_dim;
 
   for (uint32_t row = 0; row < p.rows; ++row) {
     // The keys that the row sees: positions first to last, the latter excluded.
@@ -43,8 +41,8 @@ void attention_streaming_ref(const gpu::HostDispatch& d) {
       const auto element = [&](size_t binding, uint64_t key, uint32_t i) -> double {
         const size_t cached =
             std::min<size_t>(kv_row_ref(p, block_table, slot, uint32_t(key)), p.kv_rows - 1);
-        const size_t at = (cached * p.kv_heads + kv_head) * padded + i;
-        return f16 ? f16_to_f32(d.get<uint16_t>(binding)[at]) : d.get<float>(binding)[at];
+        return kv_element_ref(d, binding, kv_type(f16, false), p.kv_rows, p.kv_heads, p.head_dim,
+                              cached, kv_head, i);
       };
       std::vector<double> weights, sums(p.head_dim);
       double peak = -1e300, total = 0;
