@@ -29,9 +29,7 @@ uint64_t bytes_of(const Catalog& catalog) {
 }
 
 // Of packed rows that are on their way at a time: of a small model little, for it must be cleared.
-uint64_t piece_bytes(uint64_t all) {
-  return std::clamp<uint64_t>(8 * all / 4 * 4, 1 << 20, 16 << 20);
-}
+uint64_t piece_bytes(uint64_t all) { return std::clamp<uint64_t>(8 * all, 1 << 20, 16 << 20); }
 
 }  // namespace
 
