@@ -83,6 +83,19 @@ TEST_P(Kernels, match_their_twins) {
 INSTANTIATE_TEST_SUITE_P(Rooms, Kernels, testing::ValuesIn(cases()),
                          [](const auto& info) { return name_of(info.param); });
 
+// On this machine subgroup matrices are what matrix.portable.wgsl makes of them.
+class Matrices : public testing::TestWithParam<const char*> {};
+
+TEST_P(Matrices, multiply_as_their_twins) {
+  setenv("GALLIVM_PERF", "nopt", 0);
+  const auto device = gpu::Device::open({.cache = cache(), .sources = wgsl_sources()});
+  if (device->caps().variant.matrix) GTEST_SKIP() << "Rooms runs them, in earnest";
+  EXPECT_GT(run_matrix_cases(kernel_test(GetParam()), *device), 30u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Portable, Matrices, testing::Values("matmul"),
+                         [](const auto& info) { return std::string(info.param); });
+
 // The rows of migration.tsv, by family.
 
 struct FamilyCase {

@@ -402,4 +402,20 @@ size_t run_some_cases(const KernelTest& test, gpu::Device& device) {
   return checking.checks;
 }
 
+size_t run_matrix_cases(const KernelTest& test, gpu::Device& device) {
+  gpu::Caps caps = device.caps();
+  caps.cpu = false;
+  caps.variant.matrix = true;
+  caps.min_subgroup_size = caps.max_subgroup_size = 32;
+  Lab checking(device, caps, {});
+  Lab choosing(device, caps, [&](const gpu::Work& work, Tolerance tolerance) {
+    for (const gpu::Dispatch& d : work.dispatches) {
+      const auto matrix = std::ranges::find(d.constants, "MATRIX", &gpu::Constant::name);
+      if (matrix != d.constants.end() && matrix->value != 0) return checking.check(work, tolerance);
+    }
+  });
+  test.run(choosing);
+  return checking.checks;
+}
+
 }  // namespace ms

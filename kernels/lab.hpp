@@ -156,6 +156,9 @@ Tolerances tolerances(const KernelTest& test, gpu::Device& device);
 size_t run_kernel_test(const KernelTest& test, gpu::Device& device);
 // The same with a few of the cases: the first, the second, the fourth and so on.
 size_t run_some_cases(const KernelTest& test, gpu::Device& device);
+// The same with those that multiply subgroup matrices, on a device without: matrix.portable.wgsl
+// stands in for them.
+size_t run_matrix_cases(const KernelTest& test, gpu::Device& device);
 
 }  // namespace ms
 

@@ -38,7 +38,7 @@ bool has_matrices(const gpu::Caps& caps, const Matmul::Overrides& over) {
 // The largest tile of which there are enough to fill a GPU, and that is not mostly empty.
 void choose_tile(uint32_t M, uint32_t N, Matmul::Overrides& over) {
   constexpr uint64_t enough = 90;
-  over.tile_m = M <= 32 ? 2 : M <= 64 ? 4 : 8;
+  over.tile_m = M <= 16 ? 1 : M <= 32 ? 2 : M <= 64 ? 4 : 8;
   over.lane_n = 8;
   const auto tiles = [&] {
     return uint64_t(ceil_div(M, 16 * over.tile_m)) * ceil_div(N, 16 * over.lane_n);

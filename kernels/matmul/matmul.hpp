@@ -43,7 +43,7 @@ struct Matmul {
       v("USE_SUBGROUPS", use_subgroups, {false, true});
       v("MATRIX", matrix, {false, true});
       v("WORKGROUP_SIZE", workgroup_size, {64u, 256u, 32u}, gpu::sizing);
-      v("TILE_M", tile_m, {8u, 2u}, gpu::in_prelude);
+      v("TILE_M", tile_m, {8u, 1u}, gpu::in_prelude);
       v("LANE_N", lane_n, {8u, 2u}, gpu::in_prelude);
     }
     std::string_view refusal() const {
@@ -55,8 +55,8 @@ struct Matmul {
         return "USE_SUBGROUPS is for what lanes of ROW_LANES all need";
       if (matrix && row_lanes)
         return "MATRIX gives matrices to subgroups, ROW_LANES columns to lanes: one of them";
-      if (matrix && (workgroup_size != 256 || tile_m * lane_n < 16))
-        return "MATRIX has eight subgroups, 256 lanes, of 32 rows and 16 columns at least";
+      if (matrix && (workgroup_size != 256 || std::max(2u, tile_m) * lane_n < 16))
+        return "MATRIX has eight subgroups, 256 lanes, of 32 rows, or all, and 16 columns at least";
       if (!row_lanes && !matrix && workgroup_size != 64)
         return "a tile of 64 x 64 is 8 x 8 for each of 64 lanes";
       return "";

@@ -1,7 +1,7 @@
 // matmul.wgsl: C = alpha * A B, f32 sums. B is plain, or a packed weight of any type.
 //
 // A workgroup makes a tile of C of 64 x 64, 8 x 8 a lane, over 32 columns of A at a time. With MATRIX its subgroups, eight of
-// 32 lanes, multiply f16 matrices: 16 TILE_M x 16 LANE_N of C, 32 rows a subgroup, over 64 columns of A at a time, of which
+// 32 lanes, multiply f16 matrices: 16 TILE_M x 16 LANE_N of C, 32 rows a subgroup or all 16, over 64 columns of A at a time, of which
 // the next are on their way meanwhile. With ROW_LANES every lane keeps LANE_N columns of TILE_M rows of C in registers, where
 // loads cost more than arithmetic.
 // Grid: (rows of C / tile, columns of C / tile, parts of K): workgroups side by side share columns of B. Each part of K makes a C of
@@ -24,7 +24,7 @@ override USE_SUBGROUPS: bool = false;     // with ROW_LANES: lanes load a part e
 override MATRIX: bool = false;            // A is f16, as with F16_MODE, and B is rounded to it: for devices with subgroup matrices
 override WORKGROUP_SIZE: u32 = 64;        // 64; with MATRIX 256; with ROW_LANES any
 // const TILE_M, LANE_N: u32, of the prelude: the rows and columns of C a lane, with ROW_LANES, or 16 of each a workgroup, with
-// MATRIX, and then 16 together at least; powers of two up to 8
+// MATRIX, and then at least 16 together, or 1 and 8; powers of two up to 8
 
 struct Params {
   M: u32,
@@ -49,7 +49,10 @@ struct Params {
 const TILE = 64u;   // rows and columns of C a workgroup
 const CHUNK = 8u;   // blocks of A in workgroup memory at a time, with ROW_LANES
 const PITCH = 9u;   // vec4u from row to row of the tile, with MATRIX: 64 f16, and padding that spreads the banks
-const COLUMNS = max(1u, TILE_M * LANE_N / 16);  // matrices side by side a subgroup, with MATRIX
+// With MATRIX: subgroups one below the other, matrices of each so, and side by side.
+const HIGH = max(1u, TILE_M / 2);
+const ROWS = min(2u, TILE_M);
+const COLUMNS = max(1u, HIGH * LANE_N / 8);
 
 // Tiles: rows of A and behind them rows of B, of eight units each: four f32, unit u at u ^ (row / 2) to spread the banks, or
 // with MATRIX eight f16. ROW_LANES: A as [CHUNK, 8, TILE_M] fours.
@@ -202,7 +205,7 @@ fn tiled(group: Group, at: Lane) {
 // What a lane has read for the next tile of MATRIX: units of A and of B of a float type, else a block of B, which is decoded where it is
 // needed: whoever computes with what is being loaded waits for it.
 struct Ahead {
-  a: array<vec4u, TILE_M / 2>,
+  a: array<vec4u, HIGH>,
   b: array<vec4u, LANE_N / 2>,
   block: Raw,
 }
@@ -210,10 +213,14 @@ struct Ahead {
 // Of the tile's rows of B a lane's, whose block it has.
 fn place_in_tile(n0: u32, k: u32, lane: u32) -> Place { return place_of(min(n0 + lane / 2, params.N - 1), k / 32 + lane % 2, params.row_blocks); }
 
+fn has_unit_of_a(lane: u32) -> bool { return (TILE_M > 1) | (lane < 128); }
+
 fn read_ahead(m0: u32, n0: u32, k: u32, lane: u32) -> Ahead {
   var next = Ahead();
   let unit = k + 8 * (lane % 8);
-  for (var i = 0u; i < TILE_M / 2; i++) { next.a[i] = a_eight(m0 + lane / 8 + 32 * i, unit); }
+  if (has_unit_of_a(lane)) {
+    for (var i = 0u; i < HIGH; i++) { next.a[i] = a_eight(m0 + lane / 8 + 32 * i, unit); }
+  }
   if (weight_type() <= BF16) {
     for (var i = 0u; i < LANE_N / 2; i++) { next.b[i] = b_eight(n0 + lane / 8 + 32 * i, unit); }
   } else if (lane < 32 * LANE_N) {
@@ -223,42 +230,51 @@ fn read_ahead(m0: u32, n0: u32, k: u32, lane: u32) -> Ahead {
 }
 
 // Whether a block's scale, and its offset unless that is -bias() times the scale, are f16: f16 arithmetic then rounds as f32's would.
-fn has_half_scales() -> bool {
-  return ((weight_type() >= Q8_0) & (weight_type() <= Q5_1)) | (weight_type() == IQ4_NL);
-}
+fn has_half_scales() -> bool { return has_signed_bytes() | ((weight_type() >= Q4_0) & (weight_type() <= Q5_1)); }
+fn has_signed_bytes() -> bool { return (weight_type() == Q8_0) | (weight_type() == IQ4_NL); }
 fn bias() -> f32 { return select(select(0.0, 16.0, weight_type() == Q5_0), 8.0, weight_type() == Q4_0); }
 
+// Four bytes of a block as f16; none is beyond its range.
+fn halves_of_bytes(bytes: u32, scale: f32, offset: f32) -> vec2u {
+  if (has_signed_bytes()) { return scaled_halves(bytes ^ 0x80808080u, 128, scale, offset); }
+  return scaled_halves(bytes, bias(), scale, offset);
+}
+
 fn fill_tile(next: ptr<function, Ahead>, n0: u32, k: u32, lane: u32) {
-  for (var i = 0u; i < TILE_M / 2; i++) { tile[PITCH * (lane / 8 + 32 * i) + lane % 8] = (*next).a[i]; }
+  if (has_unit_of_a(lane)) {
+    for (var i = 0u; i < HIGH; i++) { tile[PITCH * (lane / 8 + 32 * i) + lane % 8] = (*next).a[i]; }
+  }
   if (weight_type() <= BF16) {
     for (var i = 0u; i < LANE_N / 2; i++) { tile[PITCH * (16 * TILE_M + lane / 8 + 32 * i) + lane % 8] = (*next).b[i]; }
   } else if (lane < 32 * LANE_N) {
     let block = decode_raw((*next).block, place_in_tile(n0, k, lane));
     let to = PITCH * (16 * TILE_M + lane / 2) + lane % 2 * 4;
-    if (has_half_scales()) {
+    // Few blocks may hold what is beyond f16's range; of the others nothing is clamped.
+    let most = 128 * max(abs(block.scale.x), abs(block.scale.y)) + max(abs(block.offset.x), abs(block.offset.y));
+    if (!(most < 65504)) {
+      for (var j = 0u; j < 8; j += 2) { tile[to + j / 2] = vec4u(rounded_halves(block_four(block, j)), rounded_halves(block_four(block, j + 1))); }
+    } else if (has_half_scales()) {
       let offset = select(block.offset.x, 0.0, bias() != 0);
       for (var j = 0u; j < 8; j += 2) {
-        tile[to + j / 2] = vec4u(scaled_halves(block.q[j], bias(), block.scale.x, offset),
-                                 scaled_halves(block.q[j + 1], bias(), block.scale.x, offset));
+        tile[to + j / 2] = vec4u(halves_of_bytes(block.q[j], block.scale.x, offset), halves_of_bytes(block.q[j + 1], block.scale.x, offset));
       }
-      return;
-    }
-    for (var j = 0u; j < 8; j += 2) {
-      let scale = block.scale[j / 4];
-      let offset = block.offset[j / 4];
-      tile[to + j / 2] = vec4u(rounded_halves(scale * vec4f(unpack4xI8(block.q[j])) + offset),
-                               rounded_halves(scale * vec4f(unpack4xI8(block.q[j + 1])) + offset));
+    } else {
+      for (var j = 0u; j < 8; j += 2) { tile[to + j / 2] = vec4u(halves(block_four(block, j)), halves(block_four(block, j + 1))); }
     }
   }
 }
+
+// Weights 4 j to 4 j + 3 of a block.
+fn block_four(block: Block, j: u32) -> vec4f { return block.scale[j / 4] * vec4f(unpack4xI8(block.q[j])) + block.offset[j / 4]; }
 
 fn matrices(group: Group, at: Lane) {
   let m0 = group.id.x * 16 * TILE_M;
   let n0 = group.id.y * 16 * LANE_N;
   // The subgroup's part of the tile.
-  let row = subgroup(at) % (TILE_M / 2) * 32;
-  let column = subgroup(at) / (TILE_M / 2) * 16 * COLUMNS;
-  // Sums of 2 x COLUMNS matrices. Each has a name: drivers put what a loop indexes into memory.
+  let own = matrix_subgroup(at);
+  let row = own % HIGH * 32;
+  let column = own / HIGH * 16 * COLUMNS;
+  // Sums of ROWS x COLUMNS matrices. Each has a name: drivers put what a loop indexes into memory.
   var s00 = Sums(); var s01 = Sums(); var s02 = Sums(); var s03 = Sums();
   var s10 = Sums(); var s11 = Sums(); var s12 = Sums(); var s13 = Sums();
   let first = group.id.z * params.k_part;
@@ -272,22 +288,22 @@ fn matrices(group: Group, at: Lane) {
     for (var unit = 0u; unit < 8; unit += 2) {
       let base = PITCH * (16 * TILE_M + column) + unit;
       let left0 = load_left(PITCH * row + unit, PITCH);
-      let left1 = load_left(PITCH * (row + 16) + unit, PITCH);
+      let left1 = load_left(PITCH * (row + 16 * (ROWS - 1)) + unit, PITCH);
       let right0 = load_right_columns(base, PITCH);
       s00 = multiply_add(left0, right0, s00);
-      s10 = multiply_add(left1, right0, s10);
+      if (ROWS > 1) { s10 = multiply_add(left1, right0, s10); }
       if (COLUMNS > 1) {
         let right1 = load_right_columns(base + 16 * PITCH, PITCH);
         s01 = multiply_add(left0, right1, s01);
-        s11 = multiply_add(left1, right1, s11);
+        if (ROWS > 1) { s11 = multiply_add(left1, right1, s11); }
       }
       if (COLUMNS > 2) {
         let right2 = load_right_columns(base + 32 * PITCH, PITCH);
         s02 = multiply_add(left0, right2, s02);
-        s12 = multiply_add(left1, right2, s12);
+        if (ROWS > 1) { s12 = multiply_add(left1, right2, s12); }
         let right3 = load_right_columns(base + 48 * PITCH, PITCH);
         s03 = multiply_add(left0, right3, s03);
-        s13 = multiply_add(left1, right3, s13);
+        if (ROWS > 1) { s13 = multiply_add(left1, right3, s13); }
       }
     }
   }
@@ -295,26 +311,28 @@ fn matrices(group: Group, at: Lane) {
   let n = n0 + column;
   let part = group.id.z;
   store_matrix(s00, m, n, part, at);
-  store_matrix(s10, m + 16, n, part, at);
-  if (COLUMNS > 1) {
-    store_matrix(s01, m, n + 16, part, at);
-    store_matrix(s11, m + 16, n + 16, part, at);
-  }
+  if (COLUMNS > 1) { store_matrix(s01, m, n + 16, part, at); }
   if (COLUMNS > 2) {
     store_matrix(s02, m, n + 32, part, at);
-    store_matrix(s12, m + 16, n + 32, part, at);
     store_matrix(s03, m, n + 48, part, at);
-    store_matrix(s13, m + 16, n + 48, part, at);
+  }
+  if (ROWS > 1) {
+    store_matrix(s10, m + 16, n, part, at);
+    if (COLUMNS > 1) { store_matrix(s11, m + 16, n + 16, part, at); }
+    if (COLUMNS > 2) {
+      store_matrix(s12, m + 16, n + 32, part, at);
+      store_matrix(s13, m + 16, n + 48, part, at);
+    }
   }
 }
 
 // A matrix of C, by way of the tile, where lanes can check what is inside.
 fn store_matrix(sums: Sums, m: u32, n: u32, part: u32, at: Lane) {
-  let own = 64 * subgroup(at);
+  let own = 64 * matrix_subgroup(at);
   workgroupBarrier();
   store_sums(own, 4, sums);
   workgroupBarrier();
-  for (var pair = sublane(at); pair < 128; pair += subgroup_size(at)) {
+  for (var pair = matrix_lane(at); pair < 128; pair += 32) {
     let four = bitcast<vec4f>(tile[own + pair / 2]);
     store(m + pair / 8, n + pair % 8 * 2, part, vec4f(select(four.xy, four.zw, pair % 2 != 0), 0, 0), 2);
   }

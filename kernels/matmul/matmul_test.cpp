@@ -10,6 +10,11 @@ namespace {
 // What MATRIX keeps: which of two f16 a device rounds a weight to is its own affair.
 Tolerance matrix_sums(uint32_t K) { return {.abs = 1e-4 * std::sqrt(K), .rel = 1e-4}; }
 
+// Whether a device has workgroup memory for a tile of MATRIX.
+bool has_room(const Lab& lab, uint32_t tile_m, uint32_t lane_n) {
+  return 16 * 9 * 16 * (tile_m + lane_n) <= lab.caps().max_workgroup_bytes;
+}
+
 // Sizes around those of the tiles of MATRIX, and a K around what they hold at a time.
 void check_matrices(Lab& lab) {
   const auto check = [&](uint32_t M, uint32_t N, uint32_t K, WeightType type, uint32_t tile_m,
@@ -27,9 +32,9 @@ void check_matrices(Lab& lab) {
                       .lane_n = lane_n}),
               matrix_sums(K));
   };
-  for (uint32_t tile_m : {2u, 4u, 8u})
+  for (uint32_t tile_m : {1u, 2u, 4u, 8u})
     for (uint32_t lane_n : {2u, 4u, 8u}) {
-      if (tile_m * lane_n < 16) continue;
+      if (std::max(2u, tile_m) * lane_n < 16 || !has_room(lab, tile_m, lane_n)) continue;
       const uint32_t rows = 16 * tile_m, columns = 16 * lane_n;
       for (uint32_t K : {1u, 31u, 32u, 33u, 63u, 64u, 65u, 127u, 128u, 129u})
         check(rows + 1, columns - 1, K, WeightType::f16, tile_m, lane_n);
@@ -55,8 +60,27 @@ void check_matrices(Lab& lab) {
                    {.a = lab.values({16, 8}, [](size_t i) { return i == 9 ? -1e9f : 1.0f; }),
                     .b = plain_b(lab.values({2, 8}, [](size_t i) { return i < 8 ? 1e6f : 0.5f; })),
                     .c = lab.output({16, 2})},
-                   {.matrix = true, .workgroup_size = 256}),
+                   {.matrix = true, .workgroup_size = 256, .tile_m = 2}),
             matrix_sums(8));
+  // The same in blocks, of which some have a scale of 65504.
+  for (WeightType type : {WeightType::q8_0, WeightType::q4_0, WeightType::q4_1, WeightType::q5_0,
+                          WeightType::iq4_nl, WeightType::q4_k, WeightType::q6_k}) {
+    const uint32_t N = 33, K = 512;
+    Weight b = lab.weight(type, N, K);
+    b.scales = lab.words({scale_words(type, N, K)}, [](size_t i) {
+      return i / 4 % 2 ? 0x7bff7bffu : uint32_t(i) * 0x9e3779b9u & 0x0f0f0f0fu;
+    });
+    lab.check(matmul(lab.caps(),
+                     {.a = lab.values({16, K}, [](size_t i) { return float(i % 5) / 1024; }),
+                      .b = b,
+                      .c = lab.output({16, N})},
+                     {.use_vec4 = true,
+                      .weight_type = uint32_t(type),
+                      .matrix = true,
+                      .workgroup_size = 256,
+                      .tile_m = 1}),
+              {.abs = 1e-2, .rel = 1e-4});
+  }
 }
 
 // Sums over parts of K, of which the last ones may be empty, and what they are added to.
@@ -65,11 +89,12 @@ void check_parts_of_k(Lab& lab) {
       {.weight_type = uint32_t(WeightType::q8_0)},
       {.weight_type = uint32_t(WeightType::q8_0), .row_lanes = true, .workgroup_size = 32}};
   if (lab.caps().variant.matrix)
-    for (uint32_t tile_m : {2u, 4u, 8u})
-      forms.push_back({.weight_type = uint32_t(WeightType::q8_0),
-                       .matrix = true,
-                       .workgroup_size = 256,
-                       .tile_m = tile_m});
+    for (uint32_t tile_m : {1u, 2u, 4u, 8u})
+      if (has_room(lab, tile_m, 8))
+        forms.push_back({.weight_type = uint32_t(WeightType::q8_0),
+                         .matrix = true,
+                         .workgroup_size = 256,
+                         .tile_m = tile_m});
   for (Matmul::Overrides over : forms)
     for (uint32_t K : {32u, 64u, 96u, 544u})
       for (uint32_t splits : {1u, 2u, 3u, 7u})

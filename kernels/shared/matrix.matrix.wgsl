@@ -1,8 +1,12 @@
 // matrix.matrix.wgsl: products of 16 x 16 matrices of f16, summed in f32, that a subgroup holds between its lanes.
 //
 // Kernels call the functions below in uniform control flow and never name the built-ins: without the feature the portable
-// form stands in for them, and does nothing.
+// form stands in for them.
 // Needs: var<workgroup> tile: array<vec4u, …>, where a row is `stride` of its vec4u, eight f16 or four f32 each.
+
+// The subgroup of the workgroup, to be asked for before all else, and the lane of it, of 32.
+fn matrix_subgroup(at: Lane) -> u32 { return subgroup(at); }
+fn matrix_lane(at: Lane) -> u32 { return sublane(at); }
 
 // Of a lane and the one beside it.
 fn pair_max(e: f32) -> f32 { return max(e, subgroupShuffleXor(e, 1)); }
@@ -21,15 +25,16 @@ fn store_sums(at: u32, stride: u32, sums: Sums) { subgroupMatrixStore<row_major>
 // Four f32 rounded to f16; beyond its range, +-65504.
 fn rounded_halves(e: vec4f) -> vec2u { return bitcast<vec2u>(clamp(vec4<f16>(e), vec4<f16>(-65504), vec4<f16>(65504))); }
 
-// Four signed bytes, less a whole number `bias`, times a scale, plus an offset, as f16, for a scale and an offset that are f16; beyond
-// its range, +-65504. A byte below 1024 as f16 bits is 1024 and the byte.
+// The same of what is within its range.
+fn halves(e: vec4f) -> vec2u { return bitcast<vec2u>(vec4<f16>(e)); }
+
+// Four unsigned bytes, less a whole number `bias`, times a scale, plus an offset, as f16, for a scale and an offset that are f16,
+// and results within its range. A byte below 1024 as f16 bits is 1024 and the byte.
 fn scaled_halves(bytes: u32, bias: f32, scale: f32, offset: f32) -> vec2u {
-  let unsigned = bytes ^ 0x80808080u;
-  let zero = vec2<f16>(f16(1152 + bias));
-  let even = bitcast<vec2<f16>>((unsigned & 0x00ff00ffu) | 0x64006400u) - zero;         // bytes 0 and 2
-  let odd = bitcast<vec2<f16>>(((unsigned >> 8) & 0x00ff00ffu) | 0x64006400u) - zero;  // 1 and 3
-  let most = vec2<f16>(65504);
-  let e = clamp(fma(even, vec2<f16>(f16(scale)), vec2<f16>(f16(offset))), -most, most);
-  let o = clamp(fma(odd, vec2<f16>(f16(scale)), vec2<f16>(f16(offset))), -most, most);
+  let zero = vec2<f16>(f16(1024 + bias));
+  let even = bitcast<vec2<f16>>((bytes & 0x00ff00ffu) | 0x64006400u) - zero;         // bytes 0 and 2
+  let odd = bitcast<vec2<f16>>(((bytes >> 8) & 0x00ff00ffu) | 0x64006400u) - zero;  // 1 and 3
+  let e = fma(even, vec2<f16>(f16(scale)), vec2<f16>(f16(offset)));
+  let o = fma(odd, vec2<f16>(f16(scale)), vec2<f16>(f16(offset)));
   return vec2u(bitcast<u32>(vec2<f16>(e.x, o.x)), bitcast<u32>(vec2<f16>(e.y, o.y)));
 }

@@ -1,17 +1,62 @@
-// matrix.portable.wgsl: what stands in for matrix.matrix.wgsl on devices without subgroup matrices, where nobody calls it.
-fn pair_max(e: f32) -> f32 { return e; }
-fn pair_sum(e: f32) -> f32 { return e; }
+// matrix.portable.wgsl: what matrix.matrix.wgsl does, slowly, for tests on devices without subgroup matrices: engines call it nowhere.
+//
+// Here 32 lanes in a row are a subgroup. Of a product a lane has a row's eight columns, and to multiply it that row of the left matrix; a right
+// matrix is where it lies in the tile, and must lie there until it is multiplied.
 
-alias Left = u32;
-alias Right = u32;
-alias Sums = f32;
+var<private> local: u32;  // the lane, of the workgroup
 
-fn load_left(at: u32, stride: u32) -> Left { return tile[at].x; }
-fn load_right_rows(at: u32, stride: u32) -> Right { return tile[at + stride].x; }
-fn load_right_columns(at: u32, stride: u32) -> Right { return tile[at + stride].x; }
-fn multiply_add(left: Left, right: Right, sums: Sums) -> Sums { return sums + f32(left * right); }
-fn store_sums(at: u32, stride: u32, sums: Sums) { tile[at].x = bitcast<u32>(sums); }
-fn rounded_halves(e: vec4f) -> vec2u { return vec2u(pack2x16float(e.xy), pack2x16float(e.zw)); }
+fn matrix_subgroup(at: Lane) -> u32 {
+  local = at.lane;
+  return local / 32;
+}
+fn matrix_lane(at: Lane) -> u32 { return at.lane % 32; }
+
+var<workgroup> pairs: array<f32, 256>;
+fn of_other(e: f32) -> f32 {
+  workgroupBarrier();
+  pairs[local] = e;
+  workgroupBarrier();
+  return pairs[local ^ 1];
+}
+fn pair_max(e: f32) -> f32 { return max(e, of_other(e)); }
+fn pair_sum(e: f32) -> f32 { return e + of_other(e); }
+
+struct Right { at: u32, stride: u32, rows: bool }
+alias Left = array<vec4u, 2>;
+alias Sums = array<vec4f, 2>;
+
+fn eight_halves(e: vec4u) -> array<vec4f, 2> {
+  return array<vec4f, 2>(vec4f(unpack2x16float(e.x), unpack2x16float(e.y)), vec4f(unpack2x16float(e.z), unpack2x16float(e.w)));
+}
+fn load_left(at: u32, stride: u32) -> Left {
+  let row = at + local % 32 / 2 * stride;
+  return Left(tile[row], tile[row + 1]);
+}
+fn load_right_rows(at: u32, stride: u32) -> Right { return Right(at, stride, true); }
+fn load_right_columns(at: u32, stride: u32) -> Right { return Right(at, stride, false); }
+fn multiply_add(left: Left, right: Right, sums: Sums) -> Sums {
+  var result = sums;
+  for (var half = 0u; half < 2; half++) {
+    let e = eight_halves(left[half]);
+    for (var i = 0u; i < 8; i++) {
+      if (right.rows) {
+        let b = eight_halves(tile[right.at + (8 * half + i) * right.stride + local % 2]);
+        for (var j = 0u; j < 2; j++) { result[j] += e[i / 4][i % 4] * b[j]; }
+      } else {
+        let b = eight_halves(tile[right.at + (local % 2 * 8 + i) * right.stride + half]);
+        result[i / 4][i % 4] += dot(e[0], b[0]) + dot(e[1], b[1]);
+      }
+    }
+  }
+  return result;
+}
+fn store_sums(at: u32, stride: u32, sums: Sums) {
+  let first = at + local % 32 / 2 * stride + local % 2 * 2;
+  for (var j = 0u; j < 2; j++) { tile[first + j] = bitcast<vec4u>(sums[j]); }
+}
+
+fn halves(e: vec4f) -> vec2u { return vec2u(pack2x16float(e.xy), pack2x16float(e.zw)); }
+fn rounded_halves(e: vec4f) -> vec2u { return halves(clamp(e, vec4f(-65504), vec4f(65504))); }
 fn scaled_halves(bytes: u32, bias: f32, scale: f32, offset: f32) -> vec2u {
-  return rounded_halves(scale * (vec4f(unpack4xI8(bytes)) - bias) + offset);
+  return halves(scale * (vec4f(unpack4xU8(bytes)) - bias) + offset);
 }
