@@ -1,6 +1,7 @@
 // attention_prefill.cpp: the wrapper of attention_prefill.wgsl.
 #include "kernels/attention_prefill/attention_prefill.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/shared/lane.hpp"
@@ -17,9 +18,14 @@ namespace {
 
 constexpr uint32_t matrix_queries = 64;  // of a workgroup
 
+// Of workgroup memory, with MATRIX.
+uint32_t matrix_bytes(const AttentionPrefill::Overrides& over) {
+  const uint32_t row = over.head_tile / 8 + 1;  // of keys or queries, in 16 bytes
+  return 16 * std::max(matrix_queries * row, 32 * row + matrix_queries * 9);
+}
+
 bool has_matrices(const gpu::Caps& caps, const AttentionPrefill::Overrides& over) {
-  return caps.has_matrices_of(32) &&
-         caps.max_workgroup_bytes >= 16 * 64 * (over.head_tile / 8 + 27);
+  return caps.has_matrices_of(32) && caps.max_workgroup_bytes >= matrix_bytes(over);
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ struct AttentionPrefill {
     std::string_view refusal() const {
       if (q8_kv && f16_kv) return "a cache is of F16_KV or of Q8_KV";
       if (matrix && (!(f16_kv || q8_kv) || small_tiles))
-        return "MATRIX multiplies f16 in tiles of 64 keys: with F16_KV or Q8_KV, without "
+        return "MATRIX multiplies f16 in tiles of 32 keys: with F16_KV or Q8_KV, without "
                "SMALL_TILES";
       if (matrix && use_subgroups) return "USE_SUBGROUPS is for what lanes all need, not MATRIX";
       if (matrix && (block_size != 128 || head_tile < 64))

@@ -59,12 +59,13 @@ var<workgroup> v_tile: array<vec4f, select(4 * HEAD_TILE, 1, MATRIX)>;  // [16, 
 // [4, BLOCK_SIZE] a lane's own scores of four keys: here and not in registers, so that the loops over them need no unrolling.
 var<workgroup> scores: array<vec4f, select(4 * BLOCK_SIZE, 1, MATRIX)>;
 
-// MATRIX: rows of 64 keys, k or v, of f16; behind them q, and later in its place scores [64, 64], f32; and behind those the
-// keys' weights [64, 64], f16. Rows have 16 bytes of padding, which spread the banks. Without, 16 x 16 f32 for Tint.
-const SIDE = 64u;  // queries, and keys at a time
-const SCORE_PITCH = 17u;
-const WEIGHT_PITCH = 9u;
-var<workgroup> tile: array<vec4u, select(64, SIDE * (HEAD_TILE / 8 + 1 + SCORE_PITCH + WEIGHT_PITCH), MATRIX)>;
+// MATRIX: rows of KEYS keys, k or v, of f16, and behind them scores [SIDE, KEYS], f32, whose place the keys' weights take, f16;
+// before the first key q. Rows have 16 bytes of padding, which spread the banks. Two workgroups of it fit into the 48 KB that
+// NVIDIA's driver gives to those of a multiprocessor; more keys at a time leave one. Without MATRIX, 16 x 16 f32 for Tint.
+const SIDE = 64u;  // queries
+const KEYS = 32u;  // at a time: 16 for each of the two lanes of a query
+const SCORE_PITCH = 9u;
+var<workgroup> tile: array<vec4u, select(64, max(SIDE * (HEAD_TILE / 8 + 1), KEYS * (HEAD_TILE / 8 + 1) + SIDE * SCORE_PITCH), MATRIX)>;
 
 fn tile_keys() -> u32 { return select(16u, 8u, SMALL_TILES); }
 fn head_words() -> u32 { return select(select(params.head_dim, (params.head_dim + 1) / 2, F16_KV), params.head_dim / 4, Q8_KV); }
@@ -247,14 +248,14 @@ fn lanes(group: vec3u, at: Lane) {
   }
 }
 
-// Copies SIDE rows of k or v to the tile, zeros beyond head_dim; keys from n on repeat the one before. All is read before
+// Copies KEYS rows of k or v to the tile, zeros beyond head_dim; keys from n on repeat the one before. All is read before
 // any of it is awaited.
 fn stage(of_v: bool, run: KvRun, n: u32, kv_head: u32, lane: u32) {
   let units = HEAD_TILE / 8;
   let d = lane % units * 8;
   let last = head_words() - 1;
-  var e = array<vec4u, 8>();
-  for (var i = 0u; i < HEAD_TILE / 16; i++) {
+  var e = array<vec4u, 4>();
+  for (var i = 0u; i < HEAD_TILE / 32; i++) {
     let key = min((lane + i * BLOCK_SIZE) / units, n - 1);
     let head = min(kv_row(run, key), params.kv_rows - 1) * params.kv_heads + kv_head;
     let at = head * head_words();
@@ -270,7 +271,7 @@ fn stage(of_v: bool, run: KvRun, n: u32, kv_head: u32, lane: u32) {
     }
   }
   let inside = half_mask(max(d, params.head_dim) - d);
-  for (var i = 0u; i < HEAD_TILE / 16; i++) {
+  for (var i = 0u; i < HEAD_TILE / 32; i++) {
     var eight = e[i];
     if (Q8_KV) {
       let scale = q8_scale(eight.z, d);
@@ -287,23 +288,22 @@ fn matrices(group: vec3u, at: Lane) {
   let kv_head = head / (params.heads / params.kv_heads);
   let block_row = group.x * SIDE;
   let keys = seen_from(block_row, SIDE);
-  let own = 16 * subgroup(at);               // the subgroup's first query of the block
-  let own_scores = SIDE * pitch + own * SCORE_PITCH;
-  let own_weights = SIDE * (pitch + SCORE_PITCH) + own * WEIGHT_PITCH;
+  let own = 16 * matrix_subgroup(at);               // the subgroup's first query of the block
+  let own_scores = KEYS * pitch + own * SCORE_PITCH;
   // Two lanes share a query, half of the keys each.
-  let half = sublane(at) % 2;
-  let query_row = sublane(at) / 2;
+  let half = matrix_lane(at) % 2;
+  let query_row = matrix_lane(at) / 2;
   let row = min(block_row + own + query_row, params.rows - 1);
   let position = keys.start + row;
 
   for (var i = at.lane; i < SIDE * units; i += BLOCK_SIZE) {
     let m = min(block_row + i / units, params.rows - 1);
     let d = i % units * 8;
-    tile[SIDE * pitch + i / units * pitch + i % units] = vec4u(rounded_halves(q_four(m, head, d)), rounded_halves(q_four(m, head, d + 4)));
+    tile[i / units * pitch + i % units] = vec4u(rounded_halves(q_four(m, head, d)), rounded_halves(q_four(m, head, d + 4)));
   }
   workgroupBarrier();
   // Sixteen dimensions a matrix. Each has a name: drivers put what a loop indexes into memory.
-  let own_query = SIDE * pitch + own * pitch;
+  let own_query = own * pitch;
   let q0 = load_left(own_query + 0, pitch);
   let q1 = load_left(own_query + 2, pitch);
   let q2 = load_left(own_query + 4, pitch);
@@ -320,13 +320,13 @@ fn matrices(group: vec3u, at: Lane) {
   var peak = LOWEST;
   var total = 0.0;
   for (var walk = 0; walk < 2; walk++) {
-    for (var from_key = keys.first; from_key < keys.last; from_key += SIDE) {
+    for (var from_key = keys.first; from_key < keys.last; from_key += KEYS) {
       let run = kv_run(keys.slot, from_key);
-      let n = min(SIDE, keys.last - from_key);
+      let n = min(KEYS, keys.last - from_key);
       workgroupBarrier();
       stage(false, run, n, kv_head, at.lane);
       workgroupBarrier();
-      for (var j = 0u; j < SIDE / 16; j++) {
+      for (var j = 0u; j < KEYS / 16; j++) {
         let base = 16 * j * pitch;
         var s = multiply_add(q0, load_right_columns(base, pitch), Sums());
         s = multiply_add(q1, load_right_columns(base + 2, pitch), s);
@@ -341,11 +341,12 @@ fn matrices(group: vec3u, at: Lane) {
         store_sums(own_scores + 4 * j, SCORE_PITCH, s);
       }
       workgroupBarrier();
-      for (var i = 0u; i < SIDE / 8; i += 2) {  // fours
-        let key = 4 * (half * SIDE / 8 + i);
+      let own_fours = own_scores + query_row * SCORE_PITCH + 4 * half;
+      for (var i = 0u; i < 4; i += 2) {
+        let key = 16 * half + 4 * i;
         var s = array<vec4f, 2>();
         for (var j = 0u; j < 2; j++) {
-          let e = softcapped(params.scale * bitcast<vec4f>(tile[own_scores + query_row * SCORE_PITCH + key / 4 + j]));
+          let e = softcapped(params.scale * bitcast<vec4f>(tile[own_fours + i + j]));
           s[j] = select(vec4f(LOWEST), e, visible(from_key + key + 4 * j + vec4u(0, 1, 2, 3), from_key + n, position));
         }
         if (walk == 0) {
@@ -355,14 +356,14 @@ fn matrices(group: vec3u, at: Lane) {
           let w0 = select(vec4f(), exp(s[0] - peak), s[0] > vec4f(LOWEST));
           let w1 = select(vec4f(), exp(s[1] - peak), s[1] > vec4f(LOWEST));
           total += dot(w0 + w1, vec4f(1));
-          tile[own_weights + query_row * WEIGHT_PITCH + key / 8] = vec4u(rounded_halves(w0), rounded_halves(w1));
+          tile[own_fours + i / 2] = vec4u(rounded_halves(w0), rounded_halves(w1));
         }
       }
       if (walk == 1) {
         stage(true, run, n, kv_head, at.lane);
         workgroupBarrier();
-        for (var j = 0u; j < SIDE / 16; j++) {
-          let weights = load_left(own_weights + 2 * j, WEIGHT_PITCH);
+        for (var j = 0u; j < KEYS / 16; j++) {
+          let weights = load_left(own_scores + 4 * j, SCORE_PITCH);
           let base = 16 * j * pitch;
           s0 = multiply_add(weights, load_right_rows(base + 0, pitch), s0);
           s1 = multiply_add(weights, load_right_rows(base + 2, pitch), s1);

@@ -76,6 +76,17 @@ KERNEL_TEST(attention_prefill) {
                           .kv_len = kv_len};
     lab.check(attention_prefill(lab.caps(), args), tolerance);
   }
+  // Around the 32 keys that MATRIX takes at a time.
+  if (lab.caps().variant.matrix)
+    for (uint32_t kv_len : {1u, 15u, 16u, 17u, 31u, 32u, 33u, 63u, 64u, 65u})
+      lab.check(attention_prefill(lab.caps(),
+                                  {.q = lab.random({17, 2, 64}),
+                                   .cache = lab.cache(KvType::f16, 65, 1, 64, 1),
+                                   .out = lab.output({17, 2, 64}),
+                                   .kv_len = kv_len,
+                                   .is_causal = false},
+                                  {.f16_kv = true, .block_size = 128, .matrix = true}),
+                matrix_tolerance);
   // A ring that has been overwritten, and pages in another order.
   {
     KvCache ring = lab.cache(KvType::f32, 12, 1, 8, 1);
