@@ -165,22 +165,30 @@ void Engine::load(const Config& config, const Catalog& catalog, const ModelOptio
 
 bool Engine::choose_step(bool may_test) {
   const gpu::Caps& caps = device_->caps();
-  if (caps.cpu || !model_->use_persistent(0).empty()) return use_chain(), true;
+  if (caps.cpu || !model_->use_persistent(0).empty()) {
+    use_chain();
+    return true;
+  }
   // Another text of a kernel is another kernel.
   uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
   for (const WgslSource& source : wgsl_sources())
     for (const char c : source.text) hash = (hash ^ uint8_t(c)) * 0x100000001b3;
   const Config& c = config();
-  const std::string key = fmt::format("persistent step {:016x} {} [{}, {}, {}, {}, {}], {} bytes",
-                                      hash, c.architecture->name, c.layers, c.dim, c.heads,
-                                      c.kv_heads, c.ffn, model_->bytes_per_token());
+  const std::string key =
+      fmt::format("persistent step {:016x} {} [{}, {}, {}, {}, {}], {} bytes, {} cache", hash,
+                  c.architecture->name, c.layers, c.dim, c.heads, c.kv_heads, c.ffn,
+                  model_->bytes_per_token(), to_string(model_->options().kv_type));
   gpu::Tuning known = caps.tuning ? *caps.tuning : gpu::Tuning();
-  if (!known.contains(key) && !may_test) return use_chain(), false;
+  if (!known.contains(key) && !may_test) {
+    use_chain();
+    return false;
+  }
   if (!known.contains(key)) {
     const StepTrial trial =
         try_persistent_steps(*this, 1000, 0.005, [&](uint64_t done, uint64_t all) {
           if (progress_) progress_("trial", done, all);
         });
+    if (progress_) progress_("trial", 1, 1);  // one that gave up ends here, too
     known[key] = {{"GROUPS", trial.groups}};
     device_->tune(std::make_shared<const gpu::Tuning>(known));
     if (tuning_folder_.empty()) return true;
