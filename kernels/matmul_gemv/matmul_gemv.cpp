@@ -87,6 +87,9 @@ GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Wei
     shape.groups = rows > 4096 ? 256 * 512 / shape.workgroup_size : 0;
   }
   choose_vectors(caps, int16_activations, vectors, shape);
+  // Large ones run alone on a multiprocessor (DESIGN.md, 3), of which large GPUs have so many.
+  if (shape.groups && shape.vectors > 1 && workgroup_bytes(shape, int16_activations) > 24 << 10)
+    shape.groups = 132;
 
   choice.tuning_key = fmt::format("{} {} [{}, {}]{}", kernel, to_string(weight.type), rows,
                                   weight.cols, int16_activations ? " int16" : "");
