@@ -27,7 +27,8 @@ constexpr uint32_t matrix_lanes = 32;  // of a subgroup
 constexpr uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
 uint32_t matrix_tile_bytes(const Matmul::Overrides& over) {
-  return 16 * 9 * 16 * (over.tile_m + over.lane_n);
+  const uint32_t pitch = over.tile_m == 4 ? 5 : 9;  // of 32 columns, or of 64
+  return 16 * pitch * 16 * (over.tile_m + over.lane_n);
 }
 
 bool has_matrices(const gpu::Caps& caps, const Matmul::Overrides& over) {
@@ -35,22 +36,27 @@ bool has_matrices(const gpu::Caps& caps, const Matmul::Overrides& over) {
          caps.max_workgroup_bytes >= matrix_tile_bytes(over);
 }
 
-// The largest tile of which there are enough to fill a GPU, and that is not mostly empty.
-void choose_tile(uint32_t M, uint32_t N, Matmul::Overrides& over) {
+// Parts of K that are long enough.
+uint32_t most_splits(uint32_t K) { return std::clamp(K / 512, 1u, 8u); }
+
+// The largest tile of which there are enough to fill a GPU, and that is not mostly empty: for few
+// rows with those of other parts of K.
+void choose_tile(uint32_t M, uint32_t N, uint32_t K, Matmul::Overrides& over) {
   constexpr uint64_t enough = 90;
   over.tile_m = M <= 16 ? 1 : M <= 32 ? 2 : M <= 64 ? 4 : 8;
   over.lane_n = 8;
+  const uint32_t parts = over.tile_m < 8 ? most_splits(K) : 1;
   const auto tiles = [&] {
-    return uint64_t(ceil_div(M, 16 * over.tile_m)) * ceil_div(N, 16 * over.lane_n);
+    return uint64_t(ceil_div(M, 16 * over.tile_m)) * ceil_div(N, 16 * over.lane_n) * parts;
   };
   while (tiles() < enough && over.lane_n > 2 && over.tile_m * over.lane_n > 16) over.lane_n /= 2;
 }
 
 // Where tiles are too few to keep a GPU reading, as many parts of K as make enough of them.
 uint32_t choose_splits(uint32_t M, uint32_t N, uint32_t K, const Matmul::Overrides& over) {
-  constexpr uint32_t enough = 264, least = 512;  // columns a part
+  constexpr uint32_t enough = 264;
   const uint32_t tiles = ceil_div(M, 16 * over.tile_m) * ceil_div(N, 16 * over.lane_n);
-  return std::clamp(std::min(enough / std::max(1u, tiles), K / least), 1u, 8u);
+  return std::clamp(enough / std::max(1u, tiles), 1u, most_splits(K));
 }
 
 // Whether c is the product alone, which may be the sum of several.
@@ -73,7 +79,7 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
   Matmul::Overrides matrices = over;
   matrices.matrix = true;
   matrices.workgroup_size = 256;
-  choose_tile(a.a.rows(), a.transpose_b ? a.b.rows : a.b.cols, matrices);
+  choose_tile(a.a.rows(), a.transpose_b ? a.b.rows : a.b.cols, a.a.cols(), matrices);
   Matmul args = a;
   if (!over.row_lanes && a.b.type != WeightType::f32 && has_matrices(caps, matrices)) {
     over = matrices;

@@ -48,11 +48,15 @@ struct Params {
 
 const TILE = 64u;   // rows and columns of C a workgroup
 const CHUNK = 8u;   // blocks of A in workgroup memory at a time, with ROW_LANES
-const PITCH = 9u;   // vec4u from row to row of the tile, with MATRIX: 64 f16, and padding that spreads the banks
 // With MATRIX: subgroups one below the other, matrices of each so, and side by side.
 const HIGH = max(1u, TILE_M / 2);
 const ROWS = min(2u, TILE_M);
 const COLUMNS = max(1u, HIGH * LANE_N / 8);
+// 64 columns of A go through the tile in so many parts: as many as let two workgroups run at once on a GPU whose multiprocessors have 48 KB,
+// but of the largest tiles, whose sums take all registers.
+const PARTS = select(1u, 2u, TILE_M == 4);
+const UNITS = 8 / PARTS;   // of a row of the tile: eight f16 each
+const PITCH = UNITS + 1;   // vec4u from row to row, with padding that spreads the banks
 
 // Tiles: rows of A and behind them rows of B, of eight units each: four f32, unit u at u ^ (row / 2) to spread the banks, or
 // with MATRIX eight f16. ROW_LANES: A as [CHUNK, 8, TILE_M] fours.
@@ -240,32 +244,46 @@ fn halves_of_bytes(bytes: u32, scale: f32, offset: f32) -> vec2u {
   return scaled_halves(bytes, bias(), scale, offset);
 }
 
-fn fill_tile(next: ptr<function, Ahead>, n0: u32, k: u32, lane: u32) {
-  if (has_unit_of_a(lane)) {
-    for (var i = 0u; i < HIGH; i++) { tile[PITCH * (lane / 8 + 32 * i) + lane % 8] = (*next).a[i]; }
+// Weights 4 j to 4 j + 3 of a block, and from there eight as f16, clamped to its range or known to be within it.
+fn block_four(block: Block, j: u32) -> vec4f { return block.scale[j / 4] * vec4f(unpack4xI8(block.q[j])) + block.offset[j / 4]; }
+fn clamped_eight(block: Block, j: u32) -> vec4u { return vec4u(rounded_halves(block_four(block, j)), rounded_halves(block_four(block, j + 1))); }
+fn block_eight(block: Block, j: u32) -> vec4u {
+  if (has_half_scales()) {
+    let offset = select(block.offset.x, 0.0, bias() != 0);
+    return vec4u(halves_of_bytes(block.q[j], block.scale.x, offset), halves_of_bytes(block.q[j + 1], block.scale.x, offset));
   }
-  if (weight_type() <= BF16) {
-    for (var i = 0u; i < LANE_N / 2; i++) { tile[PITCH * (16 * TILE_M + lane / 8 + 32 * i) + lane % 8] = (*next).b[i]; }
-  } else if (lane < 32 * LANE_N) {
-    let block = decode_raw((*next).block, place_in_tile(n0, k, lane));
-    let to = PITCH * (16 * TILE_M + lane / 2) + lane % 2 * 4;
-    // Few blocks may hold what is beyond f16's range; of the others nothing is clamped.
-    let most = 128 * max(abs(block.scale.x), abs(block.scale.y)) + max(abs(block.offset.x), abs(block.offset.y));
-    if (!(most < 65504)) {
-      for (var j = 0u; j < 8; j += 2) { tile[to + j / 2] = vec4u(rounded_halves(block_four(block, j)), rounded_halves(block_four(block, j + 1))); }
-    } else if (has_half_scales()) {
-      let offset = select(block.offset.x, 0.0, bias() != 0);
-      for (var j = 0u; j < 8; j += 2) {
-        tile[to + j / 2] = vec4u(halves_of_bytes(block.q[j], block.scale.x, offset), halves_of_bytes(block.q[j + 1], block.scale.x, offset));
-      }
-    } else {
-      for (var j = 0u; j < 8; j += 2) { tile[to + j / 2] = vec4u(halves(block_four(block, j)), halves(block_four(block, j + 1))); }
-    }
-  }
+  return vec4u(halves(block_four(block, j)), halves(block_four(block, j + 1)));
 }
 
-// Weights 4 j to 4 j + 3 of a block.
-fn block_four(block: Block, j: u32) -> vec4f { return block.scale[j / 4] * vec4f(unpack4xI8(block.q[j])) + block.offset[j / 4]; }
+// The block that a lane has read, as four units of the tile. Few blocks may hold what is beyond f16's range; of the others nothing is clamped.
+fn decoded(raw: Raw, at: Place) -> array<vec4u, 4> {
+  let block = decode_raw(raw, at);
+  let most = 128 * max(abs(block.scale.x), abs(block.scale.y)) + max(abs(block.offset.x), abs(block.offset.y));
+  if (!(most < 65504)) {
+    return array<vec4u, 4>(clamped_eight(block, 0), clamped_eight(block, 2), clamped_eight(block, 4), clamped_eight(block, 6));
+  }
+  return array<vec4u, 4>(block_eight(block, 0), block_eight(block, 2), block_eight(block, 4), block_eight(block, 6));
+}
+
+// Puts a part of what was read into the tile.
+fn fill_tile(next: ptr<function, Ahead>, weights: ptr<function, array<vec4u, 4>>, part: u32, lane: u32) {
+  if ((PARTS == 1) | (lane / 4 % 2 == part)) {
+    let unit = lane % UNITS;
+    if (has_unit_of_a(lane)) {
+      for (var i = 0u; i < HIGH; i++) { tile[PITCH * (lane / 8 + 32 * i) + unit] = (*next).a[i]; }
+    }
+    if (weight_type() <= BF16) {
+      for (var i = 0u; i < LANE_N / 2; i++) { tile[PITCH * (16 * TILE_M + lane / 8 + 32 * i) + unit] = (*next).b[i]; }
+    }
+  }
+  if ((weight_type() > BF16) & (lane < 32 * LANE_N) & ((PARTS == 1) | (lane % 2 == part))) {
+    let to = PITCH * (16 * TILE_M + lane / 2) + select(lane % 2 * 4, 0, PARTS > 1);
+    tile[to] = (*weights)[0];
+    tile[to + 1] = (*weights)[1];
+    tile[to + 2] = (*weights)[2];
+    tile[to + 3] = (*weights)[3];
+  }
+}
 
 fn matrices(group: Group, at: Lane) {
   let m0 = group.id.x * 16 * TILE_M;
@@ -281,29 +299,33 @@ fn matrices(group: Group, at: Lane) {
   let end = end_of(first);
   var next = read_ahead(m0, n0, first, at.lane);
   for (var k = first; k < end; k += 64) {
-    workgroupBarrier();
-    fill_tile(&next, n0, k, at.lane);
-    workgroupBarrier();
-    if (k + 64 < end) { next = read_ahead(m0, n0, k + 64, at.lane); }
-    for (var unit = 0u; unit < 8; unit += 2) {
-      let base = PITCH * (16 * TILE_M + column) + unit;
-      let left0 = load_left(PITCH * row + unit, PITCH);
-      let left1 = load_left(PITCH * (row + 16 * (ROWS - 1)) + unit, PITCH);
-      let right0 = load_right_columns(base, PITCH);
-      s00 = multiply_add(left0, right0, s00);
-      if (ROWS > 1) { s10 = multiply_add(left1, right0, s10); }
-      if (COLUMNS > 1) {
-        let right1 = load_right_columns(base + 16 * PITCH, PITCH);
-        s01 = multiply_add(left0, right1, s01);
-        if (ROWS > 1) { s11 = multiply_add(left1, right1, s11); }
-      }
-      if (COLUMNS > 2) {
-        let right2 = load_right_columns(base + 32 * PITCH, PITCH);
-        s02 = multiply_add(left0, right2, s02);
-        if (ROWS > 1) { s12 = multiply_add(left1, right2, s12); }
-        let right3 = load_right_columns(base + 48 * PITCH, PITCH);
-        s03 = multiply_add(left0, right3, s03);
-        if (ROWS > 1) { s13 = multiply_add(left1, right3, s13); }
+    var weights = array<vec4u, 4>();
+    for (var part = 0u; part < PARTS; part++) {
+      workgroupBarrier();
+      if ((part == 0) & (weight_type() > BF16) & (at.lane < 32 * LANE_N)) { weights = decoded(next.block, place_in_tile(n0, k, at.lane)); }
+      fill_tile(&next, &weights, part, at.lane);
+      workgroupBarrier();
+      if ((part == PARTS - 1) & (k + 64 < end)) { next = read_ahead(m0, n0, k + 64, at.lane); }
+      for (var unit = 0u; unit < UNITS; unit += 2) {
+        let base = PITCH * (16 * TILE_M + column) + unit;
+        let left0 = load_left(PITCH * row + unit, PITCH);
+        let left1 = load_left(PITCH * (row + 16 * (ROWS - 1)) + unit, PITCH);
+        let right0 = load_right_columns(base, PITCH);
+        s00 = multiply_add(left0, right0, s00);
+        if (ROWS > 1) { s10 = multiply_add(left1, right0, s10); }
+        if (COLUMNS > 1) {
+          let right1 = load_right_columns(base + 16 * PITCH, PITCH);
+          s01 = multiply_add(left0, right1, s01);
+          if (ROWS > 1) { s11 = multiply_add(left1, right1, s11); }
+        }
+        if (COLUMNS > 2) {
+          let right2 = load_right_columns(base + 32 * PITCH, PITCH);
+          s02 = multiply_add(left0, right2, s02);
+          if (ROWS > 1) { s12 = multiply_add(left1, right2, s12); }
+          let right3 = load_right_columns(base + 48 * PITCH, PITCH);
+          s03 = multiply_add(left0, right3, s03);
+          if (ROWS > 1) { s13 = multiply_add(left1, right3, s13); }
+        }
       }
     }
   }
