@@ -215,62 +215,84 @@ struct Ahead {
 }
 
 // Of the tile's rows of B a lane's, whose block it has.
-fn place_in_tile(n0: u32, k: u32, lane: u32) -> Place { return place_of(min(n0 + lane / 2, params.N - 1), k / 32 + lane % 2, params.row_blocks); }
+fn place_in_tile(n0: u32, k: u32, lane: u32) -> Place {
+  return place_of(min(n0 + lane / 2 % (16 * LANE_N), params.N - 1), k / 32 + lane % 2, params.row_blocks);
+}
 
-fn has_unit_of_a(lane: u32) -> bool { return (TILE_M > 1) | (lane < 128); }
-
+// Without a branch around loads, also where a lane needs none: beyond one all that it has begun would be waited for.
 fn read_ahead(m0: u32, n0: u32, k: u32, lane: u32) -> Ahead {
   var next = Ahead();
   let unit = k + 8 * (lane % 8);
-  if (has_unit_of_a(lane)) {
-    for (var i = 0u; i < HIGH; i++) { next.a[i] = a_eight(m0 + lane / 8 + 32 * i, unit); }
-  }
+  for (var i = 0u; i < HIGH; i++) { next.a[i] = a_eight(m0 + lane / 8 + 32 * i, unit); }
   if (weight_type() <= BF16) {
     for (var i = 0u; i < LANE_N / 2; i++) { next.b[i] = b_eight(n0 + lane / 8 + 32 * i, unit); }
-  } else if (lane < 32 * LANE_N) {
+  } else {
     next.block = load_raw(place_in_tile(n0, k, lane));
   }
   return next;
 }
 
-// Whether a block's scale, and its offset unless that is -bias() times the scale, are f16: f16 arithmetic then rounds as f32's would.
+// Whether a block's scale, and its offset unless that is -bias() times the scale, are f16, whose arithmetic then rounds as f32's would.
 fn has_half_scales() -> bool { return has_signed_bytes() | ((weight_type() >= Q4_0) & (weight_type() <= Q5_1)); }
 fn has_signed_bytes() -> bool { return (weight_type() == Q8_0) | (weight_type() == IQ4_NL); }
+fn has_half_offset() -> bool { return (weight_type() == Q4_1) | (weight_type() == Q5_1); }
 fn bias() -> f32 { return select(select(0.0, 16.0, weight_type() == Q5_0), 8.0, weight_type() == Q4_0); }
 
-// Four bytes of a block as f16; none is beyond its range.
-fn halves_of_bytes(bytes: u32, scale: f32, offset: f32) -> vec2u {
-  if (has_signed_bytes()) { return scaled_halves(bytes ^ 0x80808080u, 128, scale, offset); }
-  return scaled_halves(bytes, bias(), scale, offset);
+// The bits of such a scale and offset.
+fn half_scales(raw: Raw, at: Place) -> vec2u {
+  if (has_half_offset()) { return vec2u(raw.s.x & 0xffff, raw.s.x >> 16); }
+  return vec2u((raw.s.x >> ((at.block & 1) << 4)) & 0xffff, 0);
 }
 
-// Weights 4 j to 4 j + 3 of a block, and from there eight as f16, clamped to its range or known to be within it.
-fn block_four(block: Block, j: u32) -> vec4f { return block.scale[j / 4] * vec4f(unpack4xI8(block.q[j])) + block.offset[j / 4]; }
+// Bytes become f16 by two, two places apart, since that takes least. So each four weights of such a block, and with them the four columns of
+// A, lie in the tile in the order 0, 2, 1, 3.
+fn in_order(e: vec4u) -> vec4u {
+  if (!has_half_scales()) { return e; }
+  let firsts = (e.xz & vec2u(0xffff)) | (e.yw << vec2u(16));
+  let seconds = (e.xz >> vec2u(16)) | (e.yw & vec2u(0xffff0000));
+  return vec4u(firsts.x, seconds.x, firsts.y, seconds.y);
+}
+
+// Four bytes of a block with half_scales() as f16; none is beyond its range.
+fn halves_of_bytes(bytes: u32, scales: vec2u) -> vec2u {
+  if (has_signed_bytes()) { return scaled_halves(bytes ^ 0x80808080u, 128, scales); }
+  return scaled_halves(bytes, bias(), scales);
+}
+
+// Weights 4 j to 4 j + 3 of a block, as they lie in the tile, and from there eight as f16, clamped to its range or known to be within it.
+fn block_four(block: Block, j: u32) -> vec4f {
+  let four = block.scale[j / 4] * vec4f(unpack4xI8(block.q[j])) + block.offset[j / 4];
+  if (has_half_scales()) { return four.xzyw; }
+  return four;
+}
 fn clamped_eight(block: Block, j: u32) -> vec4u { return vec4u(rounded_halves(block_four(block, j)), rounded_halves(block_four(block, j + 1))); }
-fn block_eight(block: Block, j: u32) -> vec4u {
-  if (has_half_scales()) {
-    let offset = select(block.offset.x, 0.0, bias() != 0);
-    return vec4u(halves_of_bytes(block.q[j], block.scale.x, offset), halves_of_bytes(block.q[j + 1], block.scale.x, offset));
-  }
+fn block_eight(block: Block, j: u32, scales: vec2u) -> vec4u {
+  if (has_half_scales()) { return vec4u(halves_of_bytes(block.q[j], scales), halves_of_bytes(block.q[j + 1], scales)); }
   return vec4u(halves(block_four(block, j)), halves(block_four(block, j + 1)));
 }
 
-// The block that a lane has read, as four units of the tile. Few blocks may hold what is beyond f16's range; of the others nothing is clamped.
-fn decoded(raw: Raw, at: Place) -> array<vec4u, 4> {
+// A block as four units of the tile, not clamped, and whether it may hold what is beyond f16's range, as few do.
+struct Decoded { units: array<vec4u, 4>, beyond: bool }
+fn decoded(raw: Raw, at: Place) -> Decoded {
   let block = decode_raw(raw, at);
-  let most = 128 * max(abs(block.scale.x), abs(block.scale.y)) + max(abs(block.offset.x), abs(block.offset.y));
-  if (!(most < 65504)) {
-    return array<vec4u, 4>(clamped_eight(block, 0), clamped_eight(block, 2), clamped_eight(block, 4), clamped_eight(block, 6));
+  let scales = half_scales(raw, at);
+  var beyond = false;
+  if (has_half_scales()) {
+    // Scales up to 224 make 28,672 of the largest byte, to which offsets up to 28,672 may come.
+    beyond = any((scales & vec2u(0x7fff)) > vec2u(0x5b00, 0x7700));
+  } else {
+    beyond = !(128 * max(abs(block.scale.x), abs(block.scale.y)) + max(abs(block.offset.x), abs(block.offset.y)) < 65504);
   }
-  return array<vec4u, 4>(block_eight(block, 0), block_eight(block, 2), block_eight(block, 4), block_eight(block, 6));
+  return Decoded(array<vec4u, 4>(block_eight(block, 0, scales), block_eight(block, 2, scales), block_eight(block, 4, scales),
+                                 block_eight(block, 6, scales)), beyond);
 }
 
 // Puts a part of what was read into the tile.
-fn fill_tile(next: ptr<function, Ahead>, weights: ptr<function, array<vec4u, 4>>, part: u32, lane: u32) {
+fn fill_tile(next: ptr<function, Ahead>, weights: ptr<function, Decoded>, at: Place, part: u32, lane: u32) {
   if ((PARTS == 1) | (lane / 4 % 2 == part)) {
     let unit = lane % UNITS;
-    if (has_unit_of_a(lane)) {
-      for (var i = 0u; i < HIGH; i++) { tile[PITCH * (lane / 8 + 32 * i) + unit] = (*next).a[i]; }
+    if ((TILE_M > 1) | (lane < 128)) {
+      for (var i = 0u; i < HIGH; i++) { tile[PITCH * (lane / 8 + 32 * i) + unit] = in_order((*next).a[i]); }
     }
     if (weight_type() <= BF16) {
       for (var i = 0u; i < LANE_N / 2; i++) { tile[PITCH * (16 * TILE_M + lane / 8 + 32 * i) + unit] = (*next).b[i]; }
@@ -278,10 +300,14 @@ fn fill_tile(next: ptr<function, Ahead>, weights: ptr<function, array<vec4u, 4>>
   }
   if ((weight_type() > BF16) & (lane < 32 * LANE_N) & ((PARTS == 1) | (lane % 2 == part))) {
     let to = PITCH * (16 * TILE_M + lane / 2) + select(lane % 2 * 4, 0, PARTS > 1);
-    tile[to] = (*weights)[0];
-    tile[to + 1] = (*weights)[1];
-    tile[to + 2] = (*weights)[2];
-    tile[to + 3] = (*weights)[3];
+    tile[to] = (*weights).units[0];
+    tile[to + 1] = (*weights).units[1];
+    tile[to + 2] = (*weights).units[2];
+    tile[to + 3] = (*weights).units[3];
+    if ((*weights).beyond) {
+      let block = decode_raw((*next).block, at);
+      for (var i = 0u; i < 4; i++) { tile[to + i] = clamped_eight(block, 2 * i); }
+    }
   }
 }
 
@@ -299,11 +325,12 @@ fn matrices(group: Group, at: Lane) {
   let end = end_of(first);
   var next = read_ahead(m0, n0, first, at.lane);
   for (var k = first; k < end; k += 64) {
-    var weights = array<vec4u, 4>();
+    var weights = Decoded();
+    let place = place_in_tile(n0, k, at.lane);
     for (var part = 0u; part < PARTS; part++) {
       workgroupBarrier();
-      if ((part == 0) & (weight_type() > BF16) & (at.lane < 32 * LANE_N)) { weights = decoded(next.block, place_in_tile(n0, k, at.lane)); }
-      fill_tile(&next, &weights, part, at.lane);
+      if ((part == 0) & (weight_type() > BF16) & (at.lane < 32 * LANE_N)) { weights = decoded(next.block, place); }
+      fill_tile(&next, &weights, place, part, at.lane);
       workgroupBarrier();
       if ((part == PARTS - 1) & (k + 64 < end)) { next = read_ahead(m0, n0, k + 64, at.lane); }
       for (var unit = 0u; unit < UNITS; unit += 2) {

@@ -28,13 +28,13 @@ fn rounded_halves(e: vec4f) -> vec2u { return bitcast<vec2u>(clamp(vec4<f16>(e),
 // The same of what is within its range.
 fn halves(e: vec4f) -> vec2u { return bitcast<vec2u>(vec4<f16>(e)); }
 
-// Four unsigned bytes, less a whole number `bias`, times a scale, plus an offset, as f16, for a scale and an offset that are f16,
-// and results within its range. A byte below 1024 as f16 bits is 1024 and the byte.
-fn scaled_halves(bytes: u32, bias: f32, scale: f32, offset: f32) -> vec2u {
+// Four unsigned bytes, less a whole number `bias`, times a scale, plus an offset, as f16, of the f16 bits of both and for results within
+// f16's range: of bytes 0 and 2, then of 1 and 3. A byte below 1024 as f16 bits is 1024 and the byte.
+fn scaled_halves(bytes: u32, bias: f32, scales: vec2u) -> vec2u {
   let zero = vec2<f16>(f16(1024 + bias));
-  let even = bitcast<vec2<f16>>((bytes & 0x00ff00ffu) | 0x64006400u) - zero;         // bytes 0 and 2
-  let odd = bitcast<vec2<f16>>(((bytes >> 8) & 0x00ff00ffu) | 0x64006400u) - zero;  // 1 and 3
-  let e = fma(even, vec2<f16>(f16(scale)), vec2<f16>(f16(offset)));
-  let o = fma(odd, vec2<f16>(f16(scale)), vec2<f16>(f16(offset)));
-  return vec2u(bitcast<u32>(vec2<f16>(e.x, o.x)), bitcast<u32>(vec2<f16>(e.y, o.y)));
+  let even = bitcast<vec2<f16>>((bytes & 0x00ff00ffu) | 0x64006400u) - zero;
+  let odd = bitcast<vec2<f16>>(((bytes >> 8) & 0x00ff00ffu) | 0x64006400u) - zero;
+  let scale = bitcast<vec2<f16>>(scales.x * 0x10001u);
+  let offset = bitcast<vec2<f16>>(scales.y * 0x10001u);
+  return vec2u(bitcast<u32>(fma(even, scale, offset)), bitcast<u32>(fma(odd, scale, offset)));
 }

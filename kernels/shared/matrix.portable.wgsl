@@ -3,6 +3,8 @@
 // Here 32 lanes in a row are a subgroup. Of a product a lane has a row's eight columns, and to multiply it that row of the left matrix; a right
 // matrix is where it lies in the tile, and must lie there until it is multiplied.
 
+#import half
+
 var<private> local: u32;  // the lane, of the workgroup
 
 fn matrix_subgroup(at: Lane) -> u32 {
@@ -57,6 +59,6 @@ fn store_sums(at: u32, stride: u32, sums: Sums) {
 
 fn halves(e: vec4f) -> vec2u { return vec2u(pack2x16float(e.xy), pack2x16float(e.zw)); }
 fn rounded_halves(e: vec4f) -> vec2u { return halves(clamp(e, vec4f(-65504), vec4f(65504))); }
-fn scaled_halves(bytes: u32, bias: f32, scale: f32, offset: f32) -> vec2u {
-  return halves(scale * (vec4f(unpack4xU8(bytes)) - bias) + offset);
+fn scaled_halves(bytes: u32, bias: f32, scales: vec2u) -> vec2u {
+  return halves(half_to_f32(scales.x) * (vec4f(unpack4xU8(bytes).xzyw) - bias) + half_to_f32(scales.y));
 }
