@@ -2,12 +2,20 @@
 // once, with what stands before and after it inside) and for many.
 #include "model/graph.hpp"
 
+#include <algorithm>
+
 namespace ms {
 
 namespace {
 
 // The first `rows` rows of a tensor of more.
 gpu::View head(const gpu::View& view, uint32_t rows) { return view.slice(0, {rows, view.cols()}); }
+
+// An f16 tensor in the memory of an f32 one.
+gpu::View as_halves(gpu::View view) {
+  view.type = gpu::Type::f16;
+  return view;
+}
 
 gpu::View by_head(const gpu::View& view, const Config& c) {
   return view.as({view.rows(), c.heads, c.head_dim});
@@ -36,25 +44,31 @@ uint32_t Pass::few_rows(const gpu::Caps& caps) {
   return caps.cpu || caps.has_matrices_of(32) ? 4 : 32;
 }
 
+bool Pass::takes_halves(const Weight& weight) const {
+  return !few() && weight.cols % 2 == 0 && ms::takes_halves(caps_, rows_, weight);
+}
+
 void Pass::linear(const gpu::View& x, const gpu::View& norm, const Linear& weight,
                   const gpu::View& y, float alpha, const gpu::View& experts) {
   const bool gemv = few() || experts;
+  const bool halves = std::ranges::all_of(
+      weight.parts, [&](const Linear::Part& part) { return takes_halves(part.weight); });
+  const gpu::View normed = halves ? as_halves(normed_) : normed_;
   if (!gemv)
-    work_ += rmsnorm(caps_, {.x = x, .weight = norm, .y = normed_, .eps = config_.norm_eps});
+    work_ += rmsnorm(caps_, {.x = x, .weight = norm, .y = normed, .eps = config_.norm_eps});
   for (const auto& [part, first_row] : weight.parts)
-    work_ += gemv
-                 ? matmul_gemv(caps_, {.x = x,
-                                       .weight = part,
-                                       .norm = norm,
-                                       .y = y,
-                                       .y_offset = first_row,
-                                       .alpha = alpha,
-                                       .eps = config_.norm_eps,
-                                       .int16_activations = options_.int16_activations,
-                                       .experts = experts,
-                                       .num_experts = experts ? config_.experts : 1})
-                 : matmul(caps_,
-                          {.a = normed_, .b = part, .c = y, .c_offset = first_row, .alpha = alpha});
+    work_ += gemv ? matmul_gemv(caps_, {.x = x,
+                                        .weight = part,
+                                        .norm = norm,
+                                        .y = y,
+                                        .y_offset = first_row,
+                                        .alpha = alpha,
+                                        .eps = config_.norm_eps,
+                                        .int16_activations = options_.int16_activations,
+                                        .experts = experts,
+                                        .num_experts = experts ? config_.experts : 1})
+                  : matmul(caps_,
+                           {.a = normed, .b = part, .c = y, .c_offset = first_row, .alpha = alpha});
   if (weight.bias) work_ += bias_add(caps_, {.bias = weight.bias, .data = y});
 }
 
@@ -237,8 +251,9 @@ void Pass::feed_forward(const gpu::View& norm, const GatedFfn& ffn, const gpu::V
     layer_.groups = options_.groups;
     return;
   }
-  gate(h_, norm, ffn, gate_up_, ffn_);  // ffn_ [rows, ffn]
-  add(ffn_, ffn.down, post_norm);
+  const gpu::View activated = takes_halves(ffn.down) ? as_halves(ffn_) : ffn_;
+  gate(h_, norm, ffn, gate_up_, activated);
+  add(activated, ffn.down, post_norm);
 }
 
 void Pass::mixture(const gpu::View& norm, const Weight& router, const GatedFfn& ffn) {

@@ -9,12 +9,13 @@ void gelu_ref(const gpu::HostDispatch& d);
 const gpu::Kernel gelu_kernel = gpu::kernel<Gelu>("gelu", {in, in, out}, gelu_ref);
 
 gpu::Work gelu(const gpu::Caps& caps, const Gelu& a) {
-  return gelu(caps, a, {.use_vec4 = a.y.size() >= 1 << 18});  // 65,536 lanes at least
+  // 65,536 lanes at least.
+  return gelu(caps, a, {.use_vec4 = a.y.size() >= 1 << 18, .f16_out = a.y.type == gpu::Type::f16});
 }
 
 gpu::Work gelu(const gpu::Caps&, const Gelu& a, Gelu::Overrides over) {
   gpu::check(gelu_kernel, over);
-  check_gate("gelu", a.layout, a.input, a.gate, a.y);
+  check_gate("gelu", a.layout, a.input, a.gate, a.y, over.f16_out);
   const uint64_t size = a.y.size();
   const Gelu::Params params{.size = uint32_t(size),
                             .dim = a.y.cols(),
@@ -22,7 +23,7 @@ gpu::Work gelu(const gpu::Caps&, const Gelu& a, Gelu::Overrides over) {
                             .gate_layout = uint32_t(a.layout),
                             .inplace = !a.input,
                             .erf = a.erf};
-  const uint32_t per_group = over.workgroup_size * (over.use_vec4 ? 4 : 1);
+  const uint32_t per_group = over.workgroup_size * (over.use_vec4 ? 4 : over.f16_out ? 2 : 1);
   return gpu::Dispatch{.kernel = &gelu_kernel,
                        .constants = gpu::constants(over),
                        .bindings = {a.input, a.gate, a.y},

@@ -8,11 +8,14 @@ namespace ms {
 
 void gelu_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<Gelu::Params>();
-  const auto input = d.get<float>(0), gate = d.get<float>(1), y = d.get<float>(2);
+  const auto input = d.get<float>(0), gate = d.get<float>(1),
+             y = p.inplace ? d.get<float>(2) : std::span<float>();
+  const bool f16_out = d.overrides<Gelu::Overrides>().f16_out;
   for (size_t i = 0; i < p.size; ++i) {
     const auto [x, up] = gate_operands(p, input, gate, y, i);
     const double u = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
-    y[i] = float(x * (p.erf ? std::erfc(-x / std::numbers::sqrt2) : 1 + std::tanh(u)) / 2 * up);
+    store_gated(d, 2, f16_out, i,
+                x * (p.erf ? std::erfc(-x / std::numbers::sqrt2) : 1 + std::tanh(u)) / 2 * up);
   }
 }
 

@@ -28,6 +28,9 @@ struct Params {
 @group(0) @binding(4) var<storage, read> residual: array<f32>;  // [rows, cols], unread if has_residual == 0
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;   // [rows, cols]
 
+const F16_OUT = false;
+fn put(i: u32, value: f32) { y[i] = value; }
+
 // What the norm is taken of.
 fn at_places(i: vec4u) -> vec4f {
   let v = vec4f(x[i.x], x[i.y], x[i.z], x[i.w]);

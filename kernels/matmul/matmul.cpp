@@ -67,9 +67,15 @@ bool is_whole(const Matmul& a) {
 
 }  // namespace
 
+bool takes_halves(const gpu::Caps& caps, uint32_t rows, const Weight& b) {
+  Matmul::Overrides over{.matrix = true, .workgroup_size = 256};
+  choose_tile(rows, b.rows, b.cols, over);
+  return !caps.cpu && b.type != WeightType::f32 && has_matrices(caps, over);
+}
+
 gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
   Matmul::Overrides over;
-  over.f16_mode = a.a.type == gpu::Type::f16;
+  over.f16_mode = a.a.type == gpu::Type::f16 && a.c.type == gpu::Type::f16;
   over.use_vec4 = a.a.cols() % 8 == 0 && a.transpose_b;
   over.weight_type = over.f16_mode ? 0 : uint32_t(a.b.type);
   over.row_tile = a.b.row_tile;
@@ -107,9 +113,13 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over)
           a.b.rows, a.b.cols, a.transpose_b ? " transposed" : "");
   require(a.transpose_b || is_float(a.b.type), "matmul: B of type {} is read as [N, K] only",
           to_string(a.b.type));
-  require((a.a.type == gpu::Type::f16) == over.f16_mode &&
-              (a.c.type == gpu::Type::f16) == over.f16_mode,
-          "matmul: A is {}, C is {}; both are f16 with F16_MODE and f32 without", a.a, a.c);
+  require(
+      (a.a.type == gpu::Type::f16) == over.f16_mode || (a.a.type == gpu::Type::f16 && over.matrix),
+      "matmul: A is {}, C is {}; both are f16 with F16_MODE and f32 without, but A may be f16 "
+      "with MATRIX, {}",
+      a.a, a.c, over.matrix);
+  require((a.c.type == gpu::Type::f16) == over.f16_mode, "matmul: C is {}, F16_MODE {}", a.c,
+          over.f16_mode);
   require(over.row_tile == a.b.row_tile, "matmul: ROW_TILE {}, B's is {}", over.row_tile,
           a.b.row_tile);
   require(a.b.row_tile == 1 || (!a.b.plain() && a.transpose_b),
@@ -147,7 +157,7 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a, Matmul::Overrides over)
   const uint32_t k_part = splits == 1 ? K : ceil_div(ceil_div(K, splits), 64) * 64;
   gpu::Work work;
   gpu::View rows = a.a, product = a.c;
-  if (over.matrix && !over.f16_mode) {
+  if (over.matrix && a.a.type == gpu::Type::f32) {
     rows = work.add_scratch({M, K}, gpu::Type::f16);
     work.append(cast_f32_to_f16(caps, {.x = a.a, .y = rows}));
   }

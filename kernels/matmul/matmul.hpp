@@ -9,7 +9,7 @@
 namespace ms {
 
 struct Matmul {
-  gpu::View a;  // [M, K] f32, or f16 when c is
+  gpu::View a;  // [M, K] f32, or f16 when c is or where takes_halves()
   Weight b;     // [N, K], packed; a plain float matrix (see plain_b) may be transposed
   gpu::View c;  // [M, c_stride] f32, or f16; results go to columns c_offset to c_offset + N
   gpu::View residual = {};  // [M, N] f32: added to the product, in c of another buffer, [M, N] too
@@ -74,6 +74,9 @@ extern const gpu::Kernel matmul_kernel;
 // A plain float matrix [rows, cols] (f32 or f16 view, rows after each other without padding) as
 // matmul's b.
 Weight plain_b(const gpu::View& matrix);
+
+// Whether an f16 a of so many rows may meet b for an f32 c: it saves rounding an f32 one first.
+bool takes_halves(const gpu::Caps& caps, uint32_t rows, const Weight& b);
 
 gpu::Work matmul(const gpu::Caps& caps, const Matmul& args);
 gpu::Work matmul(const gpu::Caps& caps, const Matmul& args, Matmul::Overrides over);

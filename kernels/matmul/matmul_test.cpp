@@ -54,6 +54,14 @@ void check_matrices(Lab& lab) {
                         .c = lab.output({M, 192}, gpu::Type::f16)};
     const auto caps = lab.with_bindings_of(4 * quant_words(WeightType::f16, 129, K));
     lab.check_parts(matmul(lab.caps(), halves), matmul(caps, halves), caps, 2, f16_storage);
+    // f16 rows for f32 products, alone and added to a residual.
+    if (!takes_halves(lab.caps(), M, b)) fail("matmul: {} takes no f16 rows of A", M);
+    for (const gpu::View& residual : {gpu::View{}, lab.random({M, 191})})
+      lab.check(matmul(lab.caps(), {.a = lab.random_f16({M, K}),
+                                    .b = b,
+                                    .c = lab.output({M, 191}),
+                                    .residual = residual}),
+                matrix_sums(K));
   }
   // Beyond f16's range: the largest, not infinite.
   lab.check(matmul(lab.caps(),

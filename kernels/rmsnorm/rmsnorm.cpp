@@ -14,7 +14,8 @@ const gpu::Kernel rmsnorm_kernel =
 
 gpu::Work rmsnorm(const gpu::Caps& caps, const RmsNorm& a) {
   RmsNorm::Overrides over;
-  over.small_size = a.x.cols() <= over.workgroup_size;
+  over.f16_out = a.y.type == gpu::Type::f16;
+  over.small_size = !over.f16_out && a.x.cols() <= over.workgroup_size;
   // Wide rows stay in registers where the device has the lanes for them.
   while (16 * over.workgroup_size < a.x.cols() &&
          2 * over.workgroup_size <= std::min(1024u, caps.max_invocations))
@@ -29,6 +30,10 @@ gpu::Work rmsnorm(const gpu::Caps&, const RmsNorm& a, RmsNorm::Overrides over) {
   const uint32_t rows = a.x.rows(), cols = a.x.cols();
   const bool wants_residual = a.has_residual != Residual::none;
   require(a.y.size() == a.x.size(), "rmsnorm: y is {}, x is {}", a.y, a.x);
+  require(a.y.type == (over.f16_out ? gpu::Type::f16 : gpu::Type::f32),
+          "rmsnorm: y is {}, F16_OUT {}", a.y, over.f16_out);
+  require(!over.f16_out || cols % 2 == 0,
+          "rmsnorm: y is {}: of f16 it has an even number of columns", a.y);
   require(std::isfinite(a.eps) && a.eps >= 0, "rmsnorm: eps is {}, 0 or more is wanted", a.eps);
   require(a.weight.size() == cols, "rmsnorm: weight is {}, x is {}", a.weight, a.x);
   require(wants_residual == bool(a.residual),

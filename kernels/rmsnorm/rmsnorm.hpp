@@ -10,7 +10,7 @@ struct RmsNorm {
   gpu::View x;              // [rows, cols] f32
   gpu::View weight;         // [cols] f32
   gpu::View residual = {};  // [rows, cols] f32, with has_residual
-  gpu::View y;              // [rows, cols] f32, of no input's buffer
+  gpu::View y;              // [rows, cols] f32, of no input's buffer; or f16, cols even
   gpu::View prenorm = {};   // [rows, cols] f32: what the norm was taken of, written when given
   Residual has_residual = Residual::none;
   float eps = 1e-6f;
@@ -19,16 +19,19 @@ struct RmsNorm {
     uint32_t workgroup_size = 256;
     bool small_size = false;
     bool cache_input = false;
+    bool f16_out = false;
 
     void visit(auto&& v) {
       v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing.powers_to(64, 1024));
       v("SMALL_SIZE", small_size, {false, true});
       v("CACHE_INPUT", cache_input, {false, true});
+      v("F16_OUT", f16_out, {false, true});
     }
     std::string_view refusal() const {
-      return small_size && cache_input
-                 ? "SMALL_SIZE reads each element once: there is nothing to cache"
-                 : "";
+      if (small_size && cache_input)
+        return "SMALL_SIZE reads each element once: there is nothing to cache";
+      if (small_size && f16_out) return "SMALL_SIZE has one element a lane, F16_OUT stores two";
+      return "";
     }
   };
   struct Params {

@@ -2,16 +2,19 @@
 //
 // One workgroup per row, sixteen elements a lane at a time; sums in f32. Any cols. Grid: rows, folded into (x, y)
 // beyond 65535.
-// Limits: SMALL_SIZE takes up to WORKGROUP_SIZE columns, CACHE_INPUT 16 times as many.
+// Limits: SMALL_SIZE takes up to WORKGROUP_SIZE columns, CACHE_INPUT 16 times as many; F16_OUT an even number, and no SMALL_SIZE. What is
+// beyond f16's range becomes +-65504.
 // Replaces main, rmsnorm_small, rmsnorm_with_prenorm and rmsnorm_inplace_residual of the old rmsnorm.wgsl.
 
 #import lane
 #import reduce
 #import columns
+#import half
 
 override WORKGROUP_SIZE: u32 = 256;  // power of two
 override SMALL_SIZE: bool = false;   // cols <= WORKGROUP_SIZE: one element a lane, read once
 override CACHE_INPUT: bool = false;  // cols <= 16 * WORKGROUP_SIZE: the row stays in registers between the two passes
+override F16_OUT: bool = false;      // y is f16, two a word
 
 struct Params {
   rows: u32,
@@ -25,8 +28,10 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;              // [rows, cols]
 @group(0) @binding(2) var<storage, read> weight: array<f32>;         // [cols]
 @group(0) @binding(3) var<storage, read> residual: array<f32>;       // [rows, cols], unread if has_residual == 0
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;        // [rows, cols]
+@group(0) @binding(4) var<storage, read_write> y: array<u32>;        // [rows, cols] f32, or f16
 @group(0) @binding(5) var<storage, read_write> prenorm: array<f32>;  // [rows, cols], unwritten if output_prenorm == 0
+
+fn put(i: u32, value: f32) { y[i] = bitcast<u32>(value); }
 
 fn x_at(i: vec4u) -> vec4f {
   if (SMALL_SIZE) { return vec4f(x[i.x], 0, 0, 0); }
@@ -74,18 +79,27 @@ fn store_prenorm(v: vec4f, base: u32, start: u32, lane: u32) {
   if (col.w < params.cols) { prenorm[base + col.w] = v.w; }
 }
 
+fn store_halves(v: vec4f, base: u32, start: u32, lane: u32) {
+  if (start >= params.cols) { return; }
+  let col = columns(start + lane);
+  let words = pack_halves(to_half_or_nan(bitcast<vec4u>(v)));
+  if (col.x < params.cols) { y[(base + col.x) / 2] = words.x; }
+  if (col.z < params.cols) { y[(base + col.z) / 2] = words.y; }
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
   let row = group.id.y * group.count.x + group.id.x;
   if (row >= params.rows) { return; }  // uniform: a whole workgroup leaves together
   let base = row * params.cols;
+  let lane = select(at.lane, 2 * at.lane, F16_OUT);
 
   // Lanes take four columns, a workgroup apart, four times: loads enough in flight, with constant indices.
   var v = array<vec4f, 4>();
   var sum = 0.0;
   for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
-    v = load_each(base, start, at.lane);
-    let first = start + at.lane;
+    v = load_each(base, start, lane);
+    let first = start + lane;
     sum += (squares(v[0], first) + squares(v[1], first + 4 * WORKGROUP_SIZE)) +
            (squares(v[2], first + 8 * WORKGROUP_SIZE) + squares(v[3], first + 12 * WORKGROUP_SIZE));
   }
@@ -93,19 +107,27 @@ fn main(group: Group, at: Lane) {
 
   for (var start = 0u; start < params.cols; start += 16 * WORKGROUP_SIZE) {
     if (!CACHE_INPUT) {
-      if (!SMALL_SIZE) { v = load_each(base, start, at.lane); }
+      if (!SMALL_SIZE) { v = load_each(base, start, lane); }
     }
     let second = start + 4 * WORKGROUP_SIZE;
     let third = start + 8 * WORKGROUP_SIZE;
     let fourth = start + 12 * WORKGROUP_SIZE;
     if (params.output_prenorm != 0) {
-      store_prenorm(v[0], base, start, at.lane);
-      store_prenorm(v[1], base, second, at.lane);
-      store_prenorm(v[2], base, third, at.lane);
-      store_prenorm(v[3], base, fourth, at.lane);
+      store_prenorm(v[0], base, start, lane);
+      store_prenorm(v[1], base, second, lane);
+      store_prenorm(v[2], base, third, lane);
+      store_prenorm(v[3], base, fourth, lane);
     }
-    let out = array<vec4f, 4>(normed(v[0], scale, base, start, at.lane), normed(v[1], scale, base, second, at.lane),
-                              normed(v[2], scale, base, third, at.lane), normed(v[3], scale, base, fourth, at.lane));
-    store_each(out, base, start, at.lane);  // all reads before the first write
+    let out = array<vec4f, 4>(normed(v[0], scale, base, start, lane), normed(v[1], scale, base, second, lane),
+                              normed(v[2], scale, base, third, lane), normed(v[3], scale, base, fourth, lane));
+    // All reads before the first write.
+    if (F16_OUT) {
+      store_halves(out[0], base, start, lane);
+      store_halves(out[1], base, second, lane);
+      store_halves(out[2], base, third, lane);
+      store_halves(out[3], base, fourth, lane);
+    } else {
+      store_each(out, base, start, lane);
+    }
   }
 }

@@ -1,6 +1,8 @@
 // rmsnorm_ref.cpp: the CPU twin of rmsnorm.wgsl, in double. It is the specification.
+#include <algorithm>
 #include <cmath>
 
+#include "base/half.hpp"
 #include "kernels/rmsnorm/rmsnorm.hpp"
 
 namespace ms {
@@ -8,7 +10,8 @@ namespace ms {
 void rmsnorm_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<RmsNorm::Params>();
   const auto x = d.get<float>(0), weight = d.get<float>(1), residual = d.get<float>(2);
-  const auto y = d.get<float>(3), prenorm = d.get<float>(4);
+  const auto prenorm = d.get<float>(4);
+  const bool f16_out = d.overrides<RmsNorm::Overrides>().f16_out;
   std::vector<double> v(p.cols);
   for (size_t row = 0; row < p.rows; ++row) {
     double sum = 0;
@@ -21,7 +24,12 @@ void rmsnorm_ref(const gpu::HostDispatch& d) {
     for (size_t col = 0; col < p.cols; ++col) {
       const size_t i = row * p.cols + col;
       if (p.output_prenorm) prenorm[i] = float(v[col]);
-      y[i] = float(v[col] * scale * weight[col] + (p.has_residual == 1 ? residual[i] : 0.0));
+      const float out =
+          float(v[col] * scale * weight[col] + (p.has_residual == 1 ? residual[i] : 0.0));
+      if (f16_out)
+        d.get<uint16_t>(3)[i] = f32_to_f16(std::clamp(out, -65504.0f, 65504.0f));
+      else
+        d.get<float>(3)[i] = out;
     }
   }
 }

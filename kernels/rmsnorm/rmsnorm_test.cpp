@@ -31,9 +31,16 @@ KERNEL_TEST(rmsnorm) {
           .y = lab.output({rows, cols}),
           .prenorm = has_residual == Residual::before ? lab.output({rows, cols}) : gpu::View{},
           .has_residual = has_residual};
-      lab.every<RmsNorm::Overrides>(rmsnorm_kernel,
-                                    [&](auto over) { return rmsnorm(lab.caps(), args, over); });
-      if (cols > 4096) lab.check(rmsnorm(lab.caps(), args));  // wider workgroups, where there are
+      const auto check = [&](Tolerance tolerance) {
+        lab.every<RmsNorm::Overrides>(
+            rmsnorm_kernel, [&](auto over) { return rmsnorm(lab.caps(), args, over); }, tolerance);
+        // Wider workgroups, where there are.
+        if (cols > 4096) lab.check(rmsnorm(lab.caps(), args), tolerance);
+      };
+      check({});
+      if (cols % 2 != 0) continue;
+      args.y = lab.output({rows, cols}, gpu::Type::f16);
+      check(f16_storage);
     }
 
   // One large element among small ones, a row of zeros, which eps keeps finite, and an even one.
@@ -47,6 +54,21 @@ KERNEL_TEST(rmsnorm) {
                                 [&](auto over) { return rmsnorm(lab.caps(), outlier, over); });
   lab.check(rmsnorm(lab.caps(), outlier));
 
+  // The same beyond f16's range: the largest, not infinite.
+  outlier.y = lab.output({3, 300}, gpu::Type::f16);
+  outlier.weight = lab.random({300}, 1e4f, 1e5f);
+  lab.check(rmsnorm(lab.caps(), outlier), f16_storage);
+
+  lab.refuses("even number of columns", [&] {
+    return rmsnorm(lab.caps(), {.x = lab.output({2, 3}),
+                                .weight = lab.output({3}),
+                                .y = lab.output({2, 3}, gpu::Type::f16)});
+  });
+  lab.refuses("F16_OUT true", [&] {
+    return rmsnorm(lab.caps(),
+                   {.x = lab.output({2, 4}), .weight = lab.output({4}), .y = lab.output({2, 4})},
+                   {.f16_out = true});
+  });
   lab.refuses("CACHE_INPUT holds 1024 columns", [&] {
     return rmsnorm(
         lab.caps(),

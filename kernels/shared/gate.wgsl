@@ -1,7 +1,7 @@
 // gate.wgsl: what a gated activation takes for an element of y = act(x) * up: x, and the up that act(x) gates.
 //
 // Without has_gate, up is 1. Needs: params.size (of y), dim (its columns), has_gate, gate_layout, inplace;
-// bindings input, gate and y: array<f32>. With inplace, y takes the place of input.
+// bindings input and gate: array<f32>, y: array<u32>. With inplace, y takes the place of input, f32 as it.
 
 const SEPARATE = 0;     // input: ups [rows, dim], or x without has_gate; gate: x [rows, dim]
 const INTERLEAVED = 1;  // input: x, up, x, up, … [rows, 2 * dim]
@@ -9,7 +9,7 @@ const SPLIT = 2;        // input: all x, then all ups
 const ROW_SPLIT = 3;    // input: rows of dim x, then dim ups
 
 fn load(i: u32) -> f32 {
-  if (params.inplace != 0) { return y[i]; }
+  if (params.inplace != 0) { return bitcast<f32>(y[i]); }
   return input[i];
 }
 

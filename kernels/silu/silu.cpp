@@ -9,12 +9,13 @@ void silu_ref(const gpu::HostDispatch& d);
 const gpu::Kernel silu_kernel = gpu::kernel<Silu>("silu", {in, in, in, out}, silu_ref);
 
 gpu::Work silu(const gpu::Caps& caps, const Silu& a) {
-  return silu(caps, a, {.use_vec4 = a.y.size() >= 1 << 18});  // 65,536 lanes at least
+  // 65,536 lanes at least.
+  return silu(caps, a, {.use_vec4 = a.y.size() >= 1 << 18, .f16_out = a.y.type == gpu::Type::f16});
 }
 
 gpu::Work silu(const gpu::Caps&, const Silu& a, Silu::Overrides over) {
   gpu::check(silu_kernel, over);
-  check_gate("silu", a.layout, a.input, a.gate, a.y);
+  check_gate("silu", a.layout, a.input, a.gate, a.y, over.f16_out);
   const uint64_t size = a.y.size();
   const uint32_t dim = a.y.cols();
   require(!a.bias || (a.bias.type == gpu::Type::f32 && a.bias.size() == dim),
@@ -25,7 +26,7 @@ gpu::Work silu(const gpu::Caps&, const Silu& a, Silu::Overrides over) {
                             .has_bias = bool(a.bias),
                             .gate_layout = uint32_t(a.layout),
                             .inplace = !a.input};
-  const uint32_t per_group = over.workgroup_size * (over.use_vec4 ? 4 : 1);
+  const uint32_t per_group = over.workgroup_size * (over.use_vec4 ? 4 : over.f16_out ? 2 : 1);
   return gpu::Dispatch{.kernel = &silu_kernel,
                        .constants = gpu::constants(over),
                        .bindings = {a.input, a.gate, a.bias, a.y},

@@ -10,16 +10,19 @@ struct Silu {
   gpu::View input = {};  // [rows, dim] f32, or [rows, 2 * dim] unless separate; absent: in place
   gpu::View gate = {};   // [rows, dim] f32, separate only; absent: no gate
   gpu::View bias = {};   // [dim] f32, added to what is activated
-  gpu::View y;           // [rows, dim] f32, of no input's buffer; in place, it is the input too
+  gpu::View y;           // [rows, dim] f32, of no input's buffer; in place, it is the input too; or
+                         // f16, dim even, not in place
   GateLayout layout = GateLayout::separate;
 
   struct Overrides {
     uint32_t workgroup_size = 256;
     bool use_vec4 = false;
+    bool f16_out = false;
 
     void visit(auto&& v) {
       v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
       v("USE_VEC4", use_vec4, {false, true});
+      v("F16_OUT", f16_out, {false, true});
     }
     std::string_view refusal() const { return ""; }
   };

@@ -1,17 +1,20 @@
 // silu.wgsl: y = silu(x + bias), or silu(gate + bias) * up (SwiGLU), with silu(x) = x / (1 + exp(-x)).
 //
-// Any size and dim. One element of y a lane, or four.
+// Any size and dim. One element of y a lane, two of f16, or four.
 // Grid: lanes / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
-// Limits: 2^32 - 1 elements of input; only the separate layout works in place.
+// Limits: 2^32 - 1 elements of input; only the separate layout works in place, of f32; of f16 rows are even, and what is beyond its range
+// becomes +-65504.
 // Replaces main, silu_bias, silu_gate, silu_gate_interleaved, silu_gate_split, silu_vec4, silu_gate_vec4,
 // silu_inplace, silu_mul, silu_gate_rowsplit and silu_batched of the old silu.wgsl.
 
 #import lane
 #import gate
 #import activation
+#import half
 
 override WORKGROUP_SIZE: u32 = 256;
 override USE_VEC4: bool = false;  // four elements a lane
+override F16_OUT: bool = false;   // y is f16, two a word, of which a lane has two or four
 
 struct Params {
   size: u32,         // of y, a multiple of dim
@@ -26,17 +29,23 @@ struct Params {
 @group(0) @binding(1) var<storage, read> input: array<f32>;    // [rows, dim] or, by layout, [rows, 2 * dim]
 @group(0) @binding(2) var<storage, read> gate: array<f32>;     // [rows, dim], read if SEPARATE
 @group(0) @binding(3) var<storage, read> bias: array<f32>;     // [dim], unread if has_bias == 0
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;  // [rows, dim]
+@group(0) @binding(4) var<storage, read_write> y: array<u32>;  // [rows, dim] f32, or f16
+
+// Of a lane's elements the k-th, from its first on.
+fn place(k: u32) -> u32 {
+  if (F16_OUT) { return (k & 1) + (k >> 1) * 2 * WORKGROUP_SIZE; }
+  return k * WORKGROUP_SIZE;
+}
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  // A workgroup apart, so that lanes read and write side by side; all reads before the first write.
-  let count = select(1u, 4u, USE_VEC4);
-  let first = (group.id.y * group.count.x + group.id.x) * count * WORKGROUP_SIZE + at.lane;
+  // A workgroup apart, or pairs of neighbours, so that lanes read and write side by side; all reads before the first write.
+  let count = select(select(1u, 2u, F16_OUT), 4u, USE_VEC4);
+  let first = (group.id.y * group.count.x + group.id.x) * count * WORKGROUP_SIZE + select(at.lane, 2 * at.lane, F16_OUT);
   var x = vec4f();
   var up = vec4f();
   for (var k = 0u; k < count; k++) {
-    let i = first + k * WORKGROUP_SIZE;
+    let i = first + place(k);
     if (i < params.size) {
       let e = operands(i);
       x[k] = e.x;
@@ -45,8 +54,14 @@ fn main(group: Group, at: Lane) {
     }
   }
   let values = silu(x) * up;
+  if (F16_OUT) {
+    let words = pack_halves(to_half_or_nan(bitcast<vec4u>(values)));
+    if (first < params.size) { y[first / 2] = words.x; }
+    if (USE_VEC4 && first + place(2) < params.size) { y[(first + place(2)) / 2] = words.y; }
+    return;
+  }
   for (var k = 0u; k < count; k++) {
-    let i = first + k * WORKGROUP_SIZE;
-    if (i < params.size) { y[i] = values[k]; }
+    let i = first + place(k);
+    if (i < params.size) { y[i] = bitcast<u32>(values[k]); }
   }
 }

@@ -7,9 +7,14 @@ namespace ms {
 
 KERNEL_TEST(silu) {
   using Layout = GateLayout;
-  const auto every = [&](const Silu& args) {
+  // As it is and, where rows are even and not in place, of f16.
+  const auto every = [&](Silu args) {
     lab.every<Silu::Overrides>(silu_kernel,
                                [&](auto over) { return silu(lab.caps(), args, over); });
+    if (!args.input || args.y.cols() % 2 != 0) return;
+    args.y = lab.output(args.y.shape, gpu::Type::f16);
+    lab.every<Silu::Overrides>(
+        silu_kernel, [&](auto over) { return silu(lab.caps(), args, over); }, f16_storage);
   };
 
   // Every layout; dims around multiples of 4, sizes around a workgroup of either width.
@@ -36,6 +41,9 @@ KERNEL_TEST(silu) {
         every({.input = x(2 * dim), .bias = bias, .y = y, .layout = layout});
     }
   lab.check(silu(lab.caps(), {.input = lab.random({3, 8}), .y = lab.output({3, 8})}));
+  lab.check(
+      silu(lab.caps(), {.input = lab.random({3, 8}), .y = lab.output({3, 8}, gpu::Type::f16)}),
+      f16_storage);
   every({.input = lab.output({0}), .y = lab.output({0})});
   every({.input = lab.output({0, 8}), .y = lab.output({3, 0}), .layout = Layout::row_split});
 
@@ -70,6 +78,11 @@ KERNEL_TEST(silu) {
     silu(lab.caps(), {.input = lab.random({2, 3}), .y = y, .layout = Layout::split});
   });
   lab.refuses("in place", [&] { silu(lab.caps(), {.y = y, .layout = Layout::interleaved}); });
+  lab.refuses("in place", [&] { silu(lab.caps(), {.y = lab.output({2, 4}, gpu::Type::f16)}); });
+  lab.refuses("even number of columns", [&] {
+    silu(lab.caps(), {.input = y, .y = lab.output({2, 3}, gpu::Type::f16)});
+  });
+  lab.refuses("F16_OUT, true", [&] { silu(lab.caps(), {.input = x, .y = x}, {.f16_out = true}); });
   lab.refuses("gate is [2, 3]", [&] {
     silu(lab.caps(), {.input = x, .gate = lab.random({2, 3}), .y = y, .layout = Layout::split});
   });

@@ -26,6 +26,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;        // [rows, cols], unread if inplace
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // [rows, cols]
 
+const F16_OUT = false;
+fn put(i: u32, value: f32) { y[i] = value; }
+
 fn part(v: vec4f, top: f32, start: u32) -> vec4f {
   if (start >= params.cols) { return vec4f(); }
   if (SMALL_SIZE) { return vec4f(weight(v.x, top), vec3f()); }

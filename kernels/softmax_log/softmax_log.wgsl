@@ -25,6 +25,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;        // [rows, cols], unread if inplace
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // [rows, cols]
 
+const F16_OUT = false;
+fn put(i: u32, value: f32) { y[i] = value; }
+
 const LOG_ZERO = -3.4e38;
 const SMALL_SIZE = false;  // columns.wgsl
 
