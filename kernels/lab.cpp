@@ -392,14 +392,32 @@ size_t run_kernel_test(const KernelTest& test, gpu::Device& device) {
   return lab.checks;
 }
 
-size_t run_some_cases(const KernelTest& test, gpu::Device& device) {
-  Lab checking(device);
-  size_t seen = 0;
-  Lab choosing(device, device.caps(), [&](const gpu::Work& work, Tolerance tolerance) {
-    if (std::has_single_bit(++seen)) checking.check(work, tolerance);
+namespace {
+
+// Of the cases for a device of these caps those that are chosen. How many there were.
+size_t run_chosen_cases(const KernelTest& test, gpu::Device& device, const gpu::Caps& caps,
+                        const std::function<bool(const gpu::Work&)>& chosen) {
+  Lab checking(device, caps, {});
+  Lab choosing(device, caps, [&](const gpu::Work& work, Tolerance tolerance) {
+    if (chosen(work)) checking.check(work, tolerance);
   });
   test.run(choosing);
   return checking.checks;
+}
+
+bool has_matrix_kernel(const gpu::Work& work) {
+  return std::ranges::any_of(work.dispatches, [](const gpu::Dispatch& d) {
+    const auto matrix = std::ranges::find(d.constants, "MATRIX", &gpu::Constant::name);
+    return matrix != d.constants.end() && matrix->value != 0;
+  });
+}
+
+}  // namespace
+
+size_t run_some_cases(const KernelTest& test, gpu::Device& device) {
+  size_t seen = 0;
+  return run_chosen_cases(test, device, device.caps(),
+                          [&](const gpu::Work&) { return std::has_single_bit(++seen); });
 }
 
 size_t run_matrix_cases(const KernelTest& test, gpu::Device& device) {
@@ -407,15 +425,7 @@ size_t run_matrix_cases(const KernelTest& test, gpu::Device& device) {
   caps.cpu = false;
   caps.variant.matrix = true;
   caps.min_subgroup_size = caps.max_subgroup_size = 32;
-  Lab checking(device, caps, {});
-  Lab choosing(device, caps, [&](const gpu::Work& work, Tolerance tolerance) {
-    for (const gpu::Dispatch& d : work.dispatches) {
-      const auto matrix = std::ranges::find(d.constants, "MATRIX", &gpu::Constant::name);
-      if (matrix != d.constants.end() && matrix->value != 0) return checking.check(work, tolerance);
-    }
-  });
-  test.run(choosing);
-  return checking.checks;
+  return run_chosen_cases(test, device, caps, has_matrix_kernel);
 }
 
 }  // namespace ms

@@ -209,16 +209,17 @@ void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output
     // What the workgroups of a query found is put together by the product, where that is a GEMV
     // that adds to the residual.
     const bool fused = few() && caps_.variant.subgroups && !post_norm && config_.q_size() % 32 == 0;
-    work.append(fused
-                    ? matmul_gemv_residual(caps_, {.weight = output,
-                                                   .residual = h_,
-                                                   .y = h2_,
-                                                   .parts = args.parts,
-                                                   .alpha = config_.residual_scale,
-                                                   .int16_activations = options_.int16_activations})
-                    : attention_combine(caps_, {.parts = args.parts, .out = out}));
+    const gpu::View attended = takes_halves(output) ? as_halves(attended_) : attended_;
+    work.append(
+        fused ? matmul_gemv_residual(caps_, {.weight = output,
+                                             .residual = h_,
+                                             .y = h2_,
+                                             .parts = args.parts,
+                                             .alpha = config_.residual_scale,
+                                             .int16_activations = options_.int16_activations})
+              : attention_combine(caps_, {.parts = args.parts, .out = by_head(attended, config_)}));
     work_ += std::move(work);
-    if (!fused) return add(attended_, output, post_norm);
+    if (!fused) return add(attended, output, post_norm);
     std::swap(h_, h2_);
     return;
   }

@@ -21,7 +21,10 @@ void check_parts(std::string_view kernel, const AttentionParts& p) {
 }
 
 gpu::Work attention_combine(const gpu::Caps& caps, const AttentionCombine& a) {
-  return attention_combine(caps, a, {.f16_parts = a.parts.f16, .head_dim = a.parts.head_dim});
+  return attention_combine(caps, a,
+                           {.f16_parts = a.parts.f16,
+                            .f16_out = a.out.type == gpu::Type::f16,
+                            .head_dim = a.parts.head_dim});
 }
 
 gpu::Work attention_combine(const gpu::Caps&, const AttentionCombine& a,
@@ -33,9 +36,10 @@ gpu::Work attention_combine(const gpu::Caps&, const AttentionCombine& a,
           "attention_combine: F16_PARTS is {} and HEAD_DIM {}, parts are of [{}, {}, {}]{}",
           over.f16_parts, over.head_dim, p.rows, p.heads, p.head_dim, p.f16 ? " f16" : "");
   const uint32_t query_heads = p.rows * p.heads;
-  require(a.out.type == gpu::Type::f32 && a.out.size() == uint64_t(query_heads) * p.head_dim,
-          "attention_combine: out is {}, parts are of [{}, {}, {}]", a.out, p.rows, p.heads,
-          p.head_dim);
+  require(a.out.type == (over.f16_out ? gpu::Type::f16 : gpu::Type::f32) &&
+              a.out.size() == uint64_t(query_heads) * p.head_dim,
+          "attention_combine: out is {}, F16_OUT {}, parts are of [{}, {}, {}]", a.out,
+          over.f16_out, p.rows, p.heads, p.head_dim);
   const uint64_t lanes = uint64_t(query_heads) * (p.head_dim / 16);
   return gpu::Dispatch{.kernel = &attention_combine_kernel,
                        .constants = gpu::constants(over),

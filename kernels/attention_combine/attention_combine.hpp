@@ -31,16 +31,18 @@ std::vector<double> combined_ref(std::span<const uint32_t> words, uint32_t query
 
 struct AttentionCombine {
   AttentionParts parts;
-  gpu::View out;  // [rows, heads, head_dim] f32
+  gpu::View out;  // [rows, heads, head_dim] f32 or f16
 
   struct Overrides {
     uint32_t workgroup_size = 64;
     bool f16_parts = true;
+    bool f16_out = false;
     uint32_t head_dim = 128;
 
     void visit(auto&& v) {
       v("WORKGROUP_SIZE", workgroup_size, {64u, 256u}, gpu::sizing);
       v("F16_PARTS", f16_parts, {true, false});
+      v("F16_OUT", f16_out, {false, true});
       v("HEAD_DIM", head_dim, {128u, 80u}, gpu::in_prelude.to(16, 256));
     }
     std::string_view refusal() const { return head_dim % 16 ? "HEAD_DIM is read in sixteens" : ""; }

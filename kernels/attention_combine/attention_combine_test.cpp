@@ -10,12 +10,15 @@ KERNEL_TEST(attention_combine) {
     for (uint32_t splits : {4u, 8u, 12u, 32u})
       for (uint32_t head_dim : {16u, 64u, 128u, 80u})
         for (uint32_t rows : {1u, 2u, 3u}) {
-          const AttentionCombine args{lab.parts(rows, 3, head_dim, splits, f16),
-                                      lab.output({rows, 3, head_dim})};
-          lab.every<AttentionCombine::Overrides>(attention_combine_kernel, [&](auto over) {
-            return attention_combine(lab.caps(), args, over);
-          });
-          lab.check(attention_combine(lab.caps(), args));
+          AttentionCombine args{lab.parts(rows, 3, head_dim, splits, f16), {}};
+          for (const auto& [type, tolerance] :
+               {std::pair(gpu::Type::f32, Tolerance{}), {gpu::Type::f16, f16_storage}}) {
+            args.out = lab.output({rows, 3, head_dim}, type);
+            lab.every<AttentionCombine::Overrides>(
+                attention_combine_kernel,
+                [&](auto over) { return attention_combine(lab.caps(), args, over); }, tolerance);
+            lab.check(attention_combine(lab.caps(), args), tolerance);
+          }
         }
   // As many query heads as a workgroup's lanes have, and one more.
   for (uint32_t heads : {63u, 64u, 65u, 257u})
@@ -33,6 +36,10 @@ KERNEL_TEST(attention_combine) {
   refuses("HEAD_DIM is read in sixteens", [](AttentionCombine& a) { a.parts.head_dim = 24; });
   lab.refuses("parts are of [1, 2, 16]", [&] {
     attention_combine(lab.caps(), {parts, out}, {.f16_parts = true, .head_dim = 16});
+  });
+  lab.refuses("F16_OUT true, parts are of [1, 2, 16]", [&] {
+    attention_combine(lab.caps(), {parts, out},
+                      {.f16_parts = false, .f16_out = true, .head_dim = 16});
   });
   refuses("are 288 words, parts are [144] u32", [](AttentionCombine& a) { a.parts.splits = 8; });
   refuses("out is [1, 1, 16] f32", [](AttentionCombine& a) { a.out = a.out.slice(0, {1, 1, 16}); });

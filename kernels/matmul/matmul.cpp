@@ -20,20 +20,24 @@ Weight plain_b(const gpu::View& matrix) {
           .quants = matrix};
 }
 
+uint32_t matrix_tile_bytes(const Matmul::Overrides& over) {
+  const uint32_t pitch = over.tile_m == 4 ? 5 : 9;  // of 32 columns, or of 64
+  return 16 * pitch * 16 * (over.tile_m + over.lane_n);
+}
+
 namespace {
 
 constexpr uint32_t matrix_lanes = 32;  // of a subgroup
 
 constexpr uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
-uint32_t matrix_tile_bytes(const Matmul::Overrides& over) {
-  const uint32_t pitch = over.tile_m == 4 ? 5 : 9;  // of 32 columns, or of 64
-  return 16 * pitch * 16 * (over.tile_m + over.lane_n);
-}
-
 bool has_matrices(const gpu::Caps& caps, const Matmul::Overrides& over) {
   return caps.has_matrices_of(matrix_lanes) && caps.max_invocations >= over.workgroup_size &&
          caps.max_workgroup_bytes >= matrix_tile_bytes(over);
+}
+
+bool suits_matrices(const gpu::Caps& caps, const Weight& b, const Matmul::Overrides& over) {
+  return !caps.cpu && b.type != WeightType::f32 && has_matrices(caps, over);
 }
 
 // Parts of K that are long enough.
@@ -70,7 +74,7 @@ bool is_whole(const Matmul& a) {
 bool takes_halves(const gpu::Caps& caps, uint32_t rows, const Weight& b) {
   Matmul::Overrides over{.matrix = true, .workgroup_size = 256};
   choose_tile(rows, b.rows, b.cols, over);
-  return !caps.cpu && b.type != WeightType::f32 && has_matrices(caps, over);
+  return suits_matrices(caps, b, over);
 }
 
 gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
@@ -87,7 +91,7 @@ gpu::Work matmul(const gpu::Caps& caps, const Matmul& a) {
   matrices.workgroup_size = 256;
   choose_tile(a.a.rows(), a.transpose_b ? a.b.rows : a.b.cols, a.a.cols(), matrices);
   Matmul args = a;
-  if (!over.row_lanes && a.b.type != WeightType::f32 && has_matrices(caps, matrices)) {
+  if (suits_matrices(caps, a.b, matrices)) {
     over = matrices;
     if (!args.splits && is_whole(a))
       args.splits = choose_splits(a.a.rows(), a.c.cols(), a.a.cols(), over);

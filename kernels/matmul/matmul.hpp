@@ -75,6 +75,9 @@ extern const gpu::Kernel matmul_kernel;
 // matmul's b.
 Weight plain_b(const gpu::View& matrix);
 
+// Of workgroup memory, with MATRIX.
+uint32_t matrix_tile_bytes(const Matmul::Overrides& over);
+
 // Whether an f16 a of so many rows may meet b for an f32 c: it saves rounding an f32 one first.
 bool takes_halves(const gpu::Caps& caps, uint32_t rows, const Weight& b);
 

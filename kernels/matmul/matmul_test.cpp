@@ -12,7 +12,7 @@ Tolerance matrix_sums(uint32_t K) { return {.abs = 1e-4 * std::sqrt(K), .rel = 1
 
 // Whether a device has workgroup memory for a tile of MATRIX.
 bool has_room(const Lab& lab, uint32_t tile_m, uint32_t lane_n) {
-  return 16 * 9 * 16 * (tile_m + lane_n) <= lab.caps().max_workgroup_bytes;
+  return matrix_tile_bytes({.tile_m = tile_m, .lane_n = lane_n}) <= lab.caps().max_workgroup_bytes;
 }
 
 // Sizes around those of the tiles of MATRIX, and a K around what they hold at a time.
