@@ -57,7 +57,10 @@ fn main(group: Group, at: Lane) {
   if (F16_OUT) {
     let words = pack_halves(to_half_or_nan(bitcast<vec4u>(values)));
     if (first < params.size) { y[first / 2] = words.x; }
-    if (USE_VEC4 && first + place(2) < params.size) { y[(first + place(2)) / 2] = words.y; }
+    if (USE_VEC4) {
+      let i = first + place(2);
+      if (i < params.size) { y[i / 2] = words.y; }
+    }
     return;
   }
   for (var k = 0u; k < count; k++) {
