@@ -17,6 +17,7 @@ struct Variant {
   bool subgroups = false;  // native subgroup built-ins; else the prelude's constants
   bool f16 = false;        // `enable f16;`
   bool matrix = false;     // 16 x 16 f16 subgroup matrices (Dawn's experimental feature), and both
+  uint32_t subgroup_size = 0;  // lanes of every subgroup, const SUBGROUP_SIZE; 0 where that varies
 
   auto operator<=>(const Variant&) const = default;
 };

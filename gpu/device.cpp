@@ -164,6 +164,8 @@ Caps caps_of(WGPUAdapter adapter, size_t number) {
   if (caps.variant.subgroups) {
     caps.min_subgroup_size = info.subgroupMinSize;
     caps.max_subgroup_size = info.subgroupMaxSize;
+    if (info.subgroupMinSize == info.subgroupMaxSize)
+      caps.variant.subgroup_size = info.subgroupMaxSize;
   }
   wgpuAdapterInfoFreeMembers(info);
 
@@ -192,13 +194,13 @@ Caps restrict_to(Caps caps, Tier tier) {
       caps.max_binding_bytes = std::min<uint64_t>(caps.max_binding_bytes, 128ull << 20);
       break;
     case Tier::subgroups:
-      v = {.subgroups = true};
+      v = {.subgroups = true, .subgroup_size = v.subgroup_size};
       break;
     case Tier::f16:
-      v = {.subgroups = true, .f16 = true};
+      v = {.subgroups = true, .f16 = true, .subgroup_size = v.subgroup_size};
       break;
     case Tier::matrix:
-      v = {.subgroups = true, .f16 = true, .matrix = true};
+      v = {.subgroups = true, .f16 = true, .matrix = true, .subgroup_size = v.subgroup_size};
       break;
   }
   const auto need = [&](bool wanted, bool there, const char* name) {

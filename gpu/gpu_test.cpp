@@ -378,6 +378,14 @@ TEST(Compose, an_import_has_the_form_of_the_variant) {
                                {"b.matrix", "fn matrices() {}\n"}};
   EXPECT_SAYS(compose(others, "a", {.subgroups = true}, {}), "fn portable");
   EXPECT_SAYS(compose(others, "a", matrices, {}), "fn matrices");
+  const WgslSource sized[] = {{"a", "#import b\n"},
+                              {"b.portable", "fn portable() {}\n"},
+                              {"b.subgroups", "fn native() {}\n"},
+                              {"b.fixed", "fn fixed() {}\n"}};
+  EXPECT_SAYS(compose(sized, "a", matrices, {}), "fn native");
+  const std::string fixed = compose(sized, "a", {.subgroups = true, .subgroup_size = 8}, {});
+  EXPECT_SAYS(fixed, "const SUBGROUP_SIZE = 8u;");
+  EXPECT_SAYS(fixed, "fn fixed");
 }
 
 TEST(Compose, a_missing_text_is_named) {

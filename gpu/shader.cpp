@@ -45,6 +45,7 @@ class Composer {
   std::string_view find_import(std::string_view name) const {
     if (const std::string_view text = find(name); !text.empty()) return text;
     for (auto [has, form] : {std::pair{variant_.matrix, ".matrix"},
+                             {variant_.subgroup_size != 0, ".fixed"},
                              {variant_.subgroups, ".subgroups"},
                              {true, ".portable"}}) {
       if (const auto text = has ? find(std::string(name) + form) : ""; !text.empty()) return text;
@@ -87,6 +88,8 @@ std::string compose(std::span<const WgslSource> sources, std::string_view kernel
   // Tint cannot prove what subgroup_id makes uniform; naga only warns about the rule's name.
   if (variant.subgroups) composer.body += "diagnostic(off, subgroup_uniformity);\n";
   if (variant.matrix) composer.body += "diagnostic(off, chromium.subgroup_matrix_uniformity);\n";
+  if (variant.subgroup_size != 0)
+    composer.body += fmt::format("const SUBGROUP_SIZE = {}u;\n", variant.subgroup_size);
   for (const Constant& c : constants)
     if (c.prelude) composer.body += declaration(c) + '\n';
   composer.paste(text);

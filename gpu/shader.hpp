@@ -19,7 +19,8 @@ namespace gpu {
 
 // The module's text for a variant: `enable` lines, the prelude's constants as `const`, the file,
 // and behind it, once each, what `#import name` asks for: name.wgsl, or its form for the variant,
-// the first that is there of name.matrix.wgsl, name.subgroups.wgsl and name.portable.wgsl. Behind,
+// the first that is there of name.matrix.wgsl, name.fixed.wgsl (subgroups of one size),
+// name.subgroups.wgsl and name.portable.wgsl. Behind,
 // since naga wants overrides before arrays that are sized by expressions of them. Throws
 // std::invalid_argument for a name that is not there.
 std::string compose(std::span<const WgslSource> sources, std::string_view kernel,

@@ -16,7 +16,7 @@ namespace ms {
 namespace {
 
 // The preludes that modules are made with: without any feature, and with each that kernels use.
-const gpu::Variant portable = {}, featured = {.subgroups = true, .f16 = true},
+const gpu::Variant portable = {}, featured = {.subgroups = true, .f16 = true, .subgroup_size = 32},
                    matrices = {.subgroups = true, .f16 = true, .matrix = true};
 
 // A WGSL literal's value; nothing when the text is none of this type.

@@ -63,7 +63,7 @@ class Passed {
               fmt::format("{}.{}", kernel.name, test)) {
     std::string all;
     for (const gpu::Variant& variant : {gpu::Variant{},
-                                        {.subgroups = true, .f16 = true},
+                                        {.subgroups = true, .f16 = true, .subgroup_size = 32},
                                         {.subgroups = true, .f16 = true, .matrix = true}})
       all += compose(wgsl_sources(), kernel.name, variant, {});
     for (const gpu::Constants& constants : gpu::every(kernel, true)) all += to_string(constants);

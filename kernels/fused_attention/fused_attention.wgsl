@@ -13,6 +13,7 @@
 // then attention_decode do.
 
 #import lane
+#import known_lanes
 #import slot
 #import kv
 #import rope
@@ -339,7 +340,7 @@ fn met(x: Part, w: f32, mask: u32) -> Part {
 // What the groups of a subgroup know together. Subgroup-uniform control flow only.
 fn meet(before: Seen, at: Lane) -> Seen {
   var seen = before;
-  for (var mask = KEY_LANES; mask < min(subgroup_size(at), WORKGROUP_SIZE); mask *= 2) {
+  for (var mask = KEY_LANES; mask < min(known_subgroup_size(at), WORKGROUP_SIZE); mask *= 2) {
     let peak = max(seen.peak, subgroup_xor_vec4f(seen.peak, mask));
     let w = exp(seen.peak - peak);
     seen.peak = peak;
@@ -396,7 +397,7 @@ fn main(group: Group, at: Lane) {
   // The keys' groups of lanes take them in turn.
   let groups = WORKGROUP_SIZE / KEY_LANES;
   let held = groups * KEYS;  // keys a round
-  let own = subgroup(at) * (subgroup_size(at) / KEY_LANES) + sublane(at) / KEY_LANES;
+  let own = subgroup(at) * (known_subgroup_size(at) / KEY_LANES) + sublane(at) / KEY_LANES;
   let part = sublane(at) % KEY_LANES;
   // The first round's loads: rows that hold no key yet are read, too.
   var loaded = Loaded();
@@ -456,10 +457,10 @@ fn main(group: Group, at: Lane) {
     let h = i / HEAD_FOURS;
     let four = i % HEAD_FOURS;
     var peak = LOWEST;
-    for (var s = 0u; s < subgroups(at); s++) { peak = max(peak, ends[s * TEAM + h].x); }
+    for (var s = 0u; s < known_subgroups(at); s++) { peak = max(peak, ends[s * TEAM + h].x); }
     var total = 0.0;
     var sum = vec4f();
-    for (var s = 0u; s < subgroups(at); s++) {
+    for (var s = 0u; s < known_subgroups(at); s++) {
       let end = ends[s * TEAM + h];
       let weight = exp(end.x - peak);
       total += weight * end.y;

@@ -8,6 +8,7 @@
 // Replaces main, main_multi, main_f16 and main_batched of the old fused_ffn.wgsl.
 
 #import lane
+#import known_lanes
 #import reduce
 #import left_sums
 #import blocks

@@ -16,12 +16,15 @@
 // matmul_gemv_residual, fused_ffn, matmul_gemv_residual and matmul_gemv do.
 
 #import lane
+#import known_lanes
 #import reduce
+#import left_sums
 #import int16
 #import slot
 #import splits
 #import activation
 #import half
+#import half_value
 #import block_bits
 #import unpack
 #import q4k
@@ -42,6 +45,7 @@ struct Exchange {
 }
 const EVERYONE = 65536u;  // of which the first workgroup counts for those that a dispatch lacks
 const COPIES = 4u;
+const VECTORS = 1u;  // of shared/left_sums
 
 struct Params {
   dim: u32,
@@ -88,7 +92,6 @@ var<workgroup> staged_scale: array<vec2f, HALVES>;
 var<workgroup> kept: array<f32, 2 * WORKGROUP_SIZE>;         // the workgroup's rows of h, and behind them what is to be sent
 var<workgroup> patience: u32;                                // rounds of waiting that are left to each wait
 var<workgroup> stalled: atomic<u32>;                         // whether one was in vain
-var<workgroup> shared_word: u32;
 
 var<private> epoch: u32;  // of this dispatch, from 1
 
@@ -197,14 +200,14 @@ fn six_bits_dot(q: vec4u, bits: vec2u, scales: u32, e: Int16, f: Int16) -> f32 {
   let both = unpack4xI8(scales);
   let first = f32(both.x) * (dot16(low_nibbles(q) | high_pairs(bits.x), e) - 32 * e.scale.y);
   let second = f32(both.y) * (dot16(high_nibbles(q) | high_pairs(bits.y), f) - 32 * f.scale.y);
-  return half_to_f32(scales >> 16) * (first + second);
+  return half_value(scales >> 16) * (first + second);
 }
 
 // The piece is a row's p-th.
 fn piece_dot(matrix: u32, piece: Piece, p: u32, e: Staged) -> f32 {
   switch (type_of(matrix)) {
     case F16, BF16: { return e.a.scale.x * (float_dot(matrix, piece.a, e.a.high) + float_dot(matrix, piece.b, e.a.low)); }
-    case Q8_0: { return half_to_f32(piece.s.x >> ((p & 1) << 4)) * (dot16(piece.a, e.a) + dot16(piece.b, e.b)); }
+    case Q8_0: { return half_value(piece.s.x >> ((p & 1) << 4)) * (dot16(piece.a, e.a) + dot16(piece.b, e.b)); }
     case Q4_K: {
       let scales = q4k_scales(piece.s, 2 * (p & 3));
       return nibbles_dot(piece.a, scales.xy * vec2f(1, -1), e.a, e.b) + nibbles_dot(piece.b, scales.zw * vec2f(1, -1), e.c, e.d);
@@ -384,11 +387,10 @@ fn receive(matrix: u32, at: Lane) -> f32 {
     stage_half(matrix, half, from_all.halves, Int16(vec4u(w.a.xy, w.b.xy), vec4u(w.a.zw, w.b.zw), bitcast<vec2f>(w.ends.xy)));
     squares += bitcast<f32>(w.ends.z);
   }
-  if (matrix == DOWN) {  // needs none
-    workgroupBarrier();
-    return 0;
-  }
-  return workgroup_sum(squares, at);
+  if (matrix != DOWN) { leave_sums(array<f32, VECTORS>(squares), at); }
+  workgroupBarrier();
+  if (matrix == DOWN) { return 0; }  // needs none
+  return left_sums(at)[0];
 }
 
 fn activate(v: f32) -> f32 {
@@ -422,12 +424,11 @@ fn finish(matrix: u32, p: Part, i: u32, products: vec2f) {
 fn main(group: Group, at: Lane) {
   epoch = exchange.epoch + 1;
   if (at.lane == 0) {
-    shared_word = subgroups(at);
     atomicStore(&stalled, 0);
     // After a layer that has waited in vain the rest of the step counts for nothing.
     patience = select(params.patience, 0, slots[0].stopped == STOPPED_STALLED);
   }
-  let teams = workgroupUniformLoad(&shared_word);
+  let teams = uniform_subgroups(at);
   let lanes = WORKGROUP_SIZE / teams;
   for (var half = at.lane; half < params.heads_dim / 16; half += WORKGROUP_SIZE) {
     var e = Sixteen();
@@ -461,7 +462,7 @@ fn main(group: Group, at: Lane) {
           }
           sums += held_dot(rows.matrix, held, pieces, p, lanes);
         }
-        let products = scale * vec2f(subgroup_sum_f32(sums.x), subgroup_sum_f32(sums.y));
+        let products = scale * vec2f(sum_together(sums.x), sum_together(sums.y));
         if (sublane(at) == 0 && i < own.count) { finish(matrix, own, i, products); }
       }
       workgroupBarrier();

@@ -10,6 +10,7 @@
 // WEIGHT_TYPE 1, matmul_f16w_f32a_naive.wgsl.
 
 #import lane
+#import known_lanes
 #import reduce
 #import left_sums
 #import blocks

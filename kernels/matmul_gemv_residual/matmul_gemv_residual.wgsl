@@ -6,6 +6,7 @@
 // Replaces main (WEIGHT_TYPE 1) and main_f32 (WEIGHT_TYPE 0) of the old matmul_gemv_residual.wgsl.
 
 #import lane
+#import known_lanes
 #import reduce
 #import left_sums
 #import blocks

@@ -4,6 +4,7 @@
 // tensor's quants and scales.
 
 #import half
+#import half_value
 #import block_bits
 
 // Sixteen int8, by four bits: the levels of IQ4_NL and IQ4_XS, and twice those of MXFP4.
@@ -22,22 +23,25 @@ struct Place {
   block: u32,        // counted from the tensor's start
   super_block: u32,  // its super-block of 8
   part: u32,         // its place in that
+  pair: u32,         // block / 2: of 2 p + 1 no compiler finds p by itself, since 2 p may wrap
 }
 
 // Block b of a row, columns 32 b on, in a tensor with row_blocks blocks a row.
 fn place_of(row: u32, b: u32, row_blocks: u32) -> Place {
   let first = row / ROW_TILE;
   let tile_row = row % ROW_TILE;
-  return Place((first * row_blocks + b) * ROW_TILE + tile_row, (first * (row_blocks >> 3) + (b >> 3)) * ROW_TILE + tile_row, b & 7);
+  let block = (first * row_blocks + b) * ROW_TILE + tile_row;
+  return Place(block, (first * (row_blocks >> 3) + (b >> 3)) * ROW_TILE + tile_row, b & 7, block >> 1);
 }
 
 // Block 2 p + h of a row, in words that tell a compiler what the two of a pair have in common.
 fn place_in_pair(row: u32, p: u32, h: u32, row_blocks: u32) -> Place {
   if (ROW_TILE > 1) { return place_of(row, 2 * p + h, row_blocks); }
-  return Place(2 * (row * (row_blocks >> 1) + p) + h, row * (row_blocks >> 3) + (p >> 2), 2 * (p & 3) + h);
+  let pair = row * (row_blocks >> 1) + p;
+  return Place(2 * pair + h, row * (row_blocks >> 3) + (p >> 2), 2 * (p & 3) + h, pair);
 }
 
-fn scale_half(i: u32) -> f32 { return half_to_f32(scale_word(i >> 1) >> ((i & 1) << 4)); }
+fn scale_half(i: u32) -> f32 { return half_value(scale_word(i >> 1) >> ((i & 1) << 4)); }
 
 fn nibbles(w: vec4u) -> array<u32, 8> {
   let low = w & vec4u(0x0f0f0f0f);
@@ -74,32 +78,32 @@ fn six_bit_scale(s: vec4u, part: u32) -> vec2f {
     scale = (high & 15) | ((low >> 2) & 48);
     least = ((high >> 4) & 15) | ((mid >> 2) & 48);
   }
-  return vec2f(half_to_f32(s.x) * f32(scale), -half_to_f32(s.x >> 16) * f32(least));
+  return vec2f(half_value(s.x) * f32(scale), -half_value(s.x >> 16) * f32(least));
 }
 
 // {scale, offset} of half h, 16 weights, of a block of Q2_K, and the scale of one of Q3_K: of d and the word that has both halves' bytes.
 fn q2_k_words(at: Place) -> vec2u { return vec2u(scale_word(at.super_block * 5), scale_word(at.super_block * 5 + 1 + (at.part >> 1))); }
 fn q2_k_scale(s: vec2u, at: Place, h: u32) -> vec2f {
   let both = s.y >> (((2 * at.part + h) & 3) * 8);
-  return vec2f(half_to_f32(s.x) * f32(both & 15), -half_to_f32(s.x >> 16) * f32((both >> 4) & 15));
+  return vec2f(half_value(s.x) * f32(both & 15), -half_value(s.x >> 16) * f32((both >> 4) & 15));
 }
 fn q3_k_words(at: Place) -> vec2u { return vec2u(scale_word(at.super_block * 13 + 12), scale_word(at.super_block * 13 + 8 + (at.part >> 1))); }
 fn q3_k_scale(s: vec2u, at: Place, h: u32) -> f32 {
-  return half_to_f32(s.x) * f32(extractBits(bitcast<i32>(s.y), ((2 * at.part + h) & 3) * 8, 8));
+  return half_value(s.x) * f32(extractBits(bitcast<i32>(s.y), ((2 * at.part + h) & 3) * 8, 8));
 }
 
 // The scale of a block whose weights are levels, and what it is made of.
 fn level_words(at: Place) -> vec2u {
   if (weight_type() == IQ4_XS) { return vec2u(scale_word(2 * at.super_block), scale_word(2 * at.super_block + 1)); }
-  return vec2u(scale_word(at.block >> 1), 0);
+  return vec2u(scale_word(at.pair), 0);
 }
 fn level_scale(s: vec2u, at: Place) -> f32 {
   let shift = (at.block & 1) << 4;
   switch (weight_type()) {
-    case IQ4_NL: { return half_to_f32(s.x >> shift); }
+    case IQ4_NL: { return half_value(s.x >> shift); }
     case IQ4_XS: {
       let low = (s.y >> (4 * at.part)) & 15;
-      return half_to_f32(s.x) * (f32(low | (((s.x >> (16 + 2 * at.part)) & 3) << 4)) - 32);
+      return half_value(s.x) * (f32(low | (((s.x >> (16 + 2 * at.part)) & 3) << 4)) - 32);
     }
     default: {  // MXFP4: half of 2^(exponent - 127), subnormal below exponent 2
       let exponent = (s.x >> shift) & 0xff;
@@ -122,11 +126,11 @@ fn load_raw(at: Place) -> Raw {
     case Q8_0: {
       raw.q = quant(2 * b);
       raw.more = quant(2 * b + 1);
-      raw.s.x = scale_word(b >> 1);
+      raw.s.x = scale_word(at.pair);
     }
     case Q4_0: {
       raw.q = quant(b);
-      raw.s.x = scale_word(b >> 1);
+      raw.s.x = scale_word(at.pair);
     }
     case Q4_1: {
       raw.q = quant(b);
@@ -134,7 +138,7 @@ fn load_raw(at: Place) -> Raw {
     }
     case Q5_0: {
       raw.q = quant(b);
-      let s = (b >> 1) * 3;
+      let s = at.pair * 3;
       raw.s = vec4u(scale_word(s), scale_word(s + 1 + (b & 1)), 0, 0);
     }
     case Q5_1: {
@@ -142,11 +146,11 @@ fn load_raw(at: Place) -> Raw {
       raw.s = vec4u(scale_word(2 * b), scale_word(2 * b + 1), 0, 0);
     }
     case Q2_K: {
-      raw.q = quant(b >> 1);
+      raw.q = quant(at.pair);
       raw.s = vec4u(q2_k_words(at), 0, 0);
     }
     case Q3_K: {
-      raw.q = quant(b >> 1);
+      raw.q = quant(at.pair);
       raw.s = vec4u(q3_k_words(at), scale_word(at.super_block * 13 + at.part), 0);
     }
     case Q4_K: {
@@ -179,25 +183,25 @@ fn decode_raw(raw: Raw, at: Place) -> Block {
   switch (weight_type()) {
     case Q8_0: {
       block.q = array<u32, 8>(raw.q.x, raw.q.y, raw.q.z, raw.q.w, raw.more.x, raw.more.y, raw.more.z, raw.more.w);
-      block.scale = vec2f(half_to_f32(own));
+      block.scale = vec2f(half_value(own));
     }
     case Q4_0: {
-      block.scale = vec2f(half_to_f32(own));
+      block.scale = vec2f(half_value(own));
       block.offset = -8.0 * block.scale;
     }
     case Q4_1: {
-      block.scale = vec2f(half_to_f32(s.x));
-      block.offset = vec2f(half_to_f32(s.x >> 16));
+      block.scale = vec2f(half_value(s.x));
+      block.offset = vec2f(half_value(s.x >> 16));
     }
     case Q5_0: {
       for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, s.y); }
-      block.scale = vec2f(half_to_f32(own));
+      block.scale = vec2f(half_value(own));
       block.offset = -16.0 * block.scale;
     }
     case Q5_1: {
       for (var j = 0u; j < 8; j++) { block.q[j] |= fifth_bits(j, s.y); }
-      block.scale = vec2f(half_to_f32(s.x));
-      block.offset = vec2f(half_to_f32(s.x >> 16));
+      block.scale = vec2f(half_value(s.x));
+      block.offset = vec2f(half_value(s.x >> 16));
     }
     case Q2_K: {
       let words = select(raw.q.xy, raw.q.zw, (b & 1) != 0);
@@ -234,7 +238,7 @@ fn decode_raw(raw: Raw, at: Place) -> Block {
         block.q[j + 4] |= pairs_of(s.y, j) << 4;
       }
       let signed = unpack4xI8(s.z);
-      block.scale = half_to_f32(s.z >> 16) * vec2f(f32(signed.x), f32(signed.y));
+      block.scale = half_value(s.z >> 16) * vec2f(f32(signed.x), f32(signed.y));
       block.offset = -32.0 * block.scale;
     }
   }
@@ -306,15 +310,15 @@ fn decode_four(at: Place, j: u32) -> vec4f {
   var scale = vec2f();  // and offset
   switch (weight_type()) {
     case Q4_0: { scale = scale_half(b) * vec2f(1, -8); }
-    case Q4_1: { scale = vec2f(half_to_f32(scale_word(b)), half_to_f32(scale_word(b) >> 16)); }
+    case Q4_1: { scale = vec2f(half_value(scale_word(b)), half_value(scale_word(b) >> 16)); }
     case Q5_0: {
       let s = (b >> 1) * 3;
       q |= fifth_bits(j, scale_word(s + 1 + (b & 1)));
-      scale = half_to_f32(scale_word(s) >> ((b & 1) << 4)) * vec2f(1, -16);
+      scale = half_value(scale_word(s) >> ((b & 1) << 4)) * vec2f(1, -16);
     }
     case Q5_1: {
       q |= fifth_bits(j, scale_word(2 * b + 1));
-      scale = vec2f(half_to_f32(scale_word(2 * b)), half_to_f32(scale_word(2 * b) >> 16));
+      scale = vec2f(half_value(scale_word(2 * b)), half_value(scale_word(2 * b) >> 16));
     }
     case Q2_K: { scale = q2_k_scale(q2_k_words(at), at, j >> 2); }
     case Q3_K: {
@@ -334,7 +338,7 @@ fn decode_four(at: Place, j: u32) -> vec4f {
       let s = scale_word(3 * b + 2);
       let signed = extractBits(bitcast<i32>(s), (j & 4) * 2, 8);
       q |= pairs_of(scale_word(3 * b + (j >> 2)), j) << 4;
-      scale = half_to_f32(s >> 16) * f32(signed) * vec2f(1, -32);
+      scale = half_value(s >> 16) * f32(signed) * vec2f(1, -32);
     }
   }
   return scale.x * vec4f(unpack4xI8(q)) + scale.y;

@@ -1,7 +1,7 @@
 // gemv.wgsl: dot products of packed weight rows with VECTORS vectors that are staged, chunk by chunk, in
 // workgroup memory. The body of matmul_gemv, matmul_gemv_residual and fused_ffn.
 //
-// Needs: #import lane, reduce, left_sums, blocks, int16; fn x4(i) -> vec4f, elements 4 i to 4 i + 3 of the vectors; override WORKGROUP_SIZE, CHUNK, SPLIT, UNROLL,
+// Needs: #import lane, known_lanes, reduce, left_sums, blocks, int16; fn x4(i) -> vec4f, elements 4 i to 4 i + 3 of the vectors; override WORKGROUP_SIZE, CHUNK, SPLIT, UNROLL,
 // NORM_INPUT (or a const), INT16_ACTIVATIONS, USE_SUBGROUPS; const ROWS, VECTORS; fn norm4(i) -> vec4f, the norm's weights 4 i to 4 i + 3;
 // PARTS (or a const) and fn parts_half(i) -> Sixteen, elements 16 i to 16 i + 15 of vectors that lie in parts, x4 then unused;
 // fn team_lanes() -> u32, of overrides alone: the lanes that share a row, 0 for those of SPLIT subgroups.
@@ -31,13 +31,14 @@ var<workgroup> staged_high: array<vec4u, select(1, 2 * CHUNK * VECTORS, INT16_AC
 var<workgroup> staged_low: array<vec4u, select(1, 2 * CHUNK * VECTORS, INT16_ACTIVATIONS)>;    // [VECTORS, 2, CHUNK] of Int16
 var<workgroup> staged_scale: array<vec2f, select(1, 2 * CHUNK * VECTORS, INT16_ACTIVATIONS)>;  // [VECTORS, 2, CHUNK] of Int16
 var<workgroup> team_sums: array<f32, WORKGROUP_SIZE * select(1, max(1, SUMS / 4), SPLIT > 1)>;   // a subgroup has 4 lanes at least
-var<workgroup> shared_count: u32;
 
-// Four elements of vector c from col on, with zeros for those beyond its end. Without a branch, so that loads overlap.
+// Where a vector begins, and four elements from col on, with zeros for those beyond its end. Without a branch, so that loads overlap.
+fn start_of(v: Vectors, c: u32) -> u32 {
+  if (VECTORS == 1) { return v.start; }
+  return v.start + min(c, v.count - 1) * v.stride;
+}
 fn element4(v: Vectors, c: u32, col: u32) -> vec4f {
-  var start = v.start;
-  if (VECTORS > 1) { start += min(c, v.count - 1) * v.stride; }
-  let e = x4((start + min(col, v.cols - 1)) / 4);
+  let e = x4((start_of(v, c) + min(col, v.cols - 1)) / 4);
   return select(vec4f(), e, vec4u(col, col + 1, col + 2, col + 3) < vec4u(v.cols));
 }
 fn norm_at(v: Vectors, col: u32) -> vec4f { return norm4(min(col, v.cols - 1) / 4); }
@@ -64,11 +65,21 @@ fn staged_place(i: u32) -> u32 {
 fn load_half(v: Vectors, c: u32, half: u32) -> Sixteen {
   if (PARTS) { return parts_half((v.start + min(c, v.count - 1) * v.stride) / 16 + half); }
   let col = 16 * half;
+  if (weight_type() > BF16) {  // all sixteen are within, or, in a row's last block, none
+    let i = (start_of(v, c) + min(col, v.cols - 16)) / 4;
+    let within = col < v.cols;
+    return Sixteen(select(vec4f(), x4(i), within), select(vec4f(), x4(i + 1), within), select(vec4f(), x4(i + 2), within),
+                   select(vec4f(), x4(i + 3), within));
+  }
   return Sixteen(element4(v, c, col), element4(v, c, col + 4), element4(v, c, col + 8), element4(v, c, col + 12));
 }
 fn normed_half(v: Vectors, half: u32, e: Sixteen) -> Sixteen {
   if (!NORM_INPUT) { return e; }
   let col = 16 * half;
+  if (weight_type() > BF16) {
+    let i = min(col, v.cols - 16) / 4;
+    return Sixteen(e.a * norm4(i), e.b * norm4(i + 1), e.c * norm4(i + 2), e.d * norm4(i + 3));
+  }
   return Sixteen(e.a * norm_at(v, col), e.b * norm_at(v, col + 4), e.c * norm_at(v, col + 8), e.d * norm_at(v, col + 12));
 }
 // Stages it, of vector c the half-th of the present ones.
@@ -134,7 +145,8 @@ fn prepare(v: Vectors, at: Lane) -> array<f32, VECTORS> {
     let e = load_half(v, owner, half);
     let sum = dot(e.a, e.a) + dot(e.b, e.b) + dot(e.c, e.c) + dot(e.d, e.d);
     for (var c = 0u; c < VECTORS; c++) { squares[c] += select(0.0, sum, c == owner); }
-    if (fits) { stage_half(owner, half, normed_half(v, half, e)); }
+    // Also what does not fit, and is staged again when it is needed: behind a branch the norm's weights would be waited for alone.
+    stage_half(owner, min(half, 2 * CHUNK - 1), normed_half(v, half, e));
   }
   leave_sums(squares, at);
   workgroupBarrier();
@@ -157,8 +169,8 @@ struct Staged {
   s: vec4f,  // sums of 16 and 16 elements; with INT16_ACTIVATIONS the scale of each half
 }
 
-fn load_staged(c: u32, block: u32) -> Staged {
-  let s = staged_block(block);
+fn load_staged(c: u32, block: u32) -> Staged { return staged_at(c, staged_block(block)); }
+fn staged_at(c: u32, s: u32) -> Staged {
   let h = c * 2 * CHUNK + s;
   var x = Staged();
   if (INT16_ACTIVATIONS) {
@@ -238,16 +250,15 @@ fn block_dot(block: Block, x: Staged) -> f32 {
   return dot(block.scale, sum) + dot(block.offset, x.s.xy);
 }
 
-// Piece `piece` of a row's blocks from `first` on, of a float type; of vector c the elements that it meets, or zeros; their product.
+// Piece `piece` of a row's blocks from `first` on, of a float type; of vector c the elements that it meets; their product.
 fn weights_piece(row: u32, first: u32, row_blocks: u32, piece: u32) -> vec4u {
   let n = block_pieces();
   return quant(place_of(row, first + piece / n, row_blocks).block * n + piece % n);
 }
 struct Piece { low: vec4f, high: vec4f }  // f32 has no high
-fn load_piece(c: u32, piece: u32, beyond: bool) -> Piece {
+fn load_piece(c: u32, piece: u32) -> Piece {
   var x = Piece(staged[c * 8 * CHUNK + piece], vec4f());
   if (weight_type() != F32) { x.high = staged[(c * 8 + 4) * CHUNK + piece]; }
-  if (beyond) { x = Piece(); }
   return x;
 }
 fn piece_dot(q: vec4u, x: Piece) -> f32 {
@@ -258,30 +269,26 @@ fn piece_dot(q: vec4u, x: Piece) -> f32 {
   return dot(vec4f(bf16_pair(q.x), bf16_pair(q.y)), x.low) + dot(vec4f(bf16_pair(q.z), bf16_pair(q.w)), x.high);
 }
 
-// Of vector c block h of pair p of what is staged, or zeros.
-fn load_pair(c: u32, p: u32, h: u32, beyond: bool) -> Staged {
-  var x = load_staged(c, 2 * p + h);
-  if (beyond) { x = Staged(); }
-  return x;
-}
+// Of vector c block h of pair p of what is staged.
+fn load_pair(c: u32, p: u32, h: u32) -> Staged { return staged_at(c, h * (CHUNK / 2) + p); }
 
 // Which team of its workgroup a lane is in, and its place there.
 struct Team { index: u32, lane: u32, lanes: u32 }
 
 fn team_of(at: Lane) -> Team {
   if (team_lanes() == 0) {
-    let split = min(SPLIT, subgroups(at));
-    let size = min(subgroup_size(at), WORKGROUP_SIZE);
+    let split = min(SPLIT, known_subgroups(at));
+    let size = min(known_subgroup_size(at), WORKGROUP_SIZE);
     return Team(subgroup(at) / split, subgroup(at) % split * size + sublane(at), split * size);
   }
   return Team(at.lane / team_lanes(), at.lane % team_lanes(), team_lanes());
 }
 
-// The teams of a workgroup: a uniform value, which the subgroups' number is to the device but not to Tint.
+// The teams of a workgroup. Uniform control flow only.
 fn team_count(at: Lane) -> u32 {
   if (team_lanes() != 0) { return WORKGROUP_SIZE / team_lanes(); }
-  if (at.lane == 0) { shared_count = subgroups(at) / min(SPLIT, subgroups(at)); }
-  return workgroupUniformLoad(&shared_count);
+  let count = uniform_subgroups(at);
+  return count / min(SPLIT, count);
 }
 
 // The sums over a team, in its first lane at least. Uniform control flow only.
@@ -289,7 +296,7 @@ fn sum_team(values: array<f32, SUMS>, team: Team, at: Lane) -> array<f32, SUMS> 
   var sums = values;
   if (team_lanes() == 1) { return sums; }
   if (team_lanes() == 0) {
-    for (var r = 0u; r < SUMS; r++) { sums[r] = subgroup_sum_f32(sums[r]); }
+    for (var r = 0u; r < SUMS; r++) { sums[r] = sum_together(sums[r]); }
     if (SPLIT == 1) { return sums; }
     workgroupBarrier();
     if (sublane(at) == 0) {
@@ -297,7 +304,7 @@ fn sum_team(values: array<f32, SUMS>, team: Team, at: Lane) -> array<f32, SUMS> 
     }
     workgroupBarrier();
     if (team.lane == 0) {
-      for (var i = 1u; i < min(SPLIT, subgroups(at)); i++) {
+      for (var i = 1u; i < min(SPLIT, known_subgroups(at)); i++) {
         for (var r = 0u; r < SUMS; r++) { sums[r] += team_sums[(subgroup(at) + i) * SUMS + r]; }
       }
     }
@@ -355,13 +362,14 @@ fn gemv(v: Vectors, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f3
       let pieces = count * block_pieces();
       for (var t = team.lane; t < pieces; t += team.lanes * max(1, UNROLL)) {
         for (var u = 0u; u < max(1, UNROLL); u++) {
-          let piece = min(t + u * team.lanes, pieces - 1);
-          let beyond = (UNROLL > 1) & (t + u * team.lanes >= pieces);
-          let x = load_piece(0, piece, beyond);
+          let own = t + u * team.lanes;
+          let piece = min(own, pieces - 1);
+          let within = (u == 0) | (own < pieces);
+          let x = load_piece(0, piece);
           for (var r = 0u; r < ROWS; r++) {
             let q = weights_piece(min(first_row + r, rows - 1), first, v.row_blocks, piece);
-            sums[r] += piece_dot(q, x);
-            for (var c = 1u; c < VECTORS; c++) { sums[c * ROWS + r] += piece_dot(q, load_piece(c, piece, beyond)); }
+            sums[r] += select(0, piece_dot(q, x), within);
+            for (var c = 1u; c < VECTORS; c++) { sums[c * ROWS + r] += select(0, piece_dot(q, load_piece(c, piece)), within); }
           }
         }
       }
@@ -381,19 +389,19 @@ fn gemv(v: Vectors, first_row: u32, rows: u32, team: Team, at: Lane) -> array<f3
     let pairs = count / 2;
     for (var t = team.lane; t < pairs; t += team.lanes * UNROLL) {
       for (var u = 0u; u < UNROLL; u++) {
-        let p = min(t + u * team.lanes, pairs - 1);
-        let beyond = (UNROLL > 1) & (t + u * team.lanes >= pairs);
-        let even = load_pair(0, p, 0, beyond);
-        let odd = load_pair(0, p, 1, beyond);
+        let own = t + u * team.lanes;
+        let p = min(own, pairs - 1);
+        let within = (u == 0) | (own < pairs);
+        let even = load_pair(0, p, 0);
+        let odd = load_pair(0, p, 1);
         for (var r = 0u; r < ROWS; r++) {
           let row = min(first_row + r, rows - 1);
           let w0 = load_weights(place_in_pair(row, first / 2 + p, 0, v.row_blocks));
           let w1 = load_weights(place_in_pair(row, first / 2 + p, 1, v.row_blocks));
-          sums[r] += weights_dot(w0, even);
-          sums[r] += weights_dot(w1, odd);
+          sums[r] += select(0, weights_dot(w0, even) + weights_dot(w1, odd), within);
           for (var c = 1u; c < VECTORS; c++) {
-            sums[c * ROWS + r] += weights_dot(w0, load_pair(c, p, 0, beyond));
-            sums[c * ROWS + r] += weights_dot(w1, load_pair(c, p, 1, beyond));
+            let both = weights_dot(w0, load_pair(c, p, 0)) + weights_dot(w1, load_pair(c, p, 1));
+            sums[c * ROWS + r] += select(0, both, within);
           }
         }
       }

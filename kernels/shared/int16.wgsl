@@ -15,7 +15,12 @@ const LARGEST_INT16 = 32512.0;  // 127 * 256: as far as the bytes reach
 const ROUNDER = 12582912.0;
 
 fn rounded4(e: vec4f) -> vec4u { return bitcast<vec4u>(e + ROUNDER); }
-fn high_bytes(e: vec4u) -> u32 { return pack4xU8((e + 128) >> vec4u(8)); }
+// The lowest bytes of four integers in a word, and the next higher ones, rounded. Without pack4xU8: it masks what it is about to shift out.
+fn low_bytes(e: vec4u) -> u32 { return (e.x & 0xff) | ((e.y << 8) & 0xff00) | ((e.z << 16) & 0xff0000) | (e.w << 24); }
+fn high_bytes(e: vec4u) -> u32 {
+  let r = e + 128;
+  return ((r.x >> 8) & 0xff) | (r.y & 0xff00) | ((r.z << 8) & 0xff0000) | ((r.w << 16) & 0xff000000);
+}
 fn sum_of_bytes(q: vec4u) -> i32 {
   let one = 0x01010101u;
   return dot4I8Packed(q.x, one) + dot4I8Packed(q.y, one) + dot4I8Packed(q.z, one) + dot4I8Packed(q.w, one);
@@ -31,7 +36,7 @@ fn to_int16(e: Sixteen) -> Int16 {
   let c = rounded4(e.c * inverse);
   let d = rounded4(e.d * inverse);
   let high = vec4u(high_bytes(a), high_bytes(b), high_bytes(c), high_bytes(d));
-  let low = vec4u(pack4xU8(a), pack4xU8(b), pack4xU8(c), pack4xU8(d));
+  let low = vec4u(low_bytes(a), low_bytes(b), low_bytes(c), low_bytes(d));
   return Int16(high, low, scale_of(largest / LARGEST_INT16, high, low));
 }
 

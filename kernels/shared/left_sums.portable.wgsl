@@ -1,5 +1,5 @@
-// left_sums.portable.wgsl: VECTORS sums over a workgroup in two steps, with a barrier of the caller's between them, and once in a
-// kernel; each returned to every lane. Needs: #import lane, reduce; const VECTORS.
+// left_sums.portable.wgsl: VECTORS sums over a workgroup in two steps, with a barrier of the caller's between them, and
+// another before it is done again; each returned to every lane. Needs: #import lane, reduce; const VECTORS.
 //
 // Call in uniform control flow only.
 var<private> left: array<f32, VECTORS>;
