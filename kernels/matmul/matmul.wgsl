@@ -253,10 +253,14 @@ fn in_order(e: vec4u) -> vec4u {
   return vec4u(firsts.x, seconds.x, firsts.y, seconds.y);
 }
 
+// 0, which no compiler knows: M is less.
+fn unknown_zero() -> u32 { return select(0u, 1u, params.M == 0xffffffffu); }
+
 // Four bytes of a block with half_scales() as f16; none is beyond its range.
 fn halves_of_bytes(bytes: u32, scales: vec2u) -> vec2u {
-  if (has_signed_bytes()) { return scaled_halves(bytes ^ 0x80808080u, 128, scales); }
-  return scaled_halves(bytes, bias(), scales);
+  let mask = 0x00ff00ffu ^ unknown_zero();
+  if (has_signed_bytes()) { return scaled_halves(bytes ^ 0x80808080u, mask, 128, scales); }
+  return scaled_halves(bytes, mask, bias(), scales);
 }
 
 // Weights 4 j to 4 j + 3 of a block, as they lie in the tile, and from there eight as f16, clamped to its range or known to be within it.
@@ -282,6 +286,14 @@ fn decoded(raw: Raw, at: Place) -> Decoded {
     beyond = any((scales & vec2u(0x7fff)) > vec2u(0x5b00, 0x7700));
   } else {
     beyond = !(128 * max(abs(block.scale.x), abs(block.scale.y)) + max(abs(block.offset.x), abs(block.offset.y)) < 65504);
+  }
+  if ((weight_type() == Q4_0) | (weight_type() == Q4_1)) {
+    let mask = 0x000f000fu ^ unknown_zero();
+    let a = scaled_nibbles(raw.q.x, mask, bias(), scales);
+    let b = scaled_nibbles(raw.q.y, mask, bias(), scales);
+    let c = scaled_nibbles(raw.q.z, mask, bias(), scales);
+    let d = scaled_nibbles(raw.q.w, mask, bias(), scales);
+    return Decoded(array<vec4u, 4>(vec4u(a[0], b[0]), vec4u(c[0], d[0]), vec4u(a[1], b[1]), vec4u(c[1], d[1])), beyond);
   }
   return Decoded(array<vec4u, 4>(block_eight(block, 0, scales), block_eight(block, 2, scales), block_eight(block, 4, scales),
                                  block_eight(block, 6, scales)), beyond);

@@ -30,11 +30,26 @@ fn halves(e: vec4f) -> vec2u { return bitcast<vec2u>(vec4<f16>(e)); }
 
 // Four unsigned bytes, less a whole number `bias`, times a scale, plus an offset, as f16, of the f16 bits of both and for results within
 // f16's range: of bytes 0 and 2, then of 1 and 3. A byte below 1024 as f16 bits is 1024 and the byte.
-fn scaled_halves(bytes: u32, bias: f32, scales: vec2u) -> vec2u {
+// `mask` is 0x00ff00ff, but nothing that a compiler knows: NVIDIA's makes one instruction of a register and a constant, two of two constants.
+fn scaled_halves(bytes: u32, mask: u32, bias: f32, scales: vec2u) -> vec2u {
   let zero = vec2<f16>(f16(1024 + bias));
-  let even = bitcast<vec2<f16>>((bytes & 0x00ff00ffu) | 0x64006400u) - zero;
-  let odd = bitcast<vec2<f16>>(((bytes >> 8) & 0x00ff00ffu) | 0x64006400u) - zero;
-  let scale = bitcast<vec2<f16>>(scales.x * 0x10001u);
-  let offset = bitcast<vec2<f16>>(scales.y * 0x10001u);
-  return vec2u(bitcast<u32>(fma(even, scale, offset)), bitcast<u32>(fma(odd, scale, offset)));
+  let even = bitcast<vec2<f16>>((bytes & mask) | 0x64006400u) - zero;
+  let odd = bitcast<vec2<f16>>(((bytes >> 8) & mask) | 0x64006400u) - zero;
+  return vec2u(scaled(even, scales), scaled(odd, scales));
+}
+fn scaled(e: vec2<f16>, scales: vec2u) -> u32 {
+  return bitcast<u32>(fma(e, bitcast<vec2<f16>>(scales.x * 0x10001u), bitcast<vec2<f16>>(scales.y * 0x10001u)));
+}
+
+// The same of the low nibbles of four bytes, and of the high ones, which need no shift: they count in sixteens. `mask` is 0x000f000f.
+fn scaled_nibbles(word: u32, mask: u32, bias: f32, scales: vec2u) -> array<vec2u, 2> {
+  let zero = vec2<f16>(f16(1024 + bias));
+  let sixteenth = vec2<f16>(0.0625h);
+  let high_zero = vec2<f16>(f16(64 + bias));
+  let odd = word >> 8;
+  return array<vec2u, 2>(
+      vec2u(scaled(bitcast<vec2<f16>>((word & mask) | 0x64006400u) - zero, scales),
+            scaled(bitcast<vec2<f16>>((odd & mask) | 0x64006400u) - zero, scales)),
+      vec2u(scaled(fma(bitcast<vec2<f16>>((word & (mask << 4)) | 0x64006400u), sixteenth, -high_zero), scales),
+            scaled(fma(bitcast<vec2<f16>>((odd & (mask << 4)) | 0x64006400u), sixteenth, -high_zero), scales)));
 }

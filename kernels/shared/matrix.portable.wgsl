@@ -59,6 +59,9 @@ fn store_sums(at: u32, stride: u32, sums: Sums) {
 
 fn halves(e: vec4f) -> vec2u { return vec2u(pack2x16float(e.xy), pack2x16float(e.zw)); }
 fn rounded_halves(e: vec4f) -> vec2u { return halves(clamp(e, vec4f(-65504), vec4f(65504))); }
-fn scaled_halves(bytes: u32, bias: f32, scales: vec2u) -> vec2u {
+fn scaled_halves(bytes: u32, mask: u32, bias: f32, scales: vec2u) -> vec2u {
   return halves(half_to_f32(scales.x) * (vec4f(unpack4xU8(bytes).xzyw) - bias) + half_to_f32(scales.y));
+}
+fn scaled_nibbles(word: u32, mask: u32, bias: f32, scales: vec2u) -> array<vec2u, 2> {
+  return array<vec2u, 2>(scaled_halves(word & 0x0f0f0f0fu, mask, bias, scales), scaled_halves((word >> 4) & 0x0f0f0f0fu, mask, bias, scales));
 }
