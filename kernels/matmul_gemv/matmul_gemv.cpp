@@ -85,6 +85,14 @@ GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Wei
     shape.chunk = std::clamp(std::bit_ceil(weight.row_blocks()), 16u,
                              std::min(512u, std::bit_floor(caps.max_workgroup_bytes / 88)));
     shape.groups = rows > 4096 ? 256 * 512 / shape.workgroup_size : 0;
+  } else if (is_float(weight.type) && vectors <= 1 && caps.max_workgroup_bytes >= 20 << 10) {
+    // Many loads under way; as above where the vector fits.
+    const bool fits = weight.cols <= 32 * 128;
+    shape.workgroup_size = std::min(512u, caps.max_invocations);
+    shape.chunk = 128;
+    shape.rows = fits ? 2 : 1;
+    shape.unroll = fits ? 2 : 4;
+    shape.groups = fits && rows > 4096 ? 264 * 512 / shape.workgroup_size : 0;
   }
   choose_vectors(caps, int16_activations, vectors, shape);
   // Large ones run alone on a multiprocessor (DESIGN.md, 3), of which large GPUs have so many.
