@@ -1,6 +1,5 @@
 // work.hpp: GPU work as values. A wrapper returns Work; a recorder encodes it, the host runs its
-// twin,
-// --trace prints it, warm-up compiles it.
+// twin, --trace prints it, warm-up compiles it.
 //
 // Nothing here touches a device, and nothing includes webgpu.h.
 #pragma once
@@ -20,6 +19,7 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "base/half.hpp"
 #include "gpu/caps.hpp"
 
 namespace ms::gpu {
@@ -265,6 +265,13 @@ class HostDispatch {
   template <class T>
   std::span<T> get(size_t i) const {
     return {reinterpret_cast<T*>(memory_.at(i).data()), memory_.at(i).size() / sizeof(T)};
+  }
+  // Stores element i of binding `binding`, f32, or f16: the nearest, ties to even, at most 65504.
+  void store(size_t binding, size_t i, double value, bool f16) const {
+    if (f16)
+      get<uint16_t>(binding)[i] = f32_to_f16(float(std::clamp(value, -65504.0, 65504.0)));
+    else
+      get<float>(binding)[i] = float(value);
   }
   const Dispatch& dispatch() const { return dispatch_; }
 

@@ -1,10 +1,6 @@
 // dequant.cpp: what the dequant kernels require, and the body of their twins.
 #include "kernels/dequant.hpp"
 
-#include <algorithm>
-
-#include "base/half.hpp"
-
 namespace ms {
 
 void check_dequant(std::string_view kernel, TensorType type, const gpu::View& quantized,
@@ -25,20 +21,12 @@ void check_dequant(std::string_view kernel, TensorType type, const gpu::View& qu
           output_offset);
 }
 
-void store_ref(std::span<std::byte> y, size_t i, float value, bool f16_out) {
-  const uint16_t half = f32_to_f16(std::clamp(value, -65504.0f, 65504.0f));
-  if (f16_out)
-    std::memcpy(&y[2 * i], &half, sizeof half);
-  else
-    std::memcpy(&y[4 * i], &value, sizeof value);
-}
-
-void dequant_ref(TensorType type, std::span<const std::byte> quantized, std::span<std::byte> y,
-                 uint32_t num_blocks, uint32_t output_offset, bool f16_out) {
+void dequant_ref(const gpu::HostDispatch& d, TensorType type, uint32_t num_blocks,
+                 uint32_t output_offset, bool f16_out) {
   std::vector<float> elements(uint64_t(num_blocks) * info(type).block_size);
+  const auto quantized = d.get<std::byte>(0);
   decode(type, quantized.first(uint64_t(num_blocks) * info(type).block_bytes), elements);
-  for (size_t i = 0; i < elements.size(); ++i)
-    store_ref(y, output_offset + i, elements[i], f16_out);
+  for (size_t i = 0; i < elements.size(); ++i) d.store(1, output_offset + i, elements[i], f16_out);
 }
 
 }  // namespace ms

@@ -11,12 +11,8 @@ namespace ms {
 void check_dequant(std::string_view kernel, TensorType type, const gpu::View& quantized,
                    const gpu::View& y, uint32_t num_blocks, uint32_t output_offset, bool f16_out);
 
-// For twins: elements [output_offset, …) of y are those of the blocks. f16: rounded to the nearest,
-// ties to even, at most 65504.
-void dequant_ref(TensorType type, std::span<const std::byte> quantized, std::span<std::byte> y,
-                 uint32_t num_blocks, uint32_t output_offset, bool f16_out);
-
-// Element i of y.
-void store_ref(std::span<std::byte> y, size_t i, float value, bool f16_out);
+// For twins: elements [output_offset, …) of binding 1 are those of binding 0's blocks.
+void dequant_ref(const gpu::HostDispatch& d, TensorType type, uint32_t num_blocks,
+                 uint32_t output_offset, bool f16_out);
 
 }  // namespace ms

@@ -24,4 +24,9 @@ void check_gate(std::string_view kernel, GateLayout layout, const gpu::View& inp
   require(input_size <= UINT32_MAX, "{}: {} elements, at most 2^32 - 1", kernel, input_size);
 }
 
+gpu::Grid gate_grid(uint64_t size, uint32_t workgroup_size, bool use_vec4, bool f16_out) {
+  const uint32_t per_group = workgroup_size * (use_vec4 ? 4 : f16_out ? 2 : 1);
+  return gpu::fold((size + per_group - 1) / per_group);
+}
+
 }  // namespace ms

@@ -1,10 +1,8 @@
 // gate.hpp: where a gated activation, y = act(x) * up, finds x and up: for silu and gelu.
 #pragma once
-#include <algorithm>
 #include <span>
 #include <utility>
 
-#include "base/half.hpp"
 #include "gpu/work.hpp"
 
 namespace ms {
@@ -39,13 +37,10 @@ std::pair<double, double> gate_operands(const Params& p, std::span<const float> 
   }
 }
 
-// What a twin's kernel stores in element i of binding y, f32 or f16.
-inline void store_gated(const gpu::HostDispatch& d, size_t y, bool f16_out, size_t i,
-                        double value) {
-  if (f16_out)
-    d.get<uint16_t>(y)[i] = f32_to_f16(std::clamp(float(value), -65504.0f, 65504.0f));
-  else
-    d.get<float>(y)[i] = float(value);
-}
+// Whether lanes take four elements each where a caller does not say: with 65,536 lanes at least.
+inline bool has_gate_fours(const gpu::View& y) { return y.size() >= 1 << 18; }
+
+// The workgroups of a kernel that includes shared/gate.wgsl, with these of its overrides.
+gpu::Grid gate_grid(uint64_t size, uint32_t workgroup_size, bool use_vec4, bool f16_out);
 
 }  // namespace ms

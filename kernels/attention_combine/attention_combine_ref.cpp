@@ -37,13 +37,8 @@ void attention_combine_ref(const gpu::HostDispatch& d) {
   for (uint32_t head = 0; head < p.query_heads; ++head) {
     const auto sum = combined_ref(d.get<uint32_t>(0), p.query_heads, over.head_dim, p.splits,
                                   over.f16_parts, head);
-    for (size_t i = 0; i < over.head_dim; ++i) {
-      const size_t to = size_t(head) * over.head_dim + i;
-      if (over.f16_out)
-        d.get<uint16_t>(1)[to] = f32_to_f16(std::clamp(float(sum[i]), -65504.0f, 65504.0f));
-      else
-        d.get<float>(1)[to] = float(sum[i]);
-    }
+    for (size_t i = 0; i < over.head_dim; ++i)
+      d.store(1, size_t(head) * over.head_dim + i, sum[i], over.f16_out);
   }
 }
 

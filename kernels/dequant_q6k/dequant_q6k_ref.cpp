@@ -6,8 +6,8 @@ namespace ms {
 
 void dequant_q6k_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<DequantQ6K::Params>();
-  dequant_ref(TensorType::q6_k, d.get<std::byte>(0), d.get<std::byte>(1), p.num_blocks,
-              p.output_offset, d.overrides<DequantQ6K::Overrides>().f16_out);
+  dequant_ref(d, TensorType::q6_k, p.num_blocks, p.output_offset,
+              d.overrides<DequantQ6K::Overrides>().f16_out);
 }
 
 }  // namespace ms

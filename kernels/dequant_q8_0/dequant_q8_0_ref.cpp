@@ -6,8 +6,8 @@ namespace ms {
 
 void dequant_q8_0_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<DequantQ80::Params>();
-  dequant_ref(TensorType::q8_0, d.get<std::byte>(0), d.get<std::byte>(1), p.num_blocks,
-              p.output_offset, d.overrides<DequantQ80::Overrides>().f16_out);
+  dequant_ref(d, TensorType::q8_0, p.num_blocks, p.output_offset,
+              d.overrides<DequantQ80::Overrides>().f16_out);
 }
 
 }  // namespace ms

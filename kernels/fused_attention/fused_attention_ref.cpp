@@ -42,11 +42,7 @@ void fused_attention_ref(const gpu::HostDispatch& d) {
           for (uint32_t i = 0; i < dim; ++i) {
             const double value = element(p.heads + (binding - 4) * p.kv_heads + head, i);
             const size_t to = (row_of(slot.position) * p.kv_heads + head) * dim + i;
-            if (over.f16_kv)
-              d.get<uint16_t>(binding)[to] =
-                  f32_to_f16(float(std::clamp(value, -65504.0, 65504.0)));
-            else
-              d.get<float>(binding)[to] = float(value);
+            d.store(binding, to, value, over.f16_kv);
           }
 
     // Positions first to end - 1.
@@ -94,12 +90,7 @@ void fused_attention_ref(const gpu::HostDispatch& d) {
           continue;
         }
         const size_t part = query_head * p.splits + split;
-        for (uint32_t i = 0; i < dim; ++i)
-          if (halves)
-            d.get<uint16_t>(6)[part * dim + i] =
-                f32_to_f16(float(std::clamp(result[i], -65504.0, 65504.0)));
-          else
-            d.get<float>(6)[part * dim + i] = float(result[i]);
+        for (uint32_t i = 0; i < dim; ++i) d.store(6, part * dim + i, result[i], halves);
         const size_t ends = size_t(p.rows) * p.heads * p.splits * dim / (halves ? 2 : 1);
         d.get<float>(6)[ends + 2 * part] = float(peak);
         d.get<float>(6)[ends + 2 * part + 1] = float(total);

@@ -9,8 +9,7 @@ void gelu_ref(const gpu::HostDispatch& d);
 const gpu::Kernel gelu_kernel = gpu::kernel<Gelu>("gelu", {in, in, out}, gelu_ref);
 
 gpu::Work gelu(const gpu::Caps& caps, const Gelu& a) {
-  // 65,536 lanes at least.
-  return gelu(caps, a, {.use_vec4 = a.y.size() >= 1 << 18, .f16_out = a.y.type == gpu::Type::f16});
+  return gelu(caps, a, {.use_vec4 = has_gate_fours(a.y), .f16_out = a.y.type == gpu::Type::f16});
 }
 
 gpu::Work gelu(const gpu::Caps&, const Gelu& a, Gelu::Overrides over) {
@@ -23,12 +22,11 @@ gpu::Work gelu(const gpu::Caps&, const Gelu& a, Gelu::Overrides over) {
                             .gate_layout = uint32_t(a.layout),
                             .inplace = !a.input,
                             .erf = a.erf};
-  const uint32_t per_group = over.workgroup_size * (over.use_vec4 ? 4 : over.f16_out ? 2 : 1);
   return gpu::Dispatch{.kernel = &gelu_kernel,
                        .constants = gpu::constants(over),
                        .bindings = {a.input, a.gate, a.y},
                        .params = gpu::bytes(params),
-                       .grid = gpu::fold((size + per_group - 1) / per_group)};
+                       .grid = gate_grid(size, over.workgroup_size, over.use_vec4, over.f16_out)};
 }
 
 }  // namespace ms

@@ -14,8 +14,8 @@ void gelu_ref(const gpu::HostDispatch& d) {
   for (size_t i = 0; i < p.size; ++i) {
     const auto [x, up] = gate_operands(p, input, gate, y, i);
     const double u = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
-    store_gated(d, 2, f16_out, i,
-                x * (p.erf ? std::erfc(-x / std::numbers::sqrt2) : 1 + std::tanh(u)) / 2 * up);
+    d.store(2, i, x * (p.erf ? std::erfc(-x / std::numbers::sqrt2) : 1 + std::tanh(u)) / 2 * up,
+            f16_out);
   }
 }
 

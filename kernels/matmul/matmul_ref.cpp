@@ -43,13 +43,9 @@ void matmul_ref(const gpu::HostDispatch& d) {
       double sum = 0;
       for (uint64_t k = first; k < end; ++k) sum += double(row[k]) * b[size_t(n) * p.K + k];
       const size_t i = at * p.c_stride + p.c_offset + n;
-      if (over.f16_mode) {
-        d.get<uint16_t>(3)[i] = f32_to_f16(float(std::clamp(p.alpha * sum, -65504.0, 65504.0)));
-        // A word is written whole: the odd column beyond N gets zero.
-        if (n + 1 == p.N && p.N % 2) d.get<uint16_t>(3)[i + 1] = 0;
-      } else {
-        d.get<float>(3)[i] = float(p.alpha * sum);
-      }
+      d.store(3, i, p.alpha * sum, over.f16_mode);
+      // A word is written whole: the odd column beyond N gets zero.
+      if (over.f16_mode && n + 1 == p.N && p.N % 2) d.store(3, i + 1, 0, true);
     }
   }
 }

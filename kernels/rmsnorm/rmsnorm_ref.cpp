@@ -26,10 +26,7 @@ void rmsnorm_ref(const gpu::HostDispatch& d) {
       if (p.output_prenorm) prenorm[i] = float(v[col]);
       const float out =
           float(v[col] * scale * weight[col] + (p.has_residual == 1 ? residual[i] : 0.0));
-      if (f16_out)
-        d.get<uint16_t>(3)[i] = f32_to_f16(std::clamp(out, -65504.0f, 65504.0f));
-      else
-        d.get<float>(3)[i] = out;
+      d.store(3, i, out, f16_out);
     }
   }
 }

@@ -9,8 +9,7 @@ void silu_ref(const gpu::HostDispatch& d);
 const gpu::Kernel silu_kernel = gpu::kernel<Silu>("silu", {in, in, in, out}, silu_ref);
 
 gpu::Work silu(const gpu::Caps& caps, const Silu& a) {
-  // 65,536 lanes at least.
-  return silu(caps, a, {.use_vec4 = a.y.size() >= 1 << 18, .f16_out = a.y.type == gpu::Type::f16});
+  return silu(caps, a, {.use_vec4 = has_gate_fours(a.y), .f16_out = a.y.type == gpu::Type::f16});
 }
 
 gpu::Work silu(const gpu::Caps&, const Silu& a, Silu::Overrides over) {
@@ -26,12 +25,11 @@ gpu::Work silu(const gpu::Caps&, const Silu& a, Silu::Overrides over) {
                             .has_bias = bool(a.bias),
                             .gate_layout = uint32_t(a.layout),
                             .inplace = !a.input};
-  const uint32_t per_group = over.workgroup_size * (over.use_vec4 ? 4 : over.f16_out ? 2 : 1);
   return gpu::Dispatch{.kernel = &silu_kernel,
                        .constants = gpu::constants(over),
                        .bindings = {a.input, a.gate, a.bias, a.y},
                        .params = gpu::bytes(params),
-                       .grid = gpu::fold((size + per_group - 1) / per_group)};
+                       .grid = gate_grid(size, over.workgroup_size, over.use_vec4, over.f16_out)};
 }
 
 }  // namespace ms

@@ -31,20 +31,12 @@ struct Params {
 @group(0) @binding(3) var<storage, read> bias: array<f32>;     // [dim], unread if has_bias == 0
 @group(0) @binding(4) var<storage, read_write> y: array<u32>;  // [rows, dim] f32, or f16
 
-// Of a lane's elements the k-th, from its first on.
-fn place(k: u32) -> u32 {
-  if (F16_OUT) { return (k & 1) + (k >> 1) * 2 * WORKGROUP_SIZE; }
-  return k * WORKGROUP_SIZE;
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  // A workgroup apart, or pairs of neighbours, so that lanes read and write side by side; all reads before the first write.
-  let count = select(select(1u, 2u, F16_OUT), 4u, USE_VEC4);
-  let first = (group.id.y * group.count.x + group.id.x) * count * WORKGROUP_SIZE + select(at.lane, 2 * at.lane, F16_OUT);
+  let first = lane_first(group, at);  // all reads before the first write
   var x = vec4f();
   var up = vec4f();
-  for (var k = 0u; k < count; k++) {
+  for (var k = 0u; k < lane_count(); k++) {
     let i = first + place(k);
     if (i < params.size) {
       let e = operands(i);
@@ -54,17 +46,5 @@ fn main(group: Group, at: Lane) {
     }
   }
   let values = silu(x) * up;
-  if (F16_OUT) {
-    let words = pack_halves(to_half_or_nan(bitcast<vec4u>(values)));
-    if (first < params.size) { y[first / 2] = words.x; }
-    if (USE_VEC4) {
-      let i = first + place(2);
-      if (i < params.size) { y[i / 2] = words.y; }
-    }
-    return;
-  }
-  for (var k = 0u; k < count; k++) {
-    let i = first + place(k);
-    if (i < params.size) { y[i] = bitcast<u32>(values[k]); }
-  }
+  store_lane(first, values);
 }

@@ -13,7 +13,7 @@ void silu_ref(const gpu::HostDispatch& d) {
   for (size_t i = 0; i < p.size; ++i) {
     auto [x, up] = gate_operands(p, input, gate, y, i);
     if (p.has_bias) x += bias[i % p.dim];
-    store_gated(d, 3, f16_out, i, x / (1 + std::exp(-x)) * up);
+    d.store(3, i, x / (1 + std::exp(-x)) * up, f16_out);
   }
 }
 

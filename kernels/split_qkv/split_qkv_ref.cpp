@@ -80,10 +80,7 @@ void split_qkv_ref(const gpu::HostDispatch& d) {
           const float* start = values + head * dim;
           const double value = i >= dim ? 0 : is_k ? turned(start, i, true) : start[i];
           const size_t at = (to * (size / dim) + head) * padded + i;
-          if (over.f16_out)
-            d.get<uint16_t>(binding)[at] = f32_to_f16(float(std::clamp(value, -65504.0, 65504.0)));
-          else
-            d.get<float>(binding)[at] = float(value);
+          d.store(binding, at, value, over.f16_out);
         }
     };
     const float *const k = from + p.q_size, *const v = k + p.k_size;
