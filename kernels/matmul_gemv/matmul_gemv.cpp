@@ -89,7 +89,7 @@ GemvChoice choose_gemv(const gpu::Caps& caps, std::string_view kernel, const Wei
     // Many loads under way; as above where the vector fits.
     const bool fits = weight.cols <= 32 * 128;
     shape.workgroup_size = std::min(512u, caps.max_invocations);
-    shape.chunk = 128;
+    shape.chunk = std::clamp(std::bit_ceil(weight.row_blocks()), 16u, 128u);
     shape.rows = fits ? 2 : 1;
     shape.unroll = fits ? 2 : 4;
     shape.groups = fits && rows > 4096 ? 264 * 512 / shape.workgroup_size : 0;
