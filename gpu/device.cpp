@@ -590,6 +590,11 @@ std::unique_ptr<Device> Device::open(const DeviceOptions& options) {
   impl->queue.reset(wgpuDeviceGetQueue(answer.device));
   impl->pipelines = std::make_unique<PipelineCache>(
       instance().Get(), answer.device, variant, options.sources, options.overrides_as_constants);
+  if (options.emulates_matrices) {
+    impl->caps.cpu = false;
+    impl->caps.variant.matrix = true;
+    impl->caps.min_subgroup_size = impl->caps.max_subgroup_size = 32;
+  }
 
   std::unique_ptr<Device> device(new Device(std::move(impl)));
   device->impl_->zeros = device->buffer(view_alignment, "stand-in, read");

@@ -48,6 +48,9 @@ struct DeviceOptions {
   std::span<const WgslSource> sources = {};  // of every kernel
   bool overrides_as_constants = false;       // in the modules' texts: to compare with overrides
   uint64_t max_binding_bytes = 0;  // a lower limit, as a smaller device has it; 0: the device's own
+  // Says of itself that it is a GPU that multiplies matrices: wrappers then choose as for one, and
+  // the portable form multiplies them.
+  bool emulates_matrices = false;
 };
 
 // The calls that a decode step must not make, counted.

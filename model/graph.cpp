@@ -44,31 +44,36 @@ uint32_t Pass::few_rows(const gpu::Caps& caps) {
   return caps.cpu || caps.has_matrices_of(32) ? 4 : 32;
 }
 
-bool Pass::takes_halves(const Weight& weight) const {
-  return !few() && weight.cols % 2 == 0 && ms::takes_halves(caps_, rows_, weight);
+gpu::View Pass::factor_of(const Weight& weight, const gpu::View& view) const {
+  return !few() && weight.cols % 2 == 0 && takes_halves(caps_, rows_, weight) ? as_halves(view)
+                                                                              : view;
 }
 
 void Pass::linear(const gpu::View& x, const gpu::View& norm, const Linear& weight,
                   const gpu::View& y, float alpha, const gpu::View& experts) {
-  const bool gemv = few() || experts;
-  const bool halves = std::ranges::all_of(
-      weight.parts, [&](const Linear::Part& part) { return takes_halves(part.weight); });
-  const gpu::View normed = halves ? as_halves(normed_) : normed_;
-  if (!gemv)
+  if (few() || experts) {
+    for (const auto& [part, first_row] : weight.parts)
+      work_ += matmul_gemv(caps_, {.x = x,
+                                   .weight = part,
+                                   .norm = norm,
+                                   .y = y,
+                                   .y_offset = first_row,
+                                   .alpha = alpha,
+                                   .eps = config_.norm_eps,
+                                   .int16_activations = options_.int16_activations,
+                                   .experts = experts,
+                                   .num_experts = experts ? config_.experts : 1});
+  } else {
+    gpu::View normed = normed_;  // f16 where all parts take that
+    if (std::ranges::all_of(weight.parts, [&](const Linear::Part& part) {
+          return factor_of(part.weight, normed_).type == gpu::Type::f16;
+        }))
+      normed = as_halves(normed_);
     work_ += rmsnorm(caps_, {.x = x, .weight = norm, .y = normed, .eps = config_.norm_eps});
-  for (const auto& [part, first_row] : weight.parts)
-    work_ += gemv ? matmul_gemv(caps_, {.x = x,
-                                        .weight = part,
-                                        .norm = norm,
-                                        .y = y,
-                                        .y_offset = first_row,
-                                        .alpha = alpha,
-                                        .eps = config_.norm_eps,
-                                        .int16_activations = options_.int16_activations,
-                                        .experts = experts,
-                                        .num_experts = experts ? config_.experts : 1})
-                  : matmul(caps_,
-                           {.a = normed, .b = part, .c = y, .c_offset = first_row, .alpha = alpha});
+    for (const auto& [part, first_row] : weight.parts)
+      work_ +=
+          matmul(caps_, {.a = normed, .b = part, .c = y, .c_offset = first_row, .alpha = alpha});
+  }
   if (weight.bias) work_ += bias_add(caps_, {.bias = weight.bias, .data = y});
 }
 
@@ -209,7 +214,7 @@ void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output
     // What the workgroups of a query found is put together by the product, where that is a GEMV
     // that adds to the residual.
     const bool fused = few() && caps_.variant.subgroups && !post_norm && config_.q_size() % 32 == 0;
-    const gpu::View attended = takes_halves(output) ? as_halves(attended_) : attended_;
+    const gpu::View attended = factor_of(output, attended_);
     work.append(
         fused ? matmul_gemv_residual(caps_, {.weight = output,
                                              .residual = h_,
@@ -252,7 +257,7 @@ void Pass::feed_forward(const gpu::View& norm, const GatedFfn& ffn, const gpu::V
     layer_.groups = options_.groups;
     return;
   }
-  const gpu::View activated = takes_halves(ffn.down) ? as_halves(ffn_) : ffn_;
+  const gpu::View activated = factor_of(ffn.down, ffn_);
   gate(h_, norm, ffn, gate_up_, activated);
   add(activated, ffn.down, post_norm);
 }

@@ -118,8 +118,9 @@ class Pass {
   bool step() const { return !options_.step.prefill; }
   // Whether products are GEMVs, which read a weight once for as many rows as they take at once.
   bool few() const { return step() && rows_ <= few_rows(caps_); }
-  // Whether what this weight is to be multiplied with may be f16.
-  bool takes_halves(const Weight& weight) const;
+  // Where what this weight is to be multiplied with is to lie: in the view, or as f16 in its
+  // memory.
+  gpu::View factor_of(const Weight& weight, const gpu::View& view) const;
   // y = alpha W norm(x) + bias; with experts, [rows of x] u32, of each row's own expert's W.
   void linear(const gpu::View& x, const gpu::View& norm, const Linear& weight, const gpu::View& y,
               float alpha = 1, const gpu::View& experts = {});
