@@ -421,11 +421,7 @@ size_t run_some_cases(const KernelTest& test, gpu::Device& device) {
 }
 
 size_t run_matrix_cases(const KernelTest& test, gpu::Device& device) {
-  gpu::Caps caps = device.caps();
-  caps.cpu = false;
-  caps.variant.matrix = true;
-  caps.min_subgroup_size = caps.max_subgroup_size = 32;
-  return run_chosen_cases(test, device, caps, has_matrix_kernel);
+  return run_chosen_cases(test, device, device.caps(), has_matrix_kernel);
 }
 
 }  // namespace ms

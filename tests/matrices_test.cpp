@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/nmse.hpp"
 #include "engine/engine.hpp"
 #include "kernels/kernels.hpp"
 #include "text/test_data.hpp"
@@ -29,6 +30,8 @@ bool gives_halves(const gpu::Dispatch& d) {
 }
 
 TEST(Matrices, activations_are_f16_between_kernels_and_logits_the_same) {
+  if (gpu::Device::adapters().at(0).variant.matrix)
+    GTEST_SKIP() << "no device without to compare with";
   std::vector<uint32_t> tokens(2 * tokens_at_once), rows(tokens.size());
   for (uint32_t i = 0; i < tokens.size(); ++i) tokens[i] = i * 37 % 256;
   std::iota(rows.begin(), rows.end(), 0u);
@@ -49,13 +52,8 @@ TEST(Matrices, activations_are_f16_between_kernels_and_logits_the_same) {
 
     const auto want = plain.logits(tokens, rows, tokens_at_once);
     const auto got = matrices.logits(tokens, rows, tokens_at_once);
-    double error = 0, power = 0;
-    for (size_t i = 0; i < want.size(); ++i) {
-      error += (double(got[i]) - want[i]) * (double(got[i]) - want[i]);
-      power += double(want[i]) * want[i];
-    }
-    EXPECT_LT(error / power, 1e-5);  // what is rounded to f16 is half of 2^-11 off at most
-    EXPECT_GT(error, 0);
+    EXPECT_LT(nmse(got, want), 1e-5);  // what is rounded to f16 is half of 2^-11 off at most
+    EXPECT_NE(got, want);
   }
 }
 
