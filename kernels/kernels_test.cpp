@@ -94,7 +94,8 @@ TEST_P(Matrices, multiply_as_their_twins) {
   EXPECT_GT(run_matrix_cases(kernel_test(GetParam()), *device), 30u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Portable, Matrices, testing::Values("matmul", "attention_prefill"),
+INSTANTIATE_TEST_SUITE_P(Portable, Matrices,
+                         testing::Values("matmul", "attention_prefill", "fused_attention"),
                          [](const auto& info) { return std::string(info.param); });
 
 // The rows of migration.tsv, by family.

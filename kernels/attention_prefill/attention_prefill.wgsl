@@ -378,9 +378,9 @@ fn matrices(group: vec3u, at: Lane) {
         }
       }
     }
-    peak = pair_max(peak);
+    peak = max(peak, matrix_xor_f32(peak, 1));
   }
-  total = pair_sum(total);
+  total += matrix_xor_f32(total, 1);
   let inverse = select(0.0, 1 / total, total > 0);
   let end = select(0, params.head_dim, block_row + own + query_row < params.rows);
   let mine = own_scores + query_row * SCORE_PITCH + 2 * half;

@@ -17,7 +17,6 @@ const gpu::Kernel fused_attention_kernel = gpu::kernel<FusedAttention>(
 
 namespace {
 
-constexpr uint32_t split_keys = 64;     // that are worth a workgroup
 constexpr uint32_t split_groups = 128;  // workgroups that fill a large device
 constexpr uint32_t most_splits = 32;    // whose parts take little time to put together
 
@@ -39,9 +38,21 @@ uint32_t key_lanes(const gpu::Caps& caps, uint32_t head_dim, KvType type) {
 
 // Of workgroup memory.
 uint64_t workgroup_bytes(const FusedAttention::Overrides& over) {
+  if (over.matrix) {  // the tile of fused_attention.wgsl, and its states
+    const uint64_t keys = over.held_keys(), row = over.head_dim / 8 + 1;
+    const uint64_t scores = 128 / keys * (keys / 4 + 1), sums = over.head_dim / 4 + 1;
+    return 16 * (4 * (keys / 8 + 1) + (10 + 2 * keys) * row + 16 * std::max(scores, sums)) + 64;
+  }
   const uint64_t groups = over.workgroup_size / over.key_lanes;
   return 4ull * over.team * over.head_dim + (over.from_qkv ? 8ull * over.head_dim : 16) +
          8 * over.team * groups + 4 * over.team * groups * over.head_dim;
+}
+
+// Whether MATRIX can do it, so that eight elements of a head rotate by whole units.
+bool suits_matrices(const gpu::Caps& caps, const FusedAttention& a,
+                    const FusedAttention::Overrides& over) {
+  return over.refusal().empty() && caps.has_matrices_of(32) && caps.max_invocations >= 256 &&
+         workgroup_bytes(over) <= caps.max_workgroup_bytes && (!a.rope || a.rope.cols() % 8 == 0);
 }
 
 }  // namespace
@@ -55,8 +66,8 @@ bool suits_fused_attention(const gpu::Caps& caps, uint32_t head_dim, KvType type
 AttentionParts choose_parts(uint32_t rows, uint32_t heads, const KvCache& cache) {
   const uint32_t kv_heads = std::max(1u, cache.k.shape[1]), head_dim = cache.head_dim();
   const uint32_t groups = rows * kv_heads * ceil_div(std::max(1u, heads / kv_heads), 4);
-  const uint32_t splits = std::min(
-      {split_groups / std::max(1u, groups), most_splits, ceil_div(cache.positions(), split_keys)});
+  const uint32_t splits = std::min({split_groups / std::max(1u, groups), most_splits,
+                                    ceil_div(cache.positions(), FusedAttention::split_keys)});
   return {.rows = rows,
           .heads = heads,
           .head_dim = head_dim,
@@ -78,11 +89,18 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a) {
                                  .from_qkv = bool(a.rope),
                                  .split = bool(a.parts),
                                  .windowed = windowed,
+                                 .paged = a.cache.layout == KvLayout::paged,
                                  .head_dim = head_dim,
                                  .team = team,
                                  .key_lanes = lanes,
                                  .keys = std::clamp(64 * lanes / head_dim, 1u, 4u)};
-  while (over.workgroup_size > std::max(16u, lanes) &&
+  for (uint32_t keys : {4u, 2u}) {
+    FusedAttention::Overrides matrices = over;
+    matrices.matrix = true, matrices.keys = keys;
+    if (suits_matrices(caps, a, matrices)) return fused_attention(caps, a, matrices);
+  }
+  over.workgroup_size = std::clamp(16 * lanes, 128u, 256u);
+  while (over.workgroup_size > std::max(32u, lanes) &&
          workgroup_bytes(over) > caps.max_workgroup_bytes)
     over.workgroup_size /= 2;
   return fused_attention(caps, a, over);
@@ -113,11 +131,18 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
           "fused_attention: qkv is {}, want [{}, {}]", a.qkv, rows, cols);
   const RopeTables tables =
       over.from_qkv ? check_rope("fused_attention", a.rope, head_dim) : RopeTables{};
+  require(tables.max_seq * uint64_t(tables.rotary_dim) % 4 == 0,
+          "fused_attention: rope is {}, not in fours of elements", a.rope);
   require(over.key_lanes <= subgroup_lanes(caps),
           "fused_attention: KEY_LANES is {}, subgroups of {} have {} lanes", over.key_lanes,
           caps.name, subgroup_lanes(caps));
 
-  const uint32_t teams = ceil_div(heads / kv_heads, over.team);
+  require(
+      !over.matrix || suits_matrices(caps, a, over),
+      "fused_attention: MATRIX takes subgroup matrices, subgroups of 32, and rotations of whole "
+      "sixteens of a head; {} has {}, subgroups of {} to {}, rope is {}",
+      caps.name, to_string(caps.variant), caps.min_subgroup_size, caps.max_subgroup_size, a.rope);
+  const uint32_t ratio = heads / kv_heads, teams = ceil_div(ratio, over.team);
   require(over.windowed || (!a.sliding_window && a.cache.layout != KvLayout::ring),
           "fused_attention: WINDOWED is false, but keys begin at position 0 neither in a window of "
           "{} nor in a ring",
@@ -132,6 +157,8 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
             a.parts.rows, a.parts.heads, a.parts.head_dim, a.parts.f16 ? " f16" : "", rows, heads,
             head_dim, over.f16_kv || over.q8_kv ? " f16" : "");
   }
+  require(over.paged == (a.cache.layout == KvLayout::paged),
+          "fused_attention: PAGED is {}, kv_layout is {}", over.paged, uint32_t(a.cache.layout));
   const uint64_t bytes = workgroup_bytes(over);
   require(over.workgroup_size <= caps.max_invocations && bytes <= caps.max_workgroup_bytes,
           "fused_attention: {} lanes and {} bytes a workgroup; {} has {} and {}",
@@ -142,10 +169,10 @@ gpu::Work fused_attention(const gpu::Caps& caps, const FusedAttention& a,
       .bindings = {a.qkv, a.rope, a.slots, a.cache.block_table, a.cache.k, a.cache.v, a.parts.words,
                    over.split ? gpu::View{} : a.out},
       .params = gpu::bytes(FusedAttention::Params{
-          rows, heads, kv_heads, a.scale != 0 ? a.scale : 1 / std::sqrt(float(head_dim)),
-          a.attn_softcap, a.sliding_window, uint32_t(a.cache.layout), a.cache.rows(),
-          a.cache.positions(), a.cache.page_size, a.parts.splits, split_keys, tables.max_seq,
-          tables.rotary_dim, a.interleaved}),
+          rows, heads, kv_heads, ratio, teams, ceil_div(ratio, teams),
+          a.scale != 0 ? a.scale : 1 / std::sqrt(float(head_dim)), a.attn_softcap, a.sliding_window,
+          uint32_t(a.cache.layout), a.cache.rows(), a.cache.positions(), a.cache.page_size,
+          a.parts.splits, tables.max_seq, tables.rotary_dim, a.interleaved}),
       .grid = {kv_heads * teams, std::max(1u, a.parts.splits), rows}};
 }
 

@@ -1,10 +1,11 @@
 // fused_attention.wgsl: softmax(scale * q k^T) v of a decode step, row r of which is the newest position of slot r; with
 // FROM_QKV, of rows of [q | k | v], whose q and k are rotated, and whose k and v go into the cache.
 //
-// A workgroup serves up to TEAM query heads of a KV head. KEY_LANES lanes of a subgroup hold a key, and its value, between
-// them: KEYS at a time, whose loads are all under way at once and wait neither for the query nor, where no window moves, for the
-// position. Each such group of lanes keeps its own largest score and sums in registers (the online softmax of Milakov and Gimelshein, 2018);
-// they meet once, at the end. Sums in f32.
+// A workgroup serves up to TEAM query heads of a KV head, whose keys and values it looks at a tile at a time (the online softmax of Milakov and
+// Gimelshein, 2018): between the lanes of subgroups (fused_attention_lanes.wgsl), or with MATRIX by products of matrices
+// (fused_attention_matrices.wgsl). Loads wait neither for the query nor, where no window moves, for the position. Sums in f32.
+// An instruction that is reached once costs twice what it costs in a loop, since it comes from far: so little is worked out before the first
+// loads, and nothing that a constant can say.
 // With SPLIT the workgroups that share a query's keys take rounds of them in turn, as many workgroups as there are split_keys for, and
 // leave their results in `parts` (shared/splits.wgsl) for the next dispatch to combine.
 // Grid: (kv_heads * teams, splits, rows). Only the first team's workgroup with the newest key writes it to the cache.
@@ -17,6 +18,8 @@
 #import slot
 #import kv
 #import rope
+#import fused_attention_lanes
+#import fused_attention_matrices
 
 override WORKGROUP_SIZE: u32 = 32;
 override F16_KV: bool = true;     // k and v are f16, two a word
@@ -24,15 +27,20 @@ override Q8_KV: bool = false;     // k and v are of q8_0, as kv.wgsl has it; wit
 override FROM_QKV: bool = true;   // else q is as attention takes it, and the cache holds the newest key
 override SPLIT: bool = false;     // workgroups share a query's keys, and leave parts
 override WINDOWED: bool = false;  // the first key depends on the position: of a sliding window, or a ring
+override PAGED: bool = false;     // kv_layout is KV_PAGED
+override MATRIX: bool = false;    // by subgroup matrices, in workgroups of 256; without KEY_LANES
 // HEAD_DIM: a multiple of 4 KEY_LANES, with F16_KV and Q8_KV of 8 KEY_LANES; at most 16 KEY_LANES
 // TEAM: query heads of a workgroup, at most; 1 to 4
 // KEY_LANES: lanes that hold a key; powers of two up to 32
-// KEYS: keys that they load at once; 1 to 4
+// KEYS: keys that they load at once; 1 to 4; with MATRIX sixteens of keys of a tile, 2 or 4
 
 struct Params {
   rows: u32,
   heads: u32,
   kv_heads: u32,
+  ratio: u32,           // heads of a KV head,
+  teams: u32,           // in so many workgroups,
+  team_heads: u32,      // of each but the last, which has what is left
   scale: f32,
   attn_softcap: f32,    // 0: off
   sliding_window: u32,  // 0: off
@@ -40,16 +48,15 @@ struct Params {
   kv_rows: u32,
   capacity: u32,
   page_size: u32,
-  splits: u32,          // with SPLIT: workgroups that may share a query's keys, a multiple of 4,
-  split_keys: u32,      // and the keys worth one
+  splits: u32,          // with SPLIT: workgroups that may share a query's keys, a multiple of 4
   max_seq: u32,
   rotary_dim: u32,      // even, <= HEAD_DIM
   interleaved: u32,     // 1: pairs (2i, 2i + 1), 0: (i, i + rotary_dim / 2)
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<f32>;            // [rows, (heads + 2 kv_heads) * HEAD_DIM], or q alone: [rows, heads * HEAD_DIM]
-@group(0) @binding(2) var<storage, read> rope: array<f32>;           // [2, max_seq, rotary_dim / 2]: cosines, then sines
+@group(0) @binding(1) var<storage, read> qkv: array<vec4f>;          // [rows, (heads + 2 kv_heads) * HEAD_DIM], or q alone: [rows, heads * HEAD_DIM]
+@group(0) @binding(2) var<storage, read> rope: array<vec4f>;         // [2, max_seq, rotary_dim / 2]: cosines, then sines
 @group(0) @binding(3) var<storage, read> slots: array<Slot>;         // [rows]
 @group(0) @binding(4) var<storage, read> block_table: array<u32>;    // [rows, capacity / page_size], read if paged
 @group(0) @binding(5) var<storage, read_write> k: array<vec4u>;      // [kv_rows, kv_heads, HEAD_DIM] f32, f16 or q8_0
@@ -58,60 +65,35 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> out: array<f32>;      // [rows, heads, HEAD_DIM], without SPLIT
 
 const HEAD_FOURS = HEAD_DIM / 4;
-const FOURS = HEAD_FOURS / KEY_LANES;  // of a head, a lane's
+const SPLIT_KEYS = 64u;  // that are worth a workgroup: split_keys of fused_attention.hpp
+const LOWEST = -1e38;    // below any score, and finite when one is subtracted from it
 
-var<workgroup> query: array<vec4f, TEAM * HEAD_FOURS>;                          // scaled
-var<workgroup> newest: array<vec4u, select(1, 2 * HEAD_FOURS, FROM_QKV)>;       // key and value as the cache has them
-var<workgroup> ends: array<vec2f, TEAM * WORKGROUP_SIZE / KEY_LANES>;           // {peak, total} [subgroups, TEAM]
-var<workgroup> sums: array<vec4f, TEAM * HEAD_FOURS * WORKGROUP_SIZE / KEY_LANES>;  // [subgroups, TEAM, HEAD_DIM], to be weighted by the ends
-
-const LOWEST = -1e38;  // below any score, and finite when one is subtracted from it
-
-// A lane's part of a head: its first FOURS fours; of up to four heads; and of keys in the cache, up to four units of each of up to four.
-// Members, not arrays: what a loop counts through goes to memory unless the compiler unrolls it, and NVIDIA's does not.
-struct Part { a: vec4f, b: vec4f, c: vec4f, d: vec4f }
-struct Parts { a: Part, b: Part, c: Part, d: Part }
+// Four units of what the cache holds. Members, not arrays: what a loop counts through goes to memory unless the compiler unrolls it, and
+// NVIDIA's does not.
 struct Units { a: vec4u, b: vec4u, c: vec4u, d: vec4u }
-struct FourUnits { a: Units, b: Units, c: Units, d: Units }
 
 // A head in the cache is read in units of 16 bytes, or of q8_0 of eight integers in two words, the word of their scale, and their
-// dimension: so many are in it, and of them a lane's.
+// dimension: so many are in it.
 fn eights() -> bool { return F16_KV | Q8_KV; }
 fn head_units() -> u32 { return select(HEAD_FOURS, HEAD_FOURS / 2, eights()); }
-fn lane_units() -> u32 { return select(FOURS, FOURS / 2, eights()); }
-
-// Which four of a head the lane that is `part` of a key has as its j-th.
-fn four_of(part: u32, j: u32) -> u32 { return select(j * KEY_LANES + part, 2 * (j / 2 * KEY_LANES + part) + (j & 1), eights()); }
-
-fn halves(two: vec2u) -> vec4f { return vec4f(unpack2x16float(two.x), unpack2x16float(two.y)); }
-fn part_of(u: Units) -> Part {
-  if (Q8_KV) {
-    let a = q8_scale(u.a.z, u.a.w);
-    let b = q8_scale(u.b.z, u.b.w);
-    return Part(a * vec4f(unpack4xI8(u.a.x)), a * vec4f(unpack4xI8(u.a.y)), b * vec4f(unpack4xI8(u.b.x)), b * vec4f(unpack4xI8(u.b.y)));
-  }
-  if (F16_KV) { return Part(halves(u.a.xy), halves(u.a.zw), halves(u.b.xy), halves(u.b.zw)); }
-  return Part(bitcast<vec4f>(u.a), bitcast<vec4f>(u.b), bitcast<vec4f>(u.c), bitcast<vec4f>(u.d));
-}
-
-fn part_dot(x: Part, y: Part) -> f32 {
-  var sum = dot(x.a, y.a);
-  if (FOURS > 1) { sum += dot(x.b, y.b); }
-  if (FOURS > 2) { sum += dot(x.c, y.c); }
-  if (FOURS > 3) { sum += dot(x.d, y.d); }
-  return sum;
-}
-fn weighted(x: Part, w: f32) -> Part { return Part(w * x.a, w * x.b, w * x.c, w * x.d); }
-fn add_weighted(sum: Part, x: Part, w: f32) -> Part { return Part(sum.a + w * x.a, sum.b + w * x.b, sum.c + w * x.c, sum.d + w * x.d); }
 
 // The positions that a row sees, first to first + count - 1, the last of which may be its newest one: not yet in the cache, but with a
 // row to go to.
-struct Keys { first: u32, count: u32, position: u32, newest: bool }
+struct Keys { first: u32, count: u32, position: u32, newest: bool, newest_row: u32 }
 
-fn keys_of(row: u32) -> Keys {
-  let position = slots[row].position;
-  if (slots[row].stopped != 0) { return Keys(0, 0, position, false); }
-  let ring = params.kv_layout == KV_RING;
+// kv_run and kv_row, of a layout of which the constants say something.
+fn run_from(row: u32, first: u32) -> KvRun {
+  if (WINDOWED) { return kv_run(row, first); }
+  return KvRun(row, first, first);
+}
+fn cache_row(run: KvRun, i: u32) -> u32 {
+  if (WINDOWED | PAGED) { return kv_row(run, i); }
+  return run.slot * params.capacity + run.start + i;
+}
+
+fn keys_of(row: u32, position: u32, stopped: u32) -> Keys {
+  if (stopped != 0) { return Keys(0, 0, position, false, 0); }
+  let ring = WINDOWED & (params.kv_layout == KV_RING);
   var first = 0u;
   if (WINDOWED) {
     if (params.sliding_window != 0) { first = max(position + 1, params.sliding_window) - params.sliding_window; }
@@ -119,251 +101,37 @@ fn keys_of(row: u32) -> Keys {
   }
   var end = position + 1;
   if (!ring) { end = min(end, params.capacity); }
-  let has_row = (ring | (position < params.capacity)) && kv_row(kv_run(row, position), 0) < params.kv_rows;
+  var newest_row = params.kv_rows;
+  if (ring | (position < params.capacity)) { newest_row = cache_row(run_from(row, position), 0); }
+  let has_row = newest_row < params.kv_rows;
   if (FROM_QKV & !has_row) { end = min(end, position); }
-  return Keys(first, max(end, first) - first, position, FROM_QKV & has_row);
+  return Keys(first, max(end, first) - first, position, FROM_QKV & has_row, newest_row);
 }
 
-// Element i of a head of qkv; rotated, but of v. Without a branch, so that loads overlap.
-fn element(base: u32, i: u32, position: u32, of_v: bool) -> f32 {
-  let e = qkv[base + i];
-  if (!FROM_QKV) { return e; }
-  let turn = turn_of(min(i, params.rotary_dim - 1), position);
-  return select(e * turn.cos + qkv[base + turn.other] * turn.sin, e, of_v | (i >= params.rotary_dim));
-}
-fn elements(base: u32, i: u32, position: u32, of_v: bool) -> vec4f {
-  return vec4f(element(base, i, position, of_v), element(base, i + 1, position, of_v), element(base, i + 2, position, of_v),
-               element(base, i + 3, position, of_v));
+// What a workgroup is for: so many heads of a row that share a KV head, of whose keys it sees its split.
+struct Share { row: u32, split: u32, team: u32, kv_head: u32, heads: u32, in_row: u32, first_head: u32 }
+
+// Rounded down, of numbers below 2^20: by floats, since integers take forty instructions, for which all else waits.
+fn quotient(a: u32, b: u32) -> u32 { return u32((f32(a) + 0.5) / f32(b)); }
+
+fn share_of(group: vec3u) -> Share {
+  let kv_head = quotient(group.x, params.teams);
+  let team = group.x - kv_head * params.teams;
+  let in_row = kv_head * params.ratio + team * params.team_heads;
+  return Share(group.z, group.y, team, kv_head, min(params.team_heads, params.ratio - team * params.team_heads), in_row,
+               group.z * params.heads + in_row);
 }
 
-fn row_elements() -> u32 { return select(params.heads, params.heads + 2 * params.kv_heads, FROM_QKV) * HEAD_DIM; }
+// Tiles of `held` keys each go round the splits that have any: as many as there are split_keys for, or the first. Which of them are a split's,
+// and whether its last one has the newest key.
+struct Rounds { used: u32, count: u32, has_newest: bool }
 
-// The queries of `heads` heads from the first_head of row on, with zeros for those that the team lacks; and beside them, where it is
-// wanted, the row's own key and value, as they go into the cache: in one go, so that all loads are under way at once.
-fn stage(row: u32, first_head: u32, heads: u32, kv_head: u32, keys: Keys, has_newest: bool, at: Lane) {
-  let queries = TEAM * HEAD_FOURS;
-  for (var job = at.lane; job < queries + select(0, 2 * head_units(), has_newest); job += WORKGROUP_SIZE) {
-    if (job < queries) {
-      let h = job / HEAD_FOURS;
-      let e = elements(row * row_elements() + (first_head + min(h, heads - 1)) * HEAD_DIM, 4 * (job % HEAD_FOURS), keys.position, false);
-      query[job] = select(vec4f(), params.scale * e, h < heads);
-      continue;
-    }
-    let i = job - queries;
-    let of_v = i >= head_units();
-    let base = row * row_elements() + (params.heads + kv_head + select(0, params.kv_heads, of_v)) * HEAD_DIM;
-    let u = i - select(0, head_units(), of_v);
-    if (F16_KV) {
-      let e = elements(base, 8 * u, keys.position, of_v);
-      let f = elements(base, 8 * u + 4, keys.position, of_v);
-      newest[i] = vec4u(kv_halves(e.xy), kv_halves(e.zw), kv_halves(f.xy), kv_halves(f.zw));
-    } else {
-      newest[i] = bitcast<vec4u>(elements(base, 4 * u, keys.position, of_v));
-    }
-  }
-}
-
-// The query of the team's head h, a lane's part.
-fn own_query(h: u32, part: u32) -> Part {
-  var q = Part();
-  let first = h * HEAD_FOURS;
-  q.a = query[first + four_of(part, 0)];
-  if (FOURS > 1) { q.b = query[first + four_of(part, 1)]; }
-  if (FOURS > 2) { q.c = query[first + four_of(part, 2)]; }
-  if (FOURS > 3) { q.d = query[first + four_of(part, 3)]; }
-  return q;
-}
-
-// A lane's parts of KEYS keys and values.
-struct Loaded { k: FourUnits, v: FourUnits }
-
-// Unit i of all, as it lies in memory: what is computed from it here would wait for it.
-fn dim_of(i: u32) -> u32 { return 8 * (i % head_units()); }
-fn scale_word(i: u32) -> u32 { return q8_scale_word(params.kv_rows * params.kv_heads, HEAD_DIM, i / head_units(), dim_of(i)); }
-fn key_unit(i: u32) -> vec4u {
-  if (!Q8_KV) { return k[i]; }
-  let s = scale_word(i);
-  return vec4u(k[i / 2][2 * (i % 2)], k[i / 2][2 * (i % 2) + 1], k[s / 4][s % 4], dim_of(i));
-}
-fn value_unit(i: u32) -> vec4u {
-  if (!Q8_KV) { return v[i]; }
-  let s = scale_word(i);
-  return vec4u(v[i / 2][2 * (i % 2)], v[i / 2][2 * (i % 2) + 1], v[s / 4][s % 4], dim_of(i));
-}
-fn load_key(start: u32) -> Units {
-  var u = Units();
-  u.a = key_unit(start);
-  if (lane_units() > 1) { u.b = key_unit(start + KEY_LANES); }
-  if (lane_units() > 2) { u.c = key_unit(start + 2 * KEY_LANES); }
-  if (lane_units() > 3) { u.d = key_unit(start + 3 * KEY_LANES); }
-  return u;
-}
-fn load_value(start: u32) -> Units {
-  var u = Units();
-  u.a = value_unit(start);
-  if (lane_units() > 1) { u.b = value_unit(start + KEY_LANES); }
-  if (lane_units() > 2) { u.c = value_unit(start + 2 * KEY_LANES); }
-  if (lane_units() > 3) { u.d = value_unit(start + 3 * KEY_LANES); }
-  return u;
-}
-fn load_newest(start: u32) -> Units {
-  var u = Units();
-  u.a = newest[start];
-  if (lane_units() > 1) { u.b = newest[start + KEY_LANES]; }
-  if (lane_units() > 2) { u.c = newest[start + 2 * KEY_LANES]; }
-  if (lane_units() > 3) { u.d = newest[start + 3 * KEY_LANES]; }
-  return u;
-}
-
-// Where key i of a run begins, a lane's part; that of key n - 1 for those beyond.
-fn key_start(run: KvRun, i: u32, n: u32, kv_head: u32, part: u32) -> u32 {
-  let row = min(kv_row(run, min(i, n - 1)), params.kv_rows - 1);
-  return (row * params.kv_heads + kv_head) * head_units() + part;
-}
-
-// Keys first, first + stride, … of a run's first n.
-fn load(run: KvRun, first: u32, stride: u32, n: u32, kv_head: u32, part: u32) -> Loaded {
-  var loaded = Loaded();
-  let a = key_start(run, first, n, kv_head, part);
-  let b = key_start(run, first + stride, n, kv_head, part);
-  let c = key_start(run, first + 2 * stride, n, kv_head, part);
-  let d = key_start(run, first + 3 * stride, n, kv_head, part);
-  loaded.k.a = load_key(a);
-  if (KEYS > 1) { loaded.k.b = load_key(b); }
-  if (KEYS > 2) { loaded.k.c = load_key(c); }
-  if (KEYS > 3) { loaded.k.d = load_key(d); }
-  loaded.v.a = load_value(a);
-  if (KEYS > 1) { loaded.v.b = load_value(b); }
-  if (KEYS > 2) { loaded.v.c = load_value(c); }
-  if (KEYS > 3) { loaded.v.d = load_value(d); }
-  return loaded;
-}
-
-// What was loaded, but with the newest key and value from where they are staged, if they are `newest_at` strides behind the first,
-// and zeros in place of values that are beyond the first `live`.
-fn as_seen(l: Loaded, newest_at: u32, live: u32, part: u32) -> Loaded {
-  var seen = l;
-  if (live < KEYS) {
-    if (live == 0) { seen.v.a = Units(); }
-    if ((KEYS > 1) & (live < 2)) { seen.v.b = Units(); }
-    if ((KEYS > 2) & (live < 3)) { seen.v.c = Units(); }
-    if (KEYS > 3) { seen.v.d = Units(); }
-  }
-  if (newest_at >= KEYS) { return seen; }
-  let key = load_newest(part);
-  let value = load_newest(head_units() + part);
-  if (newest_at == 0) { seen.k.a = key; seen.v.a = value; }
-  if ((KEYS > 1) & (newest_at == 1)) { seen.k.b = key; seen.v.b = value; }
-  if ((KEYS > 2) & (newest_at == 2)) { seen.k.c = key; seen.v.c = value; }
-  if ((KEYS > 3) & (newest_at == 3)) { seen.k.d = key; seen.v.d = value; }
-  return seen;
-}
-
-// What a group of lanes knows of the keys that it has seen, head by head.
-struct Seen {
-  peak: vec4f,   // the largest score
-  total: vec4f,  // of exp(score - peak)
-  sum: Parts     // of the values, so weighted
-}
-
-fn softcapped(scores: vec4f) -> vec4f {
-  if (params.attn_softcap == 0) { return scores; }
-  return params.attn_softcap * tanh(clamp(scores / params.attn_softcap, vec4f(-10), vec4f(10)));
-}
-
-// A lane's share of a key's products with the queries.
-fn products(q: Parts, units: Units) -> vec4f {
-  let key = part_of(units);
-  var s = vec4f(part_dot(q.a, key), 0, 0, 0);
-  if (TEAM > 1) { s.y = part_dot(q.b, key); }
-  if (TEAM > 2) { s.z = part_dot(q.c, key); }
-  if (TEAM > 3) { s.w = part_dot(q.d, key); }
-  return s;
-}
-
-// A head's sum, which fades, and up to four values.
-fn add_values(sum: Part, fade: f32, v: Parts, w: vec4f) -> Part {
-  var s = add_weighted(weighted(sum, fade), v.a, w.x);
-  if (KEYS > 1) { s = add_weighted(s, v.b, w.y); }
-  if (KEYS > 2) { s = add_weighted(s, v.c, w.z); }
-  if (KEYS > 3) { s = add_weighted(s, v.d, w.w); }
-  return s;
-}
-
-// Adds the first `live` of the loaded keys. Subgroup-uniform control flow only.
-fn look(before: Seen, q: Parts, loaded: Loaded, live: u32) -> Seen {
-  // The scores of each key, its heads side by side.
-  var a = products(q, loaded.k.a);
-  var b = vec4f();
-  var c = vec4f();
-  var d = vec4f();
-  if (KEYS > 1) { b = products(q, loaded.k.b); }
-  if (KEYS > 2) { c = products(q, loaded.k.c); }
-  if (KEYS > 3) { d = products(q, loaded.k.d); }
-  for (var mask = 1u; mask < KEY_LANES; mask *= 2) {
-    a += subgroup_xor_vec4f(a, mask);
-    if (KEYS > 1) { b += subgroup_xor_vec4f(b, mask); }
-    if (KEYS > 2) { c += subgroup_xor_vec4f(c, mask); }
-    if (KEYS > 3) { d += subgroup_xor_vec4f(d, mask); }
-  }
-  a = select(vec4f(LOWEST), softcapped(a), live > 0);
-  b = select(vec4f(LOWEST), softcapped(b), (KEYS > 1) & (live > 1));
-  c = select(vec4f(LOWEST), softcapped(c), (KEYS > 2) & (live > 2));
-  d = select(vec4f(LOWEST), softcapped(d), (KEYS > 3) & (live > 3));
-
-  var seen = before;
-  seen.peak = max(max(before.peak, max(a, b)), max(c, d));
-  let fade = exp(before.peak - seen.peak);
-  a = select(vec4f(), exp(a - seen.peak), live > 0);
-  b = select(vec4f(), exp(b - seen.peak), (KEYS > 1) & (live > 1));
-  c = select(vec4f(), exp(c - seen.peak), (KEYS > 2) & (live > 2));
-  d = select(vec4f(), exp(d - seen.peak), (KEYS > 3) & (live > 3));
-  seen.total = before.total * fade + a + b + c + d;
-  let v = Parts(part_of(loaded.v.a), part_of(loaded.v.b), part_of(loaded.v.c), part_of(loaded.v.d));
-  seen.sum.a = add_values(before.sum.a, fade.x, v, vec4f(a.x, b.x, c.x, d.x));
-  if (TEAM > 1) { seen.sum.b = add_values(before.sum.b, fade.y, v, vec4f(a.y, b.y, c.y, d.y)); }
-  if (TEAM > 2) { seen.sum.c = add_values(before.sum.c, fade.z, v, vec4f(a.z, b.z, c.z, d.z)); }
-  if (TEAM > 3) { seen.sum.d = add_values(before.sum.d, fade.w, v, vec4f(a.w, b.w, c.w, d.w)); }
-  return seen;
-}
-
-// The sum of two lanes' parts, of which this lane's has a weight.
-fn met(x: Part, w: f32, mask: u32) -> Part {
-  var sum = weighted(x, w);
-  sum.a += subgroup_xor_vec4f(sum.a, mask);
-  if (FOURS > 1) { sum.b += subgroup_xor_vec4f(sum.b, mask); }
-  if (FOURS > 2) { sum.c += subgroup_xor_vec4f(sum.c, mask); }
-  if (FOURS > 3) { sum.d += subgroup_xor_vec4f(sum.d, mask); }
-  return sum;
-}
-
-// What the groups of a subgroup know together. Subgroup-uniform control flow only.
-fn meet(before: Seen, at: Lane) -> Seen {
-  var seen = before;
-  for (var mask = KEY_LANES; mask < min(known_subgroup_size(at), WORKGROUP_SIZE); mask *= 2) {
-    let peak = max(seen.peak, subgroup_xor_vec4f(seen.peak, mask));
-    let w = exp(seen.peak - peak);
-    seen.peak = peak;
-    seen.total *= w;
-    seen.total += subgroup_xor_vec4f(seen.total, mask);
-    seen.sum.a = met(seen.sum.a, w.x, mask);
-    if (TEAM > 1) { seen.sum.b = met(seen.sum.b, w.y, mask); }
-    if (TEAM > 2) { seen.sum.c = met(seen.sum.c, w.z, mask); }
-    if (TEAM > 3) { seen.sum.d = met(seen.sum.d, w.w, mask); }
-  }
-  return seen;
-}
-
-// Puts down what a subgroup knows of the team's head h.
-fn show(h: u32, sum: Part, peak: f32, total: f32, at: Lane) {
-  let to = subgroup(at) * TEAM + h;
-  let part = sublane(at);
-  if (part == 0) { ends[to] = vec2f(peak, total); }
-  if (part >= KEY_LANES) { return; }
-  sums[to * HEAD_FOURS + four_of(part, 0)] = sum.a;
-  if (FOURS > 1) { sums[to * HEAD_FOURS + four_of(part, 1)] = sum.b; }
-  if (FOURS > 2) { sums[to * HEAD_FOURS + four_of(part, 2)] = sum.c; }
-  if (FOURS > 3) { sums[to * HEAD_FOURS + four_of(part, 3)] = sum.d; }
+fn rounds_of(keys: Keys, held: u32, split: u32) -> Rounds {
+  let tiles = (keys.count + held - 1) / held;
+  if (!SPLIT) { return Rounds(1, tiles, keys.newest); }
+  let used = clamp((keys.count + SPLIT_KEYS - 1) / SPLIT_KEYS, 1, params.splits);
+  let count = quotient(max(tiles, split) - split + used - 1, used);
+  return Rounds(used, count, keys.newest & (split + (count - 1) * used == tiles - 1));
 }
 
 // Four of a split's values, and what they are of.
@@ -381,97 +149,41 @@ fn leave_ends(query_head: u32, split: u32, peak: f32, total: f32) {
   parts[behind + query_head * params.splits + split] = bitcast<vec2u>(vec2f(peak, total));
 }
 
+// What a split without keys leaves.
+fn leave_nothing(s: Share, at: Lane) {
+  for (var i = at.lane; i < s.heads * HEAD_FOURS; i += WORKGROUP_SIZE) { leave_values(s.first_head + i / HEAD_FOURS, s.split, i % HEAD_FOURS, vec4f()); }
+  if (at.lane < s.heads) { leave_ends(s.first_head + at.lane, s.split, LOWEST, 0); }
+}
+
+// Four of a head's results: the sum, still to be divided by the total.
+fn leave(s: Share, h: u32, four: u32, sum: vec4f, peak: f32, total: f32) {
+  let result = select(vec4f(), sum / total, total > 0);
+  if (SPLIT) {
+    leave_values(s.first_head + h, s.split, four, result);
+    if (four == 0) { leave_ends(s.first_head + h, s.split, peak, total); }
+  } else {
+    for (var j = 0u; j < 4; j++) { out[(s.first_head + h) * HEAD_DIM + 4 * four + j] = result[j]; }
+  }
+}
+
+fn qkv_element(i: u32) -> f32 { return qkv[i / 4][i % 4]; }
+fn rope_at(i: u32) -> f32 { return rope[i / 4][i % 4]; }
+
+fn row_elements() -> u32 { return select(params.heads, params.heads + 2 * params.kv_heads, FROM_QKV) * HEAD_DIM; }
+
+// Where unit `part` of key i of a run is in the cache; of key n - 1 for those beyond.
+fn key_start(run: KvRun, i: u32, n: u32, kv_head: u32, part: u32) -> u32 {
+  let row = min(cache_row(run, min(i, n - 1)), params.kv_rows - 1);
+  return (row * params.kv_heads + kv_head) * head_units() + part;
+}
+
+fn softcapped(scores: vec4f) -> vec4f {
+  if (params.attn_softcap == 0) { return scores; }
+  return params.attn_softcap * tanh(clamp(scores / params.attn_softcap, vec4f(-10), vec4f(10)));
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  let row = group.id.z;
-  let split = group.id.y;
-  let ratio = params.heads / params.kv_heads;
-  let teams = (ratio + TEAM - 1) / TEAM;
-  let team_heads = (ratio + teams - 1) / teams;
-  let team = group.id.x % teams;
-  let kv_head = group.id.x / teams;
-  let heads = min(team_heads, ratio - team * team_heads);
-  let in_row = kv_head * ratio + team * team_heads;
-  let first_head = row * params.heads + in_row;
-
-  // The keys' groups of lanes take them in turn.
-  let groups = WORKGROUP_SIZE / KEY_LANES;
-  let held = groups * KEYS;  // keys a round
-  let own = subgroup(at) * (known_subgroup_size(at) / KEY_LANES) + sublane(at) / KEY_LANES;
-  let part = sublane(at) % KEY_LANES;
-  // The first round's loads: rows that hold no key yet are read, too.
-  var loaded = Loaded();
-  if (!WINDOWED) { loaded = load(kv_run(row, 0), split * held + own, groups, params.capacity, kv_head, part); }
-
-  let keys = keys_of(row);
-  var used = 1u;  // workgroups that have keys, or the first where there are none
-  if (SPLIT) {
-    used = clamp((keys.count + params.split_keys - 1) / params.split_keys, 1, params.splits);
-    if (split >= used) {
-      for (var i = at.lane; i < heads * HEAD_FOURS; i += WORKGROUP_SIZE) { leave_values(first_head + i / HEAD_FOURS, split, i % HEAD_FOURS, vec4f()); }
-      if (at.lane < heads) { leave_ends(first_head + at.lane, split, LOWEST, 0); }
-      return;
-    }
-  }
-  let run = kv_run(row, keys.first);
-  let last = max(keys.count, 1) - 1;
-  let tiles = (keys.count + held - 1) / held;
-  let rounds = (max(tiles, split) - split + used - 1) / used;
-  if (WINDOWED & (rounds > 0)) { loaded = load(run, split * held + own, groups, keys.count, kv_head, part); }
-
-  let has_newest = FROM_QKV & keys.newest & (last / held % used == split);
-  stage(row, in_row, heads, kv_head, keys, has_newest, at);
-  workgroupBarrier();
-  if (has_newest & (team == 0)) {
-    let to = kv_row(kv_run(row, keys.position), 0);
-    for (var u = at.lane; u < head_units(); u += WORKGROUP_SIZE) {
-      k[(to * params.kv_heads + kv_head) * head_units() + u] = newest[u];
-      v[(to * params.kv_heads + kv_head) * head_units() + u] = newest[head_units() + u];
-    }
-  }
-  var q = Parts();
-  q.a = own_query(0, part);
-  if (TEAM > 1) { q.b = own_query(1, part); }
-  if (TEAM > 2) { q.c = own_query(2, part); }
-  if (TEAM > 3) { q.d = own_query(3, part); }
-
-  var seen = Seen();
-  seen.peak = vec4f(LOWEST);
-  for (var round = 0u; round < rounds; round++) {
-    let next = (split + round * used) * held + own;
-    let live = (max(keys.count, next) - next + groups - 1) / groups;
-    let newest_at = select(KEYS, (last - next) / groups, has_newest & (last >= next) & ((last - next) % groups == 0));
-    let present = as_seen(loaded, newest_at, live, part);
-    if (round + 1 < rounds) { loaded = load(run, next + used * held, groups, keys.count, kv_head, part); }
-    seen = look(seen, q, present, live);
-  }
-
-  // The subgroups meet.
-  seen = meet(seen, at);
-  show(0, seen.sum.a, seen.peak.x, seen.total.x, at);
-  if (TEAM > 1) { show(1, seen.sum.b, seen.peak.y, seen.total.y, at); }
-  if (TEAM > 2) { show(2, seen.sum.c, seen.peak.z, seen.total.z, at); }
-  if (TEAM > 3) { show(3, seen.sum.d, seen.peak.w, seen.total.w, at); }
-  workgroupBarrier();
-  for (var i = at.lane; i < heads * HEAD_FOURS; i += WORKGROUP_SIZE) {
-    let h = i / HEAD_FOURS;
-    let four = i % HEAD_FOURS;
-    var peak = LOWEST;
-    for (var s = 0u; s < known_subgroups(at); s++) { peak = max(peak, ends[s * TEAM + h].x); }
-    var total = 0.0;
-    var sum = vec4f();
-    for (var s = 0u; s < known_subgroups(at); s++) {
-      let end = ends[s * TEAM + h];
-      let weight = exp(end.x - peak);
-      total += weight * end.y;
-      sum += weight * sums[s * TEAM * HEAD_FOURS + i];
-    }
-    sum = select(vec4f(), sum / total, total > 0);
-    if (SPLIT) {
-      leave_values(first_head + h, split, four, sum);
-      if (four == 0) { leave_ends(first_head + h, split, peak, total); }
-    } else {
-      for (var j = 0u; j < 4; j++) { out[first_head * HEAD_DIM + 4 * i + j] = sum[j]; }
-    }
-  }
+  let share = share_of(group.id);
+  if (MATRIX) { matrices(share, at); } else { lanes(share, at); }
 }

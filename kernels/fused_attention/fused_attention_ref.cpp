@@ -59,10 +59,12 @@ void fused_attention_ref(const gpu::HostDispatch& d) {
     for (uint32_t head = 0; head < p.heads; ++head) {
       const uint32_t kv_head = head / (p.heads / p.kv_heads);
       // The keys of a split, or all.
-      const uint32_t count = std::max(first, end) - first,
-                     held = over.workgroup_size / over.key_lanes * over.keys;
+      const uint32_t count = std::max(first, end) - first, held = over.held_keys();
       const uint32_t used =
-          over.split ? std::clamp((count + p.split_keys - 1) / p.split_keys, 1u, p.splits) : 1;
+          over.split
+              ? std::clamp((count + FusedAttention::split_keys - 1) / FusedAttention::split_keys,
+                           1u, p.splits)
+              : 1;
       for (uint32_t split = 0; split < (over.split ? p.splits : 1); ++split) {
         std::vector<double> scores, result(dim);
         std::vector<uint32_t> keys;

@@ -8,9 +8,9 @@
 fn matrix_subgroup(at: Lane) -> u32 { return subgroup(at); }
 fn matrix_lane(at: Lane) -> u32 { return sublane(at); }
 
-// Of a lane and the one beside it.
-fn pair_max(e: f32) -> f32 { return max(e, subgroupShuffleXor(e, 1)); }
-fn pair_sum(e: f32) -> f32 { return e + subgroupShuffleXor(e, 1); }
+// What lane ^ mask of the subgroup has; all lanes of the workgroup must ask. A mask below 32.
+fn matrix_xor_f32(e: f32, mask: u32) -> f32 { return subgroupShuffleXor(e, mask); }
+fn matrix_xor_vec4u(e: vec4u, mask: u32) -> vec4u { return subgroupShuffleXor(e, mask); }
 
 alias Left = subgroup_matrix_left<f16, 16, 16>;
 alias Right = subgroup_matrix_right<f16, 16, 16>;

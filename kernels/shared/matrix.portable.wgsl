@@ -13,15 +13,18 @@ fn matrix_subgroup(at: Lane) -> u32 {
 }
 fn matrix_lane(at: Lane) -> u32 { return at.lane % 32; }
 
-var<workgroup> pairs: array<f32, 256>;
-fn of_other(e: f32) -> f32 {
+var<workgroup> exchanged: array<u32, 256>;
+fn of_lane(e: u32, lane: u32) -> u32 {
   workgroupBarrier();
-  pairs[local] = e;
+  exchanged[local] = e;
   workgroupBarrier();
-  return pairs[local ^ 1];
+  return exchanged[lane];
 }
-fn pair_max(e: f32) -> f32 { return max(e, of_other(e)); }
-fn pair_sum(e: f32) -> f32 { return e + of_other(e); }
+fn matrix_xor_f32(e: f32, mask: u32) -> f32 { return bitcast<f32>(of_lane(bitcast<u32>(e), local ^ mask)); }
+fn matrix_xor_vec4u(e: vec4u, mask: u32) -> vec4u {
+  let other = local ^ mask;
+  return vec4u(of_lane(e.x, other), of_lane(e.y, other), of_lane(e.z, other), of_lane(e.w, other));
+}
 
 struct Right { at: u32, stride: u32, rows: bool }
 alias Left = array<vec4u, 2>;

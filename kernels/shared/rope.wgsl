@@ -1,6 +1,6 @@
 // rope.wgsl: rotary position embedding (RoPE, Su et al., 2021) from tables.
 //
-// Needs: binding rope: array<f32>, [2, max_seq, rotary_dim / 2], cosines, then sines; params with max_seq, rotary_dim,
+// Needs: fn rope_at(i: u32) -> f32, of [2, max_seq, rotary_dim / 2], cosines, then sines; params with max_seq, rotary_dim,
 // interleaved.
 
 // Element i of a head becomes cos times it plus sin times element `other`.
@@ -16,6 +16,6 @@ fn turn_of(i: u32, position: u32) -> Turn {
     other = select(i - half, i + half, i < half);
   }
   let angle = min(position, params.max_seq - 1) * half + pair;
-  let sin = rope[params.max_seq * half + angle];
-  return Turn(other, rope[angle], select(sin, -sin, i < other));
+  let sin = rope_at(params.max_seq * half + angle);
+  return Turn(other, rope_at(angle), select(sin, -sin, i < other));
 }

@@ -54,6 +54,8 @@ var<workgroup> elements: array<f32, select(1, 4 * WORKGROUP_SIZE, Q8_OUT)>;  // 
 const KV_PLAIN = 3;
 const NO_ROW = 0xffffffff;
 
+fn rope_at(i: u32) -> f32 { return rope[i]; }
+
 fn heads_of(size: u32) -> u32 { return select(size / max(params.head_dim, 1), 1, params.head_dim == 0); }
 fn dim_of(size: u32) -> u32 { return select(params.head_dim, size, params.head_dim == 0); }
 
