@@ -36,19 +36,22 @@ uint32_t key_lanes(const gpu::Caps& caps, uint32_t head_dim, KvType type) {
   return std::max(1u, lanes);
 }
 
-// Of workgroup memory.
+// Of workgroup memory: of either form its own, and what the other keeps in a branch that is not
+// taken.
 uint64_t workgroup_bytes(const FusedAttention::Overrides& over) {
-  if (over.matrix) {  // the tile of fused_attention.wgsl, and its states
+  const uint64_t exchanged = 4 * 256;  // of matrix.portable.wgsl
+  if (over.matrix) {
     const uint64_t keys = over.held_keys(), row = over.head_dim / 8 + 1;
     const uint64_t scores = 128 / keys * (keys / 4 + 1), sums = over.head_dim / 4 + 1;
-    return 16 * (4 * (keys / 8 + 1) + (10 + 2 * keys) * row + 16 * std::max(scores, sums)) + 64;
+    const uint64_t tile = 4 * (keys / 8 + 1) + (10 + 2 * keys) * row + 16 * std::max(scores, sums);
+    return 16 * tile + 16 * 4 + exchanged + 40;
   }
   const uint64_t groups = over.workgroup_size / over.key_lanes;
   return 4ull * over.team * over.head_dim + (over.from_qkv ? 8ull * over.head_dim : 16) +
-         8 * over.team * groups + 4 * over.team * groups * over.head_dim;
+         8 * over.team * groups + 4 * over.team * groups * over.head_dim + 16 * 64 + 16 + exchanged;
 }
 
-// Whether MATRIX can do it, so that eight elements of a head rotate by whole units.
+// Whether a device has MATRIX for it, where rotations take whole units of eight elements.
 bool suits_matrices(const gpu::Caps& caps, const FusedAttention& a,
                     const FusedAttention::Overrides& over) {
   return over.refusal().empty() && caps.has_matrices_of(32) && caps.max_invocations >= 256 &&
