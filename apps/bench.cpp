@@ -84,7 +84,7 @@ double run_parallel(Engine& engine, const Test& test, bool fill) {
   StepsAhead ahead(device);
   std::vector<std::byte> state;
   for (uint32_t i = 0; i < test.generate || ahead.size() > 0;) {
-    for (; i < test.generate && ahead.size() < steps_ahead; ++i) ahead.submit(step, slots);
+    i += ahead.fill(step, slots, test.generate - i);
     state = ahead.next();
   }
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();

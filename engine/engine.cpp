@@ -476,7 +476,7 @@ Generation Engine::generate(std::span<const uint32_t> prompt, const Request& req
     std::vector<float> logits;
     std::span<const uint32_t> mask;
     if (!sampler) {
-      for (; left > 0 && ahead.size() < steps_ahead; --left) ahead.submit(*recording, state);
+      left -= ahead.fill(*recording, state, left);
     } else {
       if (guidance.wants_logits())
         ahead.submit(*recording, model_->logits());

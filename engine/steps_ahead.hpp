@@ -1,5 +1,7 @@
 // steps_ahead.hpp: steps that the device takes while the host reads what earlier ones made.
 #pragma once
+#include <algorithm>
+#include <chrono>
 #include <deque>
 #include <exception>
 #include <vector>
@@ -8,31 +10,73 @@
 
 namespace ms {
 
-inline constexpr size_t steps_ahead = 4;  // encoded before the host reads the first one's token
-
 // Steps on their way, oldest first. Whatever ends the generation, none is left behind.
 class StepsAhead {
  public:
   explicit StepsAhead(gpu::Device& device) : device_(device) {}
   ~StepsAhead() {
-    while (!tickets_.empty()) try {
-        next();
+    while (!submitted_.empty()) try {
+        receive();
       } catch (const std::exception&) {  // a lost device: said already, or by the next call
       }
   }
-  size_t size() const { return tickets_.size(); }
-  void submit(const gpu::Recording& step, const gpu::View& back) {
-    tickets_.push_back(device_.submit(step, back));
+  size_t size() const { return size_; }
+
+  // `times` of a step, in one submission.
+  void submit(const gpu::Recording& step, const gpu::View& back, uint32_t times = 1) {
+    submitted_.push_back({device_.submit(step, back, times), back.bytes()});
+    size_ += times;
   }
+  // As many of a step as keep the device busy, `left` at most; how many there were.
+  uint32_t fill(const gpu::Recording& step, const gpu::View& back, uint32_t left) {
+    uint32_t added = 0;
+    for (uint32_t times = together(); added < left && size_ < std::max(4u, times + 1);) {
+      const uint32_t n = std::min(times, left - added);
+      submit(step, back, n);
+      added += n;
+    }
+    return added;
+  }
+
+  // What the oldest step made.
   std::vector<std::byte> next() {
-    const gpu::Ticket ticket = tickets_.front();
-    tickets_.pop_front();
-    return device_.wait(ticket);
+    if (ready_.empty()) receive();
+    std::vector<std::byte> made = std::move(ready_.front());
+    ready_.pop_front();
+    --size_;
+    ++taken_;
+    return made;
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  struct Submitted {
+    gpu::Ticket ticket;
+    uint64_t each;  // bytes that come back of a step
+  };
+
+  // Steps a submission: as many as take 20 ms, up to 4, so that what is drawn still comes smoothly.
+  // The first ones come by themselves.
+  uint32_t together() const {
+    if (taken_ < 4) return 1;
+    const double seconds = std::chrono::duration<double>(Clock::now() - start_).count() / taken_;
+    return uint32_t(std::clamp(0.02 / seconds, 1.0, 4.0));
+  }
+
+  void receive() {
+    const Submitted oldest = submitted_.front();
+    submitted_.pop_front();
+    const std::vector<std::byte> all = device_.wait(oldest.ticket);
+    for (auto at = all.begin(); at != all.end(); at += ptrdiff_t(oldest.each))
+      ready_.emplace_back(at, at + ptrdiff_t(oldest.each));
+  }
+
   gpu::Device& device_;
-  std::deque<gpu::Ticket> tickets_;
+  std::deque<Submitted> submitted_;
+  std::deque<std::vector<std::byte>> ready_;
+  size_t size_ = 0;     // submitted and not taken
+  uint32_t taken_ = 0;  // since start_
+  Clock::time_point start_ = Clock::now();
 };
 
 }  // namespace ms

@@ -437,10 +437,9 @@ struct Device::Impl {
     wgpuComputePassEncoderEnd(pass.get());
   }
 
-  // A host-visible copy of a range, to be mapped once the commands before it are done.
-  std::unique_ptr<Back> copy_back(WGPUCommandEncoder encoder, WGPUBuffer from, uint64_t offset,
-                                  uint64_t bytes) {
-    const uint64_t room = round_up(std::max<uint64_t>(bytes, 4), 4);
+  // Host-visible memory, to be mapped once the commands that fill it are done.
+  std::unique_ptr<Back> read_back(uint64_t bytes) {
+    const uint64_t room = round_up(std::max<uint64_t>(bytes, 1), 256);  // one or a few steps' alike
     std::unique_ptr<Back> back;
     for (auto& old : spare)
       if (old && wgpuBufferGetSize(old->buffer.get()) == room) back = std::move(old);
@@ -450,8 +449,16 @@ struct Device::Impl {
       back->buffer = make(room, WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst, "read back");
     }
     back->bytes = bytes;
+    return back;
+  }
+
+  // A copy of a range there.
+  std::unique_ptr<Back> copy_back(WGPUCommandEncoder encoder, WGPUBuffer from, uint64_t offset,
+                                  uint64_t bytes) {
+    auto back = read_back(bytes);
     if (bytes)
-      wgpuCommandEncoderCopyBufferToBuffer(encoder, from, offset, back->buffer.get(), 0, room);
+      wgpuCommandEncoderCopyBufferToBuffer(encoder, from, offset, back->buffer.get(), 0,
+                                           round_up(bytes, 4));
     return back;
   }
 
@@ -779,12 +786,18 @@ void Device::submit(const Recording& recording) {
   impl_->submit(encoder.get());
 }
 
-Ticket Device::submit(const Recording& recording, const View& back) {
+Ticket Device::submit(const Recording& recording, const View& back, uint32_t times) {
   impl_->check();
-  require_within(*back.buffer, back.offset, back.bytes(), "read");
+  const uint64_t bytes = back.bytes();
+  require_within(*back.buffer, back.offset, bytes, "read");
+  require(bytes % 4 == 0, "{} bytes to read back are not whole words", bytes);
   const CommandEncoder encoder(wgpuDeviceCreateCommandEncoder(impl_->device.get(), nullptr));
-  impl_->encode_all(encoder.get(), recording);
-  auto copy = impl_->copy_back(encoder.get(), back.buffer->raw, back.offset, back.bytes());
+  auto copy = impl_->read_back(times * bytes);
+  for (uint32_t i = 0; i < times; ++i) {
+    impl_->encode_all(encoder.get(), recording);
+    wgpuCommandEncoderCopyBufferToBuffer(encoder.get(), back.buffer->raw, back.offset,
+                                         copy->buffer.get(), i * bytes, bytes);
+  }
   impl_->submit(encoder.get());
   impl_->map(*copy);
   const uint64_t id = impl_->next_ticket++;

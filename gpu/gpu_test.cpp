@@ -803,6 +803,12 @@ TEST_F(Recorder, tokens_come_back_while_later_steps_run) {
   EXPECT_EQ(device->wait(ahead[52]), words({106}));      // in any order
   EXPECT_EQ(device->wait(ahead[50]), words({102}));
   EXPECT_SAYS(refusal_of([&] { device->wait(ahead[50]); }), "is not pending");
+  device->wait(ahead[51]);
+  // Several in one submission, each with what was there after it.
+  before = device->counts();
+  EXPECT_EQ(device->wait(device->submit(step, token, 3)), words({108, 110, 112}));
+  EXPECT_EQ(device->counts().submits, before.submits + 1);
+  EXPECT_EQ(device->counts().buffers, before.buffers);
 }
 
 TEST_F(Recorder, reads_and_writes_keep_within_the_buffer) {

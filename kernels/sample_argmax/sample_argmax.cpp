@@ -42,9 +42,10 @@ gpu::Work sample_argmax(const gpu::Caps&, const SampleArgmax& a, SampleArgmax::O
                           a.partials.shape[1] > 0 && a.partials.shape[2] == 2),
           "sample_argmax: partials is {}, logits is {}", a.partials, a.logits);
 
-  // A part is long enough to be worth a workgroup.
+  // A part is what a workgroup loads at once.
+  const uint32_t once = 4 * over.workgroup_size;
   const uint32_t parts =
-      a.partials ? a.partials.shape[1] : std::clamp(vocab / (16 * over.workgroup_size), 1u, 256u);
+      a.partials ? a.partials.shape[1] : std::clamp((vocab + once - 1) / once, 1u, 256u);
   gpu::Work work;
   const gpu::View partials = over.single_pass ? gpu::View{}
                              : a.partials     ? a.partials

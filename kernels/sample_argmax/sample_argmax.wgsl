@@ -32,8 +32,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> best_logit: array<f32>;    // [rows], if has_best_logit
 
 fn key_at(row: u32, id: u32) -> u32 {
-  if (id == params.pad_token_id) { return 0; }
-  return key_of(logits[row * params.vocab_size + id]);
+  return select(key_of(logits[row * params.vocab_size + id]), 0, id == params.pad_token_id);  // a branch would be between loads
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -54,9 +53,14 @@ fn main(group: Group, at: Lane) {
     let part_size = (params.vocab_size + parts - 1) / parts;
     let first = index % parts * part_size;
     let end = min(first + part_size, params.vocab_size);
-    for (var id = first + at.lane; id < end; id += WORKGROUP_SIZE) {
-      let key = key_at(row, id);
-      if (key > best.x) { best = vec2u(key, id); }  // a lane's ids grow: of equal keys the lowest stays
+    // Four loads at once, the last id's in place of those beyond it. A lane's ids grow: of equal keys the lowest stays.
+    for (var id = first + at.lane; id < end; id += 4 * WORKGROUP_SIZE) {
+      let ids = min(vec4u(id) + vec4u(0, 1, 2, 3) * WORKGROUP_SIZE, vec4u(end - 1));
+      let keys = vec4u(key_at(row, ids.x), key_at(row, ids.y), key_at(row, ids.z), key_at(row, ids.w));
+      best = select(best, vec2u(keys.x, ids.x), keys.x > best.x);
+      best = select(best, vec2u(keys.y, ids.y), keys.y > best.x);
+      best = select(best, vec2u(keys.z, ids.z), keys.z > best.x);
+      best = select(best, vec2u(keys.w, ids.w), keys.w > best.x);
     }
   }
 
