@@ -323,6 +323,47 @@ fn fill_tile(next: ptr<function, Ahead>, weights: ptr<function, Decoded>, at: Pl
   }
 }
 
+// Puts what was read ahead, or a part of it, in the place of what all have multiplied. Uniform control flow only.
+fn replace_tile(next: ptr<function, Ahead>, weights: ptr<function, Decoded>, place: Place, part: u32, at: Lane) {
+  workgroupBarrier();
+  if ((part == 0) & (weight_type() > BF16) & (at.lane < 32 * LANE_N)) { *weights = decoded((*next).block, place); }
+  fill_tile(next, weights, place, part, at.lane);
+  workgroupBarrier();
+}
+
+// Of 16 rows or 32 two tiles are under way, each in registers of its own: a copy of what is being loaded would wait for it.
+const AHEAD = select(2u, 1u, PARTS > 1);
+
+// Sums of ROWS x COLUMNS matrices. Each has a name: drivers put what a loop indexes into memory.
+struct Products { s00: Sums, s01: Sums, s02: Sums, s03: Sums, s10: Sums, s11: Sums, s12: Sums, s13: Sums }
+
+// With those of the tile, or of a part of it, added.
+fn multiplied(before: Products, row: u32, column: u32) -> Products {
+  var s = before;
+  for (var unit = 0u; unit < UNITS; unit += 2) {
+    let base = PITCH * (16 * TILE_M + column) + unit;
+    let left0 = load_left(PITCH * row + unit, PITCH);
+    let left1 = load_left(PITCH * (row + 16 * (ROWS - 1)) + unit, PITCH);
+    let right0 = load_right_columns(base, PITCH);
+    s.s00 = multiply_add(left0, right0, s.s00);
+    if (ROWS > 1) { s.s10 = multiply_add(left1, right0, s.s10); }
+    if (COLUMNS > 1) {
+      let right1 = load_right_columns(base + 16 * PITCH, PITCH);
+      s.s01 = multiply_add(left0, right1, s.s01);
+      if (ROWS > 1) { s.s11 = multiply_add(left1, right1, s.s11); }
+    }
+    if (COLUMNS > 2) {
+      let right2 = load_right_columns(base + 32 * PITCH, PITCH);
+      s.s02 = multiply_add(left0, right2, s.s02);
+      if (ROWS > 1) { s.s12 = multiply_add(left1, right2, s.s12); }
+      let right3 = load_right_columns(base + 48 * PITCH, PITCH);
+      s.s03 = multiply_add(left0, right3, s.s03);
+      if (ROWS > 1) { s.s13 = multiply_add(left1, right3, s.s13); }
+    }
+  }
+  return s;
+}
+
 fn matrices(group: Group, at: Lane) {
   let m0 = group.id.x * 16 * TILE_M;
   let n0 = group.id.y * 16 * LANE_N;
@@ -330,59 +371,41 @@ fn matrices(group: Group, at: Lane) {
   let own = matrix_subgroup(at);
   let row = own % HIGH * 32;
   let column = own / HIGH * 16 * COLUMNS;
-  // Sums of ROWS x COLUMNS matrices. Each has a name: drivers put what a loop indexes into memory.
-  var s00 = Sums(); var s01 = Sums(); var s02 = Sums(); var s03 = Sums();
-  var s10 = Sums(); var s11 = Sums(); var s12 = Sums(); var s13 = Sums();
+  var s = Products();
   let first = group.id.z * params.k_part;
   let end = end_of(first);
+  let last = first + (end - first - 1) / 64 * 64;
   var next = read_ahead(m0, n0, first, at.lane);
-  for (var k = first; k < end; k += 64) {
+  var after = Ahead();
+  if (AHEAD == 2) { after = read_ahead(m0, n0, min(first + 64, last), at.lane); }
+  for (var k = first; k < end; k += 64 * AHEAD) {
     var weights = Decoded();
-    let place = place_in_tile(n0, k, at.lane);
     for (var part = 0u; part < PARTS; part++) {
-      workgroupBarrier();
-      if ((part == 0) & (weight_type() > BF16) & (at.lane < 32 * LANE_N)) { weights = decoded(next.block, place); }
-      fill_tile(&next, &weights, place, part, at.lane);
-      workgroupBarrier();
-      if ((part == PARTS - 1) & (k + 64 < end)) { next = read_ahead(m0, n0, k + 64, at.lane); }
-      for (var unit = 0u; unit < UNITS; unit += 2) {
-        let base = PITCH * (16 * TILE_M + column) + unit;
-        let left0 = load_left(PITCH * row + unit, PITCH);
-        let left1 = load_left(PITCH * (row + 16 * (ROWS - 1)) + unit, PITCH);
-        let right0 = load_right_columns(base, PITCH);
-        s00 = multiply_add(left0, right0, s00);
-        if (ROWS > 1) { s10 = multiply_add(left1, right0, s10); }
-        if (COLUMNS > 1) {
-          let right1 = load_right_columns(base + 16 * PITCH, PITCH);
-          s01 = multiply_add(left0, right1, s01);
-          if (ROWS > 1) { s11 = multiply_add(left1, right1, s11); }
-        }
-        if (COLUMNS > 2) {
-          let right2 = load_right_columns(base + 32 * PITCH, PITCH);
-          s02 = multiply_add(left0, right2, s02);
-          if (ROWS > 1) { s12 = multiply_add(left1, right2, s12); }
-          let right3 = load_right_columns(base + 48 * PITCH, PITCH);
-          s03 = multiply_add(left0, right3, s03);
-          if (ROWS > 1) { s13 = multiply_add(left1, right3, s13); }
-        }
-      }
+      replace_tile(&next, &weights, place_in_tile(n0, k, at.lane), part, at);
+      if (part == PARTS - 1) { next = read_ahead(m0, n0, min(k + 64 * AHEAD, last), at.lane); }
+      s = multiplied(s, row, column);
     }
+    if (AHEAD == 1) { continue; }
+    if (k + 64 >= end) { break; }
+    replace_tile(&after, &weights, place_in_tile(n0, k + 64, at.lane), 0, at);
+    after = read_ahead(m0, n0, min(k + 192, last), at.lane);
+    s = multiplied(s, row, column);
   }
   let m = m0 + row;
   let n = n0 + column;
   let part = group.id.z;
-  store_matrix(s00, m, n, part, at);
-  if (COLUMNS > 1) { store_matrix(s01, m, n + 16, part, at); }
+  store_matrix(s.s00, m, n, part, at);
+  if (COLUMNS > 1) { store_matrix(s.s01, m, n + 16, part, at); }
   if (COLUMNS > 2) {
-    store_matrix(s02, m, n + 32, part, at);
-    store_matrix(s03, m, n + 48, part, at);
+    store_matrix(s.s02, m, n + 32, part, at);
+    store_matrix(s.s03, m, n + 48, part, at);
   }
   if (ROWS > 1) {
-    store_matrix(s10, m + 16, n, part, at);
-    if (COLUMNS > 1) { store_matrix(s11, m + 16, n + 16, part, at); }
+    store_matrix(s.s10, m + 16, n, part, at);
+    if (COLUMNS > 1) { store_matrix(s.s11, m + 16, n + 16, part, at); }
     if (COLUMNS > 2) {
-      store_matrix(s12, m + 16, n + 32, part, at);
-      store_matrix(s13, m + 16, n + 48, part, at);
+      store_matrix(s.s12, m + 16, n + 32, part, at);
+      store_matrix(s.s13, m + 16, n + 48, part, at);
     }
   }
 }
