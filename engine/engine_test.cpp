@@ -15,6 +15,7 @@
 #include "base/test_files.hpp"
 #include "engine/guidance.hpp"
 #include "engine/scripted_model.hpp"
+#include "engine/steps_ahead.hpp"
 #include "engine/stop.hpp"
 
 namespace ms {
@@ -894,6 +895,27 @@ TEST_F(RealModel, a_step_makes_no_buffer_or_bind_group_and_waits_for_its_token_a
     EXPECT_LE(after.submits - before.submits, 16u);
     EXPECT_LE(after.waits - before.waits, 16u);
   }
+}
+
+TEST_F(RealModel, steps_of_one_submission_come_back_one_by_one) {
+  const Tokens greedy = draw({.temperature = 0});
+  const uint32_t last = uint32_t(prompt_.size()) - 1;
+  engine_->write_slot(
+      {.token = prompt_.back(), .position = last, .limit = last + 8, .stopped = Stopped::running});
+  const gpu::View state = engine_->model().slots().slice(0, {4});
+  StepsAhead ahead(engine_->device());
+  ahead.submit(engine_->step(true), state, 3);
+  ahead.submit(engine_->step(true), state);
+  EXPECT_EQ(ahead.fill(engine_->step(true), state, 1), 0u);  // four are enough
+  for (uint32_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(ahead.size(), 4 - i);
+    uint32_t words[4];
+    std::memcpy(words, ahead.next().data(), sizeof(words));
+    EXPECT_EQ(words[0], greedy[i]);
+    EXPECT_EQ(words[1], last + i + 1);
+    EXPECT_EQ(Stopped(words[3]), Stopped::running);
+  }
+  EXPECT_EQ(ahead.fill(engine_->step(true), state, 2), 2u);  // no more than are left
 }
 
 // The public interface.

@@ -61,7 +61,7 @@ std::optional<Run> take(Engine& engine, uint32_t steps, const std::vector<uint32
     }
     ahead.submit(step, slot);
     const bool check = i % between_checks == between_checks - 1;
-    while (ahead.size() > 0 && (check || ahead.size() >= 4)) await();
+    while (ahead.size() > 0 && (check || ahead.size() >= steps_ahead)) await();
     if (check) {
       const auto bytes = device.read(*logits.buffer, logits.offset, 4ull * vocab);
       result.logits.emplace_back(vocab);

@@ -10,6 +10,8 @@
 
 namespace ms {
 
+inline constexpr uint32_t steps_ahead = 4;  // on their way at least, and in a submission at most
+
 // Steps on their way, oldest first. Whatever ends the generation, none is left behind.
 class StepsAhead {
  public:
@@ -30,7 +32,7 @@ class StepsAhead {
   // As many of a step as keep the device busy, `left` at most; how many there were.
   uint32_t fill(const gpu::Recording& step, const gpu::View& back, uint32_t left) {
     uint32_t added = 0;
-    for (uint32_t times = together(); added < left && size_ < std::max(4u, times + 1);) {
+    for (uint32_t times = together(); added < left && size_ < std::max(steps_ahead, times + 1);) {
       const uint32_t n = std::min(times, left - added);
       submit(step, back, n);
       added += n;
@@ -55,12 +57,12 @@ class StepsAhead {
     uint64_t each;  // bytes that come back of a step
   };
 
-  // Steps a submission: as many as take 20 ms, up to 4, so that what is drawn still comes smoothly.
-  // The first ones come by themselves.
+  // Steps a submission: as many as take 20 ms, so that what is drawn still comes smoothly. The
+  // first ones come by themselves.
   uint32_t together() const {
-    if (taken_ < 4) return 1;
+    if (taken_ < steps_ahead) return 1;
     const double seconds = std::chrono::duration<double>(Clock::now() - start_).count() / taken_;
-    return uint32_t(std::clamp(0.02 / seconds, 1.0, 4.0));
+    return uint32_t(std::clamp(0.02 / seconds, 1.0, double(steps_ahead)));
   }
 
   void receive() {
