@@ -3,7 +3,9 @@
 //
 // An array over slots: one stream is one slot. Laid out as `struct Slot` of shared/slot.wgsl.
 #pragma once
+#include <algorithm>
 #include <cstdint>
+#include <span>
 
 namespace ms {
 
@@ -35,5 +37,18 @@ struct Slot {
   uint32_t pad[2] = {};
 };
 static_assert(sizeof(Slot) == 128);
+
+// A running slot at its step's end, with what its sequence's tokens have room in, by position: the
+// twin of shared/advance.wgsl.
+inline void advance(Slot& slot, uint32_t token, std::span<uint32_t> history) {
+  slot.token = token;
+  slot.position += 1;
+  if (slot.position < history.size()) history[slot.position] = token;
+  const auto stops = std::span(slot.stop_tokens).first(std::min(slot.stop_count, 16u));
+  if (std::ranges::find(stops, token) != stops.end())
+    slot.stopped = Stopped::token;
+  else if (slot.position >= slot.limit)
+    slot.stopped = Stopped::limit;
+}
 
 }  // namespace ms

@@ -55,14 +55,15 @@ gpu::Work Decoder::sample(uint32_t slots, bool greedy, const gpu::View& mask,
   const gpu::Caps& caps = device_.caps();
   const gpu::View first = head(slots_, slots), logits = head(logits_, slots),
                   history = head(history_, slots), sampled = sampled_.slice(0, {slots});
-  gpu::Work work = greedy
-                       ? sample_argmax(caps, {.slots = first, .logits = logits, .sampled = sampled})
-                       : sample_topk(caps, {.slots = first,
-                                            .logits = logits,
-                                            .sampled = sampled,
-                                            .history = history,
-                                            .bias = bias,
-                                            .mask = mask});
+  if (greedy)
+    return sample_argmax(
+        caps, {.slots = first, .logits = logits, .sampled = sampled, .history = history});
+  gpu::Work work = sample_topk(caps, {.slots = first,
+                                      .logits = logits,
+                                      .sampled = sampled,
+                                      .history = history,
+                                      .bias = bias,
+                                      .mask = mask});
   work += check_stop(caps, {.sampled = sampled, .slots = first, .history = history});
   return work;
 }

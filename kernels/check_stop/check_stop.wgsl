@@ -1,11 +1,12 @@
 // check_stop.wgsl: ends a step: each running slot takes its sampled token and stops if it must.
 //
-// One lane a row. Grid: rows / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
+// One lane a row (shared/advance.wgsl). Grid: rows / WORKGROUP_SIZE, folded into (x, y) beyond 65535.
 // Limits: 2^32 - 1 rows, and tokens of all rows' history.
 // Replaces main of the old check_stop.wgsl (advance 0); advance 1 is what a recorded step needs.
 
 #import lane
 #import slot
+#import advance
 
 override WORKGROUP_SIZE: u32 = 64;
 
@@ -24,13 +25,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> slots: array<Slot>;       // [rows], unread if !advance
 @group(0) @binding(4) var<storage, read_write> history: array<u32>;      // [rows, capacity]
 
-fn is_stop_token(row: u32, token: u32) -> bool {
-  for (var i = 0u; i < min(slots[row].stop_count, 16); i++) {
-    if (slots[row].stop_tokens[i] == token) { return true; }
-  }
-  return false;
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
   let row = (group.id.y * group.count.x + group.id.x) * WORKGROUP_SIZE + at.lane;
@@ -41,13 +35,5 @@ fn main(group: Group, at: Lane) {
     return;
   }
   if (slots[row].stopped != 0) { return; }
-  let position = slots[row].position + 1;
-  slots[row].position = position;
-  slots[row].token = token;
-  if (position < params.capacity) { history[row * params.capacity + position] = token; }
-  if (is_stop_token(row, token)) {
-    slots[row].stopped = 1;
-  } else if (position >= slots[row].limit) {
-    slots[row].stopped = 2;
-  }
+  advance(row, token);
 }

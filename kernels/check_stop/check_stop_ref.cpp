@@ -1,6 +1,4 @@
 // check_stop_ref.cpp: the CPU twin of check_stop.wgsl.
-#include <algorithm>
-
 #include "kernels/check_stop/check_stop.hpp"
 #include "kernels/slot.hpp"
 
@@ -17,16 +15,8 @@ void check_stop_ref(const gpu::HostDispatch& d) {
       should_stop[row] = token == p.eos_token_id || p.current_pos >= p.max_tokens;
       continue;
     }
-    Slot& slot = slots[row];
-    if (slot.stopped != Stopped::running) continue;
-    slot.token = token;
-    slot.position += 1;
-    if (slot.position < p.capacity) history[row * p.capacity + slot.position] = token;
-    const auto stops = std::span(slot.stop_tokens).first(std::min(slot.stop_count, 16u));
-    if (std::ranges::find(stops, token) != stops.end())
-      slot.stopped = Stopped::token;
-    else if (slot.position >= slot.limit)
-      slot.stopped = Stopped::limit;
+    if (slots[row].stopped == Stopped::running)
+      advance(slots[row], token, history.subspan(row * p.capacity, p.capacity));
   }
 }
 

@@ -11,7 +11,7 @@ using gpu::in, gpu::out;
 
 void sample_argmax_ref(const gpu::HostDispatch& d);
 const gpu::Kernel sample_argmax_kernel =
-    gpu::kernel<SampleArgmax>("sample_argmax", {in, in, out, out, out}, sample_argmax_ref);
+    gpu::kernel<SampleArgmax>("sample_argmax", {out, in, out, out, out, out}, sample_argmax_ref);
 
 gpu::Work sample_argmax(const gpu::Caps& caps, const SampleArgmax& a) {
   SampleArgmax::Overrides over;
@@ -33,6 +33,10 @@ gpu::Work sample_argmax(const gpu::Caps&, const SampleArgmax& a, SampleArgmax::O
           sizeof(Slot) / 4, a.logits);
   require(!a.best_logit || a.best_logit.size() == rows,
           "sample_argmax: best_logit is {}, logits is {}", a.best_logit, a.logits);
+  require(!a.history || (a.slots && a.history.rows() == rows && a.history.size() <= UINT32_MAX),
+          "sample_argmax: history is {}, slots is {}, logits is {}; of a history there are at most "
+          "2^32 - 1 tokens",
+          a.history, a.slots, a.logits);
   require(a.logit_softcap >= 0, "sample_argmax: a logit_softcap of {}", a.logit_softcap);
   require(!over.is_reduce_phase || a.partials,
           "sample_argmax: IS_REDUCE_PHASE without partials to reduce");
@@ -51,13 +55,14 @@ gpu::Work sample_argmax(const gpu::Caps&, const SampleArgmax& a, SampleArgmax::O
                              : a.partials     ? a.partials
                                               : work.add_scratch({rows, parts, 2}, gpu::Type::u32);
   const auto dispatch = [&](uint64_t groups) {
-    work.dispatches.push_back({.kernel = &sample_argmax_kernel,
-                               .constants = gpu::constants(over),
-                               .bindings = {a.slots, a.logits, partials, a.sampled, a.best_logit},
-                               .params = gpu::bytes(SampleArgmax::Params{
-                                   rows, vocab, parts, a.pad_token_id, a.logit_softcap,
-                                   bool(a.slots), bool(a.best_logit)}),
-                               .grid = gpu::fold(groups)});
+    work.dispatches.push_back(
+        {.kernel = &sample_argmax_kernel,
+         .constants = gpu::constants(over),
+         .bindings = {a.slots, a.logits, partials, a.sampled, a.best_logit, a.history},
+         .params = gpu::bytes(SampleArgmax::Params{
+             rows, vocab, parts, a.pad_token_id, a.logit_softcap, bool(a.slots), bool(a.best_logit),
+             bool(a.history), a.history ? a.history.cols() : 0}),
+         .grid = gpu::fold(groups)});
   };
   if (a.partials || over.single_pass) {
     dispatch(over.single_pass || over.is_reduce_phase ? rows : uint64_t(rows) * parts);

@@ -1,7 +1,8 @@
 // sample_argmax.hpp: the id of each row's largest logit: greedy sampling.
 //
 // Ties go to the lowest id. NaN, minus infinity and pad_token_id never win; a row of nothing else
-// gives 0.
+// gives 0. With a history the step ends there: running slots take their tokens as check_stop.hpp
+// says.
 #pragma once
 #include "gpu/work.hpp"
 
@@ -12,6 +13,7 @@ struct SampleArgmax {
   gpu::View logits;           // [rows, vocab] f32
   gpu::View sampled;          // [rows] u32
   gpu::View best_logit = {};  // [rows] f32: the winner's, after the softcap; written when given
+  gpu::View history = {};     // [rows, capacity] u32, with slots: the token at each position
   gpu::View partials = {};  // [rows, parts, 2] u32: given, IS_REDUCE_PHASE names the only dispatch
   uint32_t pad_token_id = 0xffffffff;  // 0xffffffff: none
   float logit_softcap = 0;             // c * tanh(logit / c), which changes no order; 0: none
@@ -33,7 +35,7 @@ struct SampleArgmax {
   struct Params {
     uint32_t rows, vocab_size, parts, pad_token_id;
     float logit_softcap;
-    uint32_t has_slots, has_best_logit;
+    uint32_t has_slots, has_best_logit, advance, capacity;
   };
 };
 

@@ -10,9 +10,10 @@ namespace ms {
 void sample_argmax_ref(const gpu::HostDispatch& d) {
   const auto p = d.params<SampleArgmax::Params>();
   const auto over = d.overrides<SampleArgmax::Overrides>();
-  const auto slots = d.get<const Slot>(0);
+  const auto slots = d.get<Slot>(0);
   const auto logits = d.get<float>(1), best_logit = d.get<float>(4);
-  const auto partials = d.get<uint32_t>(2), sampled = d.get<uint32_t>(3);
+  const auto partials = d.get<uint32_t>(2), sampled = d.get<uint32_t>(3),
+             history = d.get<uint32_t>(5);
   const bool all = over.is_reduce_phase || over.single_pass;
   const uint32_t parts = all ? 1 : p.parts, part_size = (p.vocab_size + parts - 1) / parts;
   for (size_t row = 0; row < p.rows; ++row) {
@@ -35,6 +36,7 @@ void sample_argmax_ref(const gpu::HostDispatch& d) {
       }
       sampled[row] = id;
       if (p.has_best_logit) best_logit[row] = float(softcap(logit_of(best), p.logit_softcap));
+      if (p.advance) advance(slots[row], id, history.subspan(row * p.capacity, p.capacity));
     }
   }
 }
