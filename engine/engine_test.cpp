@@ -894,6 +894,7 @@ TEST_F(RealModel, a_step_makes_no_buffer_or_bind_group_and_waits_for_its_token_a
     // Fast steps come several a submission.
     EXPECT_LE(after.submits - before.submits, 16u);
     EXPECT_LE(after.waits - before.waits, 16u);
+    EXPECT_GE(after.waits - before.waits, 16u / steps_ahead);
   }
 }
 

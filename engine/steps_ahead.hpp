@@ -22,17 +22,20 @@ class StepsAhead {
       } catch (const std::exception&) {  // a lost device: said already, or by the next call
       }
   }
-  size_t size() const { return size_; }
+  size_t size() const {
+    size_t n = ready_.size();
+    for (const Submitted& s : submitted_) n += s.times;
+    return n;
+  }
 
   // `times` of a step, in one submission.
   void submit(const gpu::Recording& step, const gpu::View& back, uint32_t times = 1) {
-    submitted_.push_back({device_.submit(step, back, times), back.bytes()});
-    size_ += times;
+    submitted_.push_back({device_.submit(step, back, times), times});
   }
   // As many of a step as keep the device busy, `left` at most; how many there were.
   uint32_t fill(const gpu::Recording& step, const gpu::View& back, uint32_t left) {
     uint32_t added = 0;
-    for (uint32_t times = together(); added < left && size_ < std::max(steps_ahead, times + 1);) {
+    for (uint32_t times = together(); added < left && size() < std::max(steps_ahead, times + 1);) {
       const uint32_t n = std::min(times, left - added);
       submit(step, back, n);
       added += n;
@@ -45,7 +48,6 @@ class StepsAhead {
     if (ready_.empty()) receive();
     std::vector<std::byte> made = std::move(ready_.front());
     ready_.pop_front();
-    --size_;
     ++taken_;
     return made;
   }
@@ -54,7 +56,7 @@ class StepsAhead {
   using Clock = std::chrono::steady_clock;
   struct Submitted {
     gpu::Ticket ticket;
-    uint64_t each;  // bytes that come back of a step
+    uint32_t times;
   };
 
   // Steps a submission: as many as take 20 ms, so that what is drawn still comes smoothly. The
@@ -69,14 +71,13 @@ class StepsAhead {
     const Submitted oldest = submitted_.front();
     submitted_.pop_front();
     const std::vector<std::byte> all = device_.wait(oldest.ticket);
-    for (auto at = all.begin(); at != all.end(); at += ptrdiff_t(oldest.each))
-      ready_.emplace_back(at, at + ptrdiff_t(oldest.each));
+    const auto each = ptrdiff_t(all.size() / oldest.times);
+    for (auto at = all.begin(); at != all.end(); at += each) ready_.emplace_back(at, at + each);
   }
 
   gpu::Device& device_;
   std::deque<Submitted> submitted_;
   std::deque<std::vector<std::byte>> ready_;
-  size_t size_ = 0;     // submitted and not taken
   uint32_t taken_ = 0;  // since start_
   Clock::time_point start_ = Clock::now();
 };

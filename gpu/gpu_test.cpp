@@ -822,6 +822,11 @@ TEST_F(Recorder, reads_and_writes_keep_within_the_buffer) {
   EXPECT_THROW(device->submit(device->record(dispatch(add_kernel, in_view, out_view)),
                               view(x, {2000}, Type::u32)),
                std::invalid_argument);
+  EXPECT_SAYS(refusal_of([&] {
+                device->submit(device->record(dispatch(add_kernel, in_view, out_view)),
+                               view(x, {3}, Type::f16));
+              }),
+              "6 bytes to read back are not whole words");
   EXPECT_EQ(device->read(*x, 4092, 3).size(), 3u);
   EXPECT_TRUE(device->read(*x, 4096, 0).empty());
 }

@@ -2,7 +2,7 @@
 #include "kernels/check_stop/check_stop.hpp"
 
 #include "kernels/lab.hpp"
-#include "kernels/slot.hpp"
+#include "kernels/slot_test.hpp"
 
 namespace ms {
 
@@ -27,21 +27,8 @@ KERNEL_TEST(check_stop) {
              .max_tokens = most,
              .current_pos = position});
 
-    // Each row another case: stopped before, at a stop token that counts or not, below, at and
-    // beyond the limit, a position outside the history, more stop tokens claimed than a slot holds.
-    std::vector<Slot> slots(rows);
-    for (uint32_t i = 0; i < rows; ++i) {
-      slots[i] = {.token = 99,
-                  .position = i % 11,
-                  .limit = i % 7 + 1,
-                  .stopped = Stopped(i % 5 == 4 ? i % 4 : 0)};
-      slots[i].stop_count = i % 6 == 5 ? 1000 : i % 3;
-      for (uint32_t j = 0; j < 16; ++j) slots[i].stop_tokens[j] = 10 + j;
-    }
-    CheckStop args{
-        .sampled =
-            lab.words({rows}, [](size_t i) { return uint32_t(9 + i % 5 + (i % 6 == 5 ? 12 : 0)); }),
-        .slots = upload(lab, slots)};
+    CheckStop args{.sampled = lab.words({rows}, ending_token),
+                   .slots = upload(lab, ending_slots(rows))};
     every(args);
     args.history = lab.output({rows, 8}, gpu::Type::u32);
     every(args);

@@ -33,7 +33,8 @@ gpu::Work sample_argmax(const gpu::Caps&, const SampleArgmax& a, SampleArgmax::O
           sizeof(Slot) / 4, a.logits);
   require(!a.best_logit || a.best_logit.size() == rows,
           "sample_argmax: best_logit is {}, logits is {}", a.best_logit, a.logits);
-  require(!a.history || (a.slots && a.history.rows() == rows && a.history.size() <= UINT32_MAX),
+  require(!a.history || (a.slots && a.history.rows() == rows && a.history.cols() > 0 &&
+                         a.history.size() <= UINT32_MAX),
           "sample_argmax: history is {}, slots is {}, logits is {}; of a history there are at most "
           "2^32 - 1 tokens",
           a.history, a.slots, a.logits);
@@ -61,7 +62,7 @@ gpu::Work sample_argmax(const gpu::Caps&, const SampleArgmax& a, SampleArgmax::O
          .bindings = {a.slots, a.logits, partials, a.sampled, a.best_logit, a.history},
          .params = gpu::bytes(SampleArgmax::Params{
              rows, vocab, parts, a.pad_token_id, a.logit_softcap, bool(a.slots), bool(a.best_logit),
-             bool(a.history), a.history ? a.history.cols() : 0}),
+             a.history ? a.history.cols() : 0}),
          .grid = gpu::fold(groups)});
   };
   if (a.partials || over.single_pass) {

@@ -35,7 +35,7 @@ struct SampleArgmax {
   struct Params {
     uint32_t rows, vocab_size, parts, pad_token_id;
     float logit_softcap;
-    uint32_t has_slots, has_best_logit, advance, capacity;
+    uint32_t has_slots, has_best_logit, capacity;
   };
 };
 

@@ -3,7 +3,7 @@
 // SINGLE_PASS: a workgroup a row. Else two dispatches: a workgroup for each of `parts` ranges of a row
 // writes its winner, and with IS_REDUCE_PHASE a workgroup a row reduces those. Any vocabulary.
 // Grid: rows, or rows * parts, folded into (x, y) beyond 65535.
-// With `advance` the last dispatch also ends the step, as check_stop does: one that depends on another costs a GPU 2 us.
+// With a history the last dispatch also ends the step, as check_stop does: one that depends on another costs a GPU 2 us.
 // Limits: 2^32 - 1 logits, and tokens of all rows' history.
 // Replaces argmax, argmax_reduce and sample_single_pass of the old sample.wgsl.
 
@@ -24,8 +24,7 @@ struct Params {
   logit_softcap: f32,  // of best_logit; 0: none
   has_slots: u32,      // 1: rows whose slot does not run are left as they are
   has_best_logit: u32,
-  advance: u32,        // 1: the slots take their tokens
-  capacity: u32,       // of the history; 0: it is not bound
+  capacity: u32,       // of the history; 0: it is not bound, and the slots stay
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -34,7 +33,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> partials: array<vec2u>;    // [rows, parts]: key, id
 @group(0) @binding(4) var<storage, read_write> sampled: array<u32>;       // [rows]
 @group(0) @binding(5) var<storage, read_write> best_logit: array<f32>;    // [rows], if has_best_logit
-@group(0) @binding(6) var<storage, read_write> history: array<u32>;       // [rows, capacity], with advance
+@group(0) @binding(6) var<storage, read_write> history: array<u32>;       // [rows, capacity], if capacity
 
 fn key_at(row: u32, id: u32) -> u32 {
   return select(key_of(logits[row * params.vocab_size + id]), 0, id == params.pad_token_id);  // a branch would be between loads
@@ -76,7 +75,7 @@ fn main(group: Group, at: Lane) {
   if (IS_REDUCE_PHASE || SINGLE_PASS) {
     sampled[row] = id;
     if (params.has_best_logit != 0) { best_logit[row] = softcap(logit_of(key), params.logit_softcap); }
-    if (params.advance != 0) { advance(row, id); }
+    if (params.capacity != 0) { advance(row, id); }
   } else {
     partials[index] = vec2u(key, id);
   }

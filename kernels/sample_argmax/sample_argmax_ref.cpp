@@ -36,7 +36,7 @@ void sample_argmax_ref(const gpu::HostDispatch& d) {
       }
       sampled[row] = id;
       if (p.has_best_logit) best_logit[row] = float(softcap(logit_of(best), p.logit_softcap));
-      if (p.advance) advance(slots[row], id, history.subspan(row * p.capacity, p.capacity));
+      if (p.capacity) advance(slots[row], id, history.subspan(row * p.capacity, p.capacity));
     }
   }
 }

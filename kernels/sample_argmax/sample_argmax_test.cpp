@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "kernels/lab.hpp"
-#include "kernels/slot.hpp"
+#include "kernels/slot_test.hpp"
 
 namespace ms {
 
@@ -84,20 +84,13 @@ KERNEL_TEST(sample_argmax) {
               exact);
 
   // Steps that end: slots that are stopped, stop, or go on, with a place in the history or without.
-  for (uint32_t n : {1u, 2u, 65u}) {
-    for (uint32_t i = 0; i < n; ++i) {
-      slots[i] = {.token = 99,
-                  .position = i % 9,
-                  .limit = i % 5 + 1,
-                  .stopped = Stopped(i % 5 == 4 ? i % 4 : 0)};
-      slots[i].stop_count = i % 6 == 5 ? 1000 : i % 3;
-      for (uint32_t j = 0; j < 16; ++j) slots[i].stop_tokens[j] = j % 2 ? 100 : i * 31 % 7;
-    }
-    every({.slots = lab.upload({n, 32}, gpu::Type::u32, std::as_bytes(std::span(slots).first(n))),
-           .logits = lab.values({n, 7}, [](size_t i) { return float(i / 7 * 31 % 7 == i % 7); }),
+  for (uint32_t n : {1u, 2u, 65u, 130u})
+    every({.slots = lab.upload({n, 32}, gpu::Type::u32,
+                               std::as_bytes(std::span<const Slot>(ending_slots(n)))),
+           .logits =
+               lab.values({n, 32}, [](size_t i) { return float(i % 32 == ending_token(i / 32)); }),
            .sampled = lab.output({n}, gpu::Type::u32),
            .history = lab.output({n, 8}, gpu::Type::u32)});
-  }
 
   const gpu::View two = lab.output({2}, gpu::Type::u32), logits = lab.random({3, 8});
   lab.refuses("sampled is [2]",
@@ -107,6 +100,12 @@ KERNEL_TEST(sample_argmax) {
   });
   lab.refuses("history is [2]", [&] {
     sample_argmax(lab.caps(), {.logits = lab.random({2, 8}), .sampled = two, .history = two});
+  });
+  lab.refuses("history is [2, 0]", [&] {
+    sample_argmax(lab.caps(), {.slots = lab.slots({0, 0}),
+                               .logits = lab.random({2, 8}),
+                               .sampled = two,
+                               .history = lab.output({2, 0}, gpu::Type::u32)});
   });
   lab.refuses("nothing to choose", [&] {
     sample_argmax(lab.caps(), {.logits = lab.random({2, 0}), .sampled = two});
