@@ -441,9 +441,11 @@ struct Device::Impl {
   std::unique_ptr<Back> read_back(uint64_t bytes) {
     const uint64_t room = round_up(std::max<uint64_t>(bytes, 1), 256);  // one or a few steps' alike
     std::unique_ptr<Back> back;
-    for (auto& old : spare)
-      if (old && wgpuBufferGetSize(old->buffer.get()) == room) back = std::move(old);
-    std::erase(spare, nullptr);
+    const auto fits = [&](const auto& old) { return wgpuBufferGetSize(old->buffer.get()) == room; };
+    if (const auto old = std::ranges::find_if(spare, fits); old != spare.end()) {
+      back = std::move(*old);
+      spare.erase(old);
+    }
     if (!back) {
       back = std::make_unique<Back>();
       back->buffer = make(room, WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst, "read back");

@@ -809,6 +809,10 @@ TEST_F(Recorder, tokens_come_back_while_later_steps_run) {
   EXPECT_EQ(device->wait(device->submit(step, token, 3)), words({108, 110, 112}));
   EXPECT_EQ(device->counts().submits, before.submits + 1);
   EXPECT_EQ(device->counts().buffers, before.buffers);
+  // The memory that they came back in is there for others, all of it.
+  for (uint32_t i = 0; i < 3; ++i) ahead.push_back(device->submit(step, token));
+  for (uint32_t i = 53; i < 56; ++i) device->wait(ahead[i]);
+  EXPECT_EQ(device->counts().buffers, before.buffers);
 }
 
 TEST_F(Recorder, reads_and_writes_keep_within_the_buffer) {
