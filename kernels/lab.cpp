@@ -89,20 +89,23 @@ Weight Lab::weight(WeightType type, uint32_t rows, uint32_t cols, uint32_t row_t
           .row_tile = row_tile};
 }
 
-std::pair<Weight, Weight> Lab::in_one_buffer(const Weight& first, const Weight& second) {
-  std::pair<Weight, Weight> result(first, second);
+std::vector<Weight> Lab::in_one_buffer(std::vector<Weight> weights) {
   for (gpu::View Weight::*part : {&Weight::quants, &Weight::scales}) {
-    const gpu::View &a = first.*part, &b = second.*part;
-    std::vector<std::byte> bytes = device.read(*a.buffer, a.offset, a.bytes());
-    bytes.resize((bytes.size() + 255) / 256 * 256);  // where a binding may begin
-    const uint64_t words = bytes.size() / 4;
-    const auto more = device.read(*b.buffer, b.offset, b.bytes());
-    bytes.insert(bytes.end(), more.begin(), more.end());
-    const gpu::View both = upload({bytes.size() / 4}, gpu::Type::u32, bytes);
-    result.first.*part = both.slice(0, a.shape);
-    result.second.*part = both.slice(words, b.shape);
+    std::vector<std::byte> bytes;
+    for (Weight& w : weights) {
+      gpu::View& view = w.*part;
+      if (!view) continue;
+      const auto more = device.read(*view.buffer, view.offset, view.bytes());
+      bytes.resize((bytes.size() + 255) / 256 * 256);  // where a binding may begin
+      view.offset = bytes.size();
+      bytes.insert(bytes.end(), more.begin(), more.end());
+    }
+    if (bytes.empty()) continue;
+    const gpu::View all = upload({bytes.size() / 4}, gpu::Type::u32, bytes);
+    for (Weight& w : weights)
+      if (w.*part) (w.*part).buffer = all.buffer, (w.*part).offset += all.offset;
   }
-  return result;
+  return weights;
 }
 
 gpu::View Lab::blocks(TensorType type, uint64_t count) {

@@ -52,8 +52,9 @@ class Lab {
   gpu::View upload(gpu::Shape shape, gpu::Type type, std::span<const std::byte> bytes);
   // A packed weight of values uniform in [-1, 1), quantised as files are, or of random blocks.
   Weight weight(WeightType type, uint32_t rows, uint32_t cols, uint32_t row_tile = 1);
-  // Copies of two packed weights in the same buffers, the second behind the first.
-  std::pair<Weight, Weight> in_one_buffer(const Weight& first, const Weight& second);
+  // Copies of packed weights in the same buffers, one behind the other; those of no rows stay
+  // absent.
+  std::vector<Weight> in_one_buffer(std::vector<Weight> weights);
   // Blocks of a quantised type as they lie in a file, words of random bits; scales are finite, and
   // those of the first blocks zeros of both signs, subnormals and the largest.
   gpu::View blocks(TensorType type, uint64_t count);

@@ -137,7 +137,7 @@ void Pass::qkv(const gpu::View& norm, const Linear& weight) {
   const Weight& first = weight.parts.front().weight;
   const Weight v = weight.parts.size() > 1 ? weight.parts[1].weight : Weight{};
   if (!layer_.output || weight.parts.size() > 2 ||
-      !suits_fused_layer(caps_, layer_.output, first, v)) {
+      !suits_fused_layer(caps_, layer_.output, layer_.gate_up, layer_.down, first, v)) {
     end_layer();
     return linear(h_, norm, weight, qkv_);
   }

@@ -109,14 +109,59 @@ WeightLoader::WeightLoader(gpu::Device& device, const Catalog& catalog, uint32_t
       all_(bytes_of(catalog)),
       uploads_(device, piece_bytes(all_)) {}
 
-gpu::Buffer& WeightLoader::place(uint64_t bytes, const TensorInfo& tensor) {
-  memory_.push_back(device_.buffer(bytes, std::string(tensor.name)));
+gpu::Buffer& WeightLoader::place(uint64_t bytes, std::string_view name) {
+  memory_.push_back(device_.buffer(bytes, std::string(name)));
   packed_bytes_ += bytes;
   return *memory_.back();
 }
 
+std::pair<uint64_t, uint64_t> WeightLoader::layer_size(uint32_t layer) const {
+  std::pair<uint64_t, uint64_t> size;
+  const std::string prefix = fmt::format("blk.{}.", layer);
+  for (auto at = catalog_.tensors.lower_bound(prefix);
+       at != catalog_.tensors.end() && at->first.starts_with(prefix); ++at) {
+    const TensorInfo& tensor = at->second;
+    if (tensor.shape.size() < 2 || !weight_type(tensor.type)) continue;
+    const auto [quants, scales] = packed_size(tensor, tensor.rows());
+    size.first += quants;
+    size.second += scales;
+  }
+  return size;
+}
+
+void WeightLoader::begin_layer(uint32_t layer) {
+  const auto fits = [](const gpu::Buffer* buffer, uint64_t used, uint64_t bytes) {
+    return bytes == 0 || (buffer && used + bytes <= buffer->bytes);
+  };
+  if (const auto [quants, scales] = layer_size(layer);
+      fits(layers_.quants, layers_.quants_used, quants) &&
+      fits(layers_.scales, layers_.scales_used, scales))
+    return;
+  const gpu::Caps& caps = device_.caps();
+  const uint64_t most = std::min(caps.max_binding_bytes, caps.max_buffer_bytes);
+  uint64_t all_quants = 0, all_scales = 0;
+  for (;; ++layer) {
+    const auto [quants, scales] = layer_size(layer);
+    if (quants == 0 || all_quants + quants > most || all_scales + scales > most) break;
+    all_quants += quants;
+    all_scales += scales;
+  }
+  layers_ = {};
+  if (all_quants) layers_.quants = &place(all_quants, "layers");
+  if (all_scales) layers_.scales = &place(all_scales, "layers' scales");
+}
+
 WeightLoader::Room WeightLoader::room(uint64_t quants, uint64_t scales, const TensorInfo& tensor) {
-  return {.quants = &place(quants, tensor), .scales = scales ? &place(scales, tensor) : nullptr};
+  Room& all = layers_;
+  if (all.quants && all.quants_used + quants <= all.quants->bytes &&
+      (!scales || (all.scales && all.scales_used + scales <= all.scales->bytes))) {
+    const Room own = all;
+    all.quants_used += quants;
+    all.scales_used += scales;
+    return own;
+  }
+  return {.quants = &place(quants, tensor.name),
+          .scales = scales ? &place(scales, tensor.name) : nullptr};
 }
 
 std::pair<uint64_t, uint64_t> WeightLoader::packed_size(const TensorInfo& like,
@@ -286,7 +331,7 @@ gpu::View WeightLoader::vector(const std::vector<const TensorInfo*>& vectors) {
     if (!t->data.empty()) decode(t->type, t->data, std::span(values).subspan(first));
     done_ += tensor_bytes(*t);
   }
-  gpu::Buffer& buffer = place(values.size() * 4, *vectors.front());
+  gpu::Buffer& buffer = place(values.size() * 4, vectors.front()->name);
   device_.write(buffer, 0, std::as_bytes(std::span(values)));
   return {.buffer = &buffer, .shape = {values.size()}};
 }

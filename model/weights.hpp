@@ -42,6 +42,10 @@ class WeightLoader {
   WeightLoader(gpu::Device& device, const Catalog& catalog, uint32_t row_tile,
                std::function<void(uint64_t, uint64_t)> progress);
 
+  // From here on matrices are of this layer, which lie one behind the other, and behind those of
+  // the layer before as far as a binding reaches: kernels may have several in one binding.
+  void begin_layer(uint32_t layer);
+
   // One or more matrices of a width, their rows one after the other: a weight for each run of one
   // type, all in the same buffers.
   std::vector<Weight> stack_runs(const std::vector<const TensorInfo*>& matrices);
@@ -68,7 +72,7 @@ class WeightLoader {
     gpu::Buffer *quants = nullptr, *scales = nullptr;
     uint64_t quants_used = 0, scales_used = 0;  // bytes
   };
-  // Of bytes, 0 for no scales, in the name of a tensor.
+  // Of bytes, 0 for no scales: the layers', or new memory in the name of a tensor.
   Room room(uint64_t quants, uint64_t scales, const TensorInfo& tensor);
   // Bytes of rows of a tensor's type and width, as far as the next weight may begin. Throws Error
   // for a type without kernels.
@@ -79,13 +83,16 @@ class WeightLoader {
   void send_rows(const TensorInfo& like, uint64_t rows,
                  const std::function<std::pair<const TensorInfo*, uint64_t>(uint64_t)>& source,
                  const Room& room);
-  gpu::Buffer& place(uint64_t bytes, const TensorInfo& tensor);
+  gpu::Buffer& place(uint64_t bytes, std::string_view name);
+  // Of a layer's matrices, quants and scales.
+  std::pair<uint64_t, uint64_t> layer_size(uint32_t layer) const;
 
   gpu::Device& device_;
   const Catalog& catalog_;
   uint32_t row_tile_;
   std::function<void(uint64_t, uint64_t)> progress_;
   uint64_t done_ = 0, all_, packed_bytes_ = 0;
+  Room layers_;  // for the layers that it has memory for
   ThreadPool pool_;
   gpu::Uploads uploads_;
   std::vector<gpu::BufferPtr> memory_;
@@ -98,7 +105,9 @@ class WeightLoader {
 class LayerLoader {
  public:
   LayerLoader(WeightLoader& loader, const Catalog& catalog, const Config& config, uint32_t layer)
-      : loader_(loader), catalog_(catalog), config_(config), layer_(layer) {}
+      : loader_(loader), catalog_(catalog), config_(config), layer_(layer) {
+    loader.begin_layer(layer);
+  }
 
   const Config& config() const { return config_; }
   gpu::View vector(std::string_view name, uint64_t size);

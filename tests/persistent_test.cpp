@@ -25,9 +25,11 @@ Config small_llama() {
 }
 
 std::unique_ptr<Engine> engine(ModelOptions options, std::string_view type = "q4_0",
-                               std::string* notice = nullptr, uint32_t context = 128) {
+                               std::string* notice = nullptr, uint32_t context = 128,
+                               uint64_t max_binding_bytes = 0) {
   options.context = context;
   return std::make_unique<Engine>(EngineOptions{.model = {},
+                                                .device = {.max_binding_bytes = max_binding_bytes},
                                                 .options = options,
                                                 .notice =
                                                     [=](std::string_view text) {
@@ -104,6 +106,24 @@ INSTANTIATE_TEST_SUITE_P(Types, PersistentStepOf,
                                          std::pair("f16", KvType::f32),
                                          std::pair("q4_k_m", KvType::f32),
                                          std::pair("q4_0", KvType::q8_0)));
+
+// A layer's weights take 290 KiB, of three layers.
+TEST(PersistentStep, reaches_weights_as_far_as_a_binding_does) {
+  const auto whole = engine(persistent());
+  if (!has_it(whole->device().caps())) GTEST_SKIP() << "too few storage buffers a kernel";
+  const auto with_bindings_of = [](uint64_t bytes) {
+    ModelOptions options = persistent();
+    options.batch = 32;
+    return engine(options, "q4_0", nullptr, 128, bytes);
+  };
+  const auto two_at_most = with_bindings_of(600 << 10);
+  // The last layer's QKV are beyond the second one's binding, and so a dispatch of their own.
+  EXPECT_EQ(two_at_most->step(true).dispatches().size(), whole->step(true).dispatches().size() + 1);
+  EXPECT_LT(nmse(step_logits(*two_at_most, 12), step_logits(*whole, 12)), 1e-10);
+  EXPECT_SAYS(
+      message_of<Error>([&] { with_bindings_of(200 << 10); }),
+      "no persistent step: a layer's weights are not in one buffer, of at most 204800 bytes");
+}
 
 TEST(PersistentStep, that_stalls_is_taken_again_by_a_chain) {
   const auto first = engine(chain);

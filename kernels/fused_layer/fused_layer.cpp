@@ -12,8 +12,7 @@ using gpu::in, gpu::out;
 
 void fused_layer_ref(const gpu::HostDispatch& d);
 const gpu::Kernel fused_layer_kernel = gpu::kernel<FusedLayer>(
-    "fused_layer", {in, out, in, in, out, out, out, out, out, out, out, out, out, out, out},
-    fused_layer_ref);
+    "fused_layer", {in, out, in, in, out, out, out, out, out}, fused_layer_ref);
 
 namespace {
 
@@ -47,16 +46,37 @@ bool is_q6_k_beside(WeightType output, WeightType type) {
   return type == WeightType::q6_k && one_of(output, {WeightType::q4_k, WeightType::q5_k});
 }
 
-// From the beginning of one view to the end of another, which lies behind it.
-gpu::View spanning(const gpu::View& first, const gpu::View& last) {
-  gpu::View both = first;
-  both.shape = {(last.offset + last.bytes() - first.offset) / 4};
-  return both;
+// From the beginning of the first of some views of one buffer to the end of the last; nothing if
+// they are of several.
+gpu::View spanning(std::initializer_list<gpu::View> views) {
+  gpu::View all;
+  for (const gpu::View& view : views) {
+    if (!view) continue;
+    if (!all) all = view;
+    if (view.buffer != all.buffer || view.scratch != all.scratch) return {};
+    const uint64_t first = std::min(all.offset, view.offset),
+                   end = std::max(all.offset + all.bytes(), view.offset + view.bytes());
+    all.offset = first;
+    all.shape = {(end - first) / 4};
+  }
+  return all;
 }
 
-bool lies_behind(const gpu::View& last, const gpu::View& first) {
-  return last.buffer == first.buffer && last.scratch == first.scratch &&
-         last.offset >= first.offset + first.bytes();
+// What a dispatch binds of its matrices.
+struct Bound {
+  gpu::View quants, scales;
+};
+Bound bound(const Weight& output, const Weight& gate_up, const Weight& down, const Weight& qkv,
+            const Weight& v) {
+  return {spanning({output.quants, gate_up.quants, down.quants, qkv.quants, v.quants}),
+          spanning({output.scales, gate_up.scales, down.scales, qkv.scales, v.scales})};
+}
+
+bool lie_together(const gpu::Caps& caps, const Weight& output, const Weight& gate_up,
+                  const Weight& down, const Weight& qkv = {}, const Weight& v = {}) {
+  const Bound all = bound(output, gate_up, down, qkv, v);
+  return all.quants && all.quants.bytes() <= caps.max_binding_bytes &&
+         (!output.scales || (all.scales && all.scales.bytes() <= caps.max_binding_bytes));
 }
 
 }  // namespace
@@ -66,6 +86,8 @@ std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, con
   if (caps.max_storage_buffers < FusedLayer::storage_buffers)
     return fmt::format("{} has {} storage buffers a kernel, it takes {}", caps.name,
                        caps.max_storage_buffers, FusedLayer::storage_buffers);
+  if (caps.min_subgroup_size < 4)
+    return fmt::format("{} has no subgroups, which it takes", caps.name);
   for (const auto& [name, w] :
        {std::pair("output", &output), {"gate and up", &gate_up}, {"down", &down}}) {
     if (!takes(caps, *w))
@@ -79,16 +101,19 @@ std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, con
           "q6_k beside q4_k and q5_k",
           name, to_string(w->type), to_string(output.type));
   }
+  if (!lie_together(caps, output, gate_up, down))
+    return fmt::format("a layer's weights are not in one buffer, of at most {} bytes",
+                       caps.max_binding_bytes);
   return "";
 }
 
-bool suits_fused_layer(const gpu::Caps& caps, const Weight& output, const Weight& qkv,
-                       const Weight& v) {
+bool suits_fused_layer(const gpu::Caps& caps, const Weight& output, const Weight& gate_up,
+                       const Weight& down, const Weight& qkv, const Weight& v) {
   if (!takes(caps, qkv) || qkv.type != output.type) return false;
-  return !v || (takes(caps, v) && is_q6_k_beside(qkv.type, v.type) && v.cols == qkv.cols &&
-                qkv.rows % 2 == 0 && lies_behind(v.quants, qkv.quants) &&
-                lies_behind(v.scales, qkv.scales) &&
-                spanning(qkv.quants, v.quants).bytes() <= caps.max_binding_bytes);
+  if (v && !(takes(caps, v) && is_q6_k_beside(qkv.type, v.type) && v.cols == qkv.cols &&
+             qkv.rows % 2 == 0))
+    return false;
+  return lie_together(caps, output, gate_up, down, qkv, v);
 }
 
 gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a) {
@@ -98,7 +123,7 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a) {
   over.down_q6_k = is_q6_k_beside(a.output.type, a.down.type);
   over.v_q6_k = a.v_weight && is_q6_k_beside(a.output.type, a.v_weight.type);
   if (a.parts) over.f16_parts = a.parts.f16, over.head_dim = a.parts.head_dim;
-  over.halves = std::bit_ceil(std::max({a.down.rows, a.down.cols, a.output.cols, 256u}) / 16);
+  over.halves = std::max({a.down.rows, a.down.cols, a.output.cols, 256u}) / 16;
   over.workgroup_size = std::min(512u, std::bit_floor(caps.max_invocations));
   return fused_layer(caps, a, over);
 }
@@ -109,15 +134,17 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Ov
                  qkv_rows = a.qkv_weight.rows + a.v_weight.rows;
   const std::string why = fused_layer_refusal(caps, a.output, a.gate_up, a.down);
   require(why.empty(), "fused_layer: {}", why);
-  require(!a.qkv_weight || suits_fused_layer(caps, a.output, a.qkv_weight),
-          "fused_layer: qkv_weight is {} [{}, {}]; it takes what it takes as the output's, {} here",
-          to_string(a.qkv_weight.type), a.qkv_weight.rows, a.qkv_weight.cols,
-          to_string(a.output.type));
-  require(!a.v_weight || suits_fused_layer(caps, a.output, a.qkv_weight, a.v_weight),
-          "fused_layer: v_weight is {} [{}, {}] beside {} of [{}, {}]; it takes q6_k beside q4_k "
-          "and q5_k, behind an even number of rows, in their buffers",
-          to_string(a.v_weight.type), a.v_weight.rows, a.v_weight.cols,
-          to_string(a.qkv_weight.type), a.qkv_weight.rows, a.qkv_weight.cols);
+  require(
+      !a.qkv_weight || suits_fused_layer(caps, a.output, a.gate_up, a.down, a.qkv_weight),
+      "fused_layer: qkv_weight is {} [{}, {}]; it takes what it takes as the output's, {} here, in "
+      "the same buffer",
+      to_string(a.qkv_weight.type), a.qkv_weight.rows, a.qkv_weight.cols, to_string(a.output.type));
+  require(
+      !a.v_weight || suits_fused_layer(caps, a.output, a.gate_up, a.down, a.qkv_weight, a.v_weight),
+      "fused_layer: v_weight is {} [{}, {}] beside {} of [{}, {}]; it takes q6_k beside q4_k "
+      "and q5_k, of an even number of rows, in the same buffer",
+      to_string(a.v_weight.type), a.v_weight.rows, a.v_weight.cols, to_string(a.qkv_weight.type),
+      a.qkv_weight.rows, a.qkv_weight.cols);
   require(over.v_q6_k == bool(a.v_weight) && (a.qkv_weight || !a.v_weight),
           "fused_layer: V_Q6_K is {}, v_weight [{}, {}] behind {} rows", over.v_q6_k,
           a.v_weight.rows, a.v_weight.cols, a.qkv_weight.rows);
@@ -163,14 +190,13 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Ov
   require(16 * over.halves >= std::max({dim, ffn, heads_dim}),
           "fused_layer: HALVES {} are {} elements; vectors have {}, {} and {}", over.halves,
           16 * over.halves, heads_dim, dim, ffn);
-  gpu::View w = a.qkv_weight.quants, w_scales = a.qkv_weight.scales;
-  uint32_t v_quants = 0, v_scales = 0;
-  if (a.v_weight) {
-    v_quants = uint32_t((a.v_weight.quants.offset - w.offset) / 16);
-    v_scales = uint32_t((a.v_weight.scales.offset - w_scales.offset) / 4);
-    w = spanning(w, a.v_weight.quants);
-    w_scales = spanning(w_scales, a.v_weight.scales);
-  }
+  const Bound all = bound(a.output, a.gate_up, a.down, a.qkv_weight, a.v_weight);
+  const auto first_unit = [&](const Weight& w) {
+    return w ? uint32_t((w.quants.offset - all.quants.offset) / 16) : 0;
+  };
+  const auto first_scale = [&](const Weight& w) {
+    return w.scales ? uint32_t((w.scales.offset - all.scales.offset) / 4) : 0;
+  };
   const uint32_t groups = a.groups ? a.groups : choose_groups(caps);
   const uint32_t own_rows = (dim / 16 + groups - 1) / groups * 16;
   require(own_rows <= over.workgroup_size && groups < 65536,
@@ -180,16 +206,31 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Ov
   require(over.workgroup_size <= caps.max_invocations && bytes <= caps.max_workgroup_bytes,
           "fused_layer: {} lanes and {} bytes a workgroup; {} has {} and {}", over.workgroup_size,
           bytes, caps.name, caps.max_invocations, caps.max_workgroup_bytes);
-  return gpu::Dispatch{
-      .kernel = &fused_layer_kernel,
-      .constants = gpu::constants(over),
-      .bindings = {a.parts ? a.parts.words : a.attended, a.x, a.norm, a.next_norm, a.output.quants,
-                   a.output.scales, a.gate_up.quants, a.gate_up.scales, a.down.quants,
-                   a.down.scales, w, w_scales, a.exchange, a.qkv, a.slots},
-      .params = gpu::bytes(FusedLayer::Params{
-          dim, heads_dim, ffn, qkv_rows, a.alpha, uint32_t(a.activation), a.eps, a.parts.splits,
-          patience(caps), a.qkv_weight.rows, v_quants, v_scales}),
-      .grid = {groups, 1, 1}};
+  return gpu::Dispatch{.kernel = &fused_layer_kernel,
+                       .constants = gpu::constants(over),
+                       .bindings = {a.parts ? a.parts.words : a.attended, a.x, a.norm, a.next_norm,
+                                    all.quants, all.scales, a.exchange, a.qkv, a.slots},
+                       .params = gpu::bytes(FusedLayer::Params{dim,
+                                                               heads_dim,
+                                                               ffn,
+                                                               qkv_rows,
+                                                               a.alpha,
+                                                               uint32_t(a.activation),
+                                                               a.eps,
+                                                               a.parts.splits,
+                                                               patience(caps),
+                                                               first_unit(a.output),
+                                                               first_scale(a.output),
+                                                               first_unit(a.gate_up),
+                                                               first_scale(a.gate_up),
+                                                               first_unit(a.down),
+                                                               first_scale(a.down),
+                                                               first_unit(a.qkv_weight),
+                                                               first_scale(a.qkv_weight),
+                                                               first_unit(a.v_weight),
+                                                               first_scale(a.v_weight),
+                                                               a.qkv_weight.rows}),
+                       .grid = {groups, 1, 1}};
 }
 
 }  // namespace ms

@@ -13,14 +13,14 @@ struct FusedLayer {
   gpu::View x;                // [1, dim] f32: becomes y
   gpu::View norm;             // [dim] f32
   // All of f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k; or D of q6_k beside others of q4_k or q5_k.
+  // Their quants lie in one buffer, and their scales in one, as near as a binding reaches.
   Weight output;   // O [dim, heads * head_dim]
   Weight gate_up;  // [2 ffn, dim]: gate row 0, up row 0, gate row 1, …
   Weight down;     // D [dim, ffn]
   // Of the next layer, or absent:
   gpu::View next_norm = {};  // [dim] f32
   Weight qkv_weight = {};    // W [rows, dim]
-  // Its last rows, of q6_k beside others of q4_k or q5_k and an even number of them: in the same
-  // buffers, behind them. Or absent.
+  // Its last rows, of q6_k beside others of q4_k or q5_k and an even number of them. Or absent.
   Weight v_weight = {};
   gpu::View qkv = {};  // [1, rows of both] f32
   gpu::View exchange;  // u32, exchange_words(dim, ffn), of a step: zeros before the first
@@ -32,7 +32,7 @@ struct FusedLayer {
   uint32_t groups = 0;  // workgroups, which wait for each other; 0: chosen
 
   // What it binds of a stage's storage buffers, of which WebGPU promises 8.
-  static constexpr uint32_t storage_buffers = 15;
+  static constexpr uint32_t storage_buffers = 9;
   static uint64_t exchange_words(uint32_t dim, uint32_t ffn) {
     return 4 + 4 * 12 * (2ull * (dim / 16) + ffn / 16);  // a head, and four copies
   }
@@ -54,7 +54,7 @@ struct FusedLayer {
       v("V_Q6_K", v_q6_k, {false, true});
       v("PARTS", parts, {false, true});
       v("F16_PARTS", f16_parts, {false, true});
-      v("HALVES", halves, {64u, 512u}, gpu::sizing.powers_to(16, 4096));
+      v("HALVES", halves, {64u, 512u}, gpu::sizing.to(16, 4096));
       v("HEAD_DIM", head_dim, {128u, 32u}, gpu::in_prelude.to(16, 256));
     }
     std::string_view refusal() const {
@@ -70,7 +70,8 @@ struct FusedLayer {
     float alpha;
     uint32_t activation;
     float eps;
-    uint32_t splits, patience, v_first, v_quants, v_scales;
+    uint32_t splits, patience, o_quants, o_scales, gate_up_quants, gate_up_scales, down_quants,
+        down_scales, w_quants, w_scales, v_quants, v_scales, v_first;
   };
 };
 
@@ -79,9 +80,9 @@ extern const gpu::Kernel fused_layer_kernel;
 // Why the kernel takes no such weights, or the device not the kernel; or empty.
 std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, const Weight& gate_up,
                                 const Weight& down);
-// Whether W, and its last rows if they are apart, may be what it reads beside O.
-bool suits_fused_layer(const gpu::Caps& caps, const Weight& output, const Weight& qkv,
-                       const Weight& v = {});
+// Whether W, and its last rows if they are apart, may be what it reads beside the others.
+bool suits_fused_layer(const gpu::Caps& caps, const Weight& output, const Weight& gate_up,
+                       const Weight& down, const Weight& qkv, const Weight& v = {});
 
 gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& args);
 gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& args, FusedLayer::Overrides over);

@@ -7,11 +7,14 @@
 // dispatch that sent it. That the count is complete does not mean that they have arrived, and one read too early may stay in a cache: there are
 // COPIES, read in turn, later and later, until the marks are right. WGSL calls this a data race, and promises no workgroup that it
 // runs while another waits. So every wait has a limit, beyond which results are wrong and the slot is stopped as STOPPED_STALLED.
-// Each workgroup keeps its rows of h, so that the residual stream does not travel. The first weights of a product, but of O, are under way before
-// the wait: bound read_write, since compilers move loads of what nothing writes below it.
+// Each workgroup keeps its rows of h, so that the residual stream does not travel. The first weights of a product are under way before the
+// wait: bound read_write, since compilers move loads of what nothing writes below it; of one binding, since they wait for loads where the
+// branches end that chose one of several; and loaded and multiplied in the same turn of a loop, since they move to other registers what one
+// turn leaves to the next, and wait for it.
 // Grid: as many workgroups as run at the same time, whatever their order.
 // Limits: one row; dim, ffn and the columns of O multiples of 64, and whole blocks of the types; dim / 16 / groups, rounded up, at most
-// WORKGROUP_SIZE / 16; 15 storage buffers, of which WebGPU promises 8.
+// WORKGROUP_SIZE / 16; 9 storage buffers, of which WebGPU promises 8; subgroups of 8 lanes or more; matrices that lie in one buffer, and their
+// scales in one.
 // Beyond the plan: a dispatch that depends on another costs 2 us and a start and an end. Replaces nothing by itself: it does what
 // matmul_gemv_residual, fused_ffn, matmul_gemv_residual and matmul_gemv do.
 
@@ -57,9 +60,18 @@ struct Params {
   eps: f32,         // of the norms
   splits: u32,      // with PARTS: that have left them
   patience: u32,    // rounds of waiting
-  v_first: u32,     // with V_Q6_K: of W's last rows the first, an even one,
-  v_quants: u32,    // its first unit of w,
-  v_scales: u32,    // and of w_scales
+  // Where each matrix begins: its first unit of quants, and of scales.
+  o_quants: u32,
+  o_scales: u32,
+  gate_up_quants: u32,
+  gate_up_scales: u32,
+  down_quants: u32,
+  down_scales: u32,
+  w_quants: u32,
+  w_scales: u32,
+  v_quants: u32,    // with V_Q6_K: of W's last rows,
+  v_scales: u32,
+  v_first: u32,     // of which the first, an even one
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -67,29 +79,23 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> x: array<f32>;          // [dim]: becomes y
 @group(0) @binding(3) var<storage, read> norm: array<vec4f>;           // [dim]
 @group(0) @binding(4) var<storage, read> next_norm: array<vec4f>;      // [dim], with qkv_rows
-@group(0) @binding(5) var<storage, read_write> o: array<vec4u>;        // O [dim, heads_dim], packed
-@group(0) @binding(6) var<storage, read_write> o_scales: array<u32>;             // the same
-@group(0) @binding(7) var<storage, read_write> gate_up: array<vec4u>;  // gate and up rows in turn [2 ffn, dim], packed
-@group(0) @binding(8) var<storage, read_write> gate_up_scales: array<u32>;       // the same
-@group(0) @binding(9) var<storage, read_write> down: array<vec4u>;     // D [dim, ffn], packed
-@group(0) @binding(10) var<storage, read_write> down_scales: array<u32>;         // the same
-@group(0) @binding(11) var<storage, read_write> w: array<vec4u>;       // W [qkv_rows, dim], packed
-@group(0) @binding(12) var<storage, read_write> w_scales: array<u32>;            // the same
-@group(0) @binding(13) var<storage, read_write> exchange: Exchange;    // zeros before the first dispatch
-@group(0) @binding(14) var<storage, read_write> qkv: array<f32>;       // [qkv_rows]
-@group(0) @binding(15) var<storage, read_write> slots: array<Slot>;    // [1]
+@group(0) @binding(5) var<storage, read_write> quants: array<vec4u>;   // O [dim, heads_dim], gate and up rows in turn [2 ffn, dim], D [dim, ffn], W [qkv_rows, dim], packed
+@group(0) @binding(6) var<storage, read_write> scales: array<u32>;     // the same
+@group(0) @binding(7) var<storage, read_write> exchange: Exchange;     // zeros before the first dispatch
+@group(0) @binding(8) var<storage, read_write> qkv: array<f32>;        // [qkv_rows]
+@group(0) @binding(9) var<storage, read_write> slots: array<Slot>;     // [1]
 
 // The matrices, in turn.
 const O = 0u;
 const GATE_UP = 1u;
 const DOWN = 2u;
 const QKV = 3u;
-const V = 4u;  // in place of QKV for its last rows, with V_Q6_K
 
 var<workgroup> staged_high: array<vec4u, HALVES>;            // of Int16; of piece p half h at h * pieces + p
 var<workgroup> staged_low: array<vec4u, HALVES>;
 var<workgroup> staged_scale: array<vec2f, HALVES>;
-var<workgroup> kept: array<f32, 2 * WORKGROUP_SIZE>;         // the workgroup's rows of h, and behind them what is to be sent
+// The workgroup's rows of h, and behind them the weights of the norm that follows for each, or what it makes of gate and up.
+var<workgroup> kept: array<f32, 2 * WORKGROUP_SIZE>;
 var<workgroup> patience: u32;                                // rounds of waiting that are left to each wait
 var<workgroup> stalled: atomic<u32>;                         // whether one was in vain
 
@@ -97,53 +103,42 @@ var<private> epoch: u32;  // of this dispatch, from 1
 
 fn part_unit(i: u32) -> vec4u { return attended[i]; }
 
-fn type_of(matrix: u32) -> u32 { return select(WEIGHT_TYPE, Q6_K, ((matrix == DOWN) & DOWN_Q6_K) | ((matrix == V) & V_Q6_K)); }
-fn is_float(matrix: u32) -> bool { return type_of(matrix) <= BF16; }
-
-fn quant(matrix: u32, i: u32) -> vec4u {
-  switch (matrix) {
-    case O: { return o[i]; }
-    case GATE_UP: { return gate_up[i]; }
-    case DOWN: { return down[i]; }
-    case V: { return w[params.v_quants + i]; }
-    default: { return w[i]; }
-  }
-}
-fn scale_word(matrix: u32, i: u32) -> u32 {
-  switch (matrix) {
-    case O: { return o_scales[i]; }
-    case GATE_UP: { return gate_up_scales[i]; }
-    case DOWN: { return down_scales[i]; }
-    case V: { return w_scales[params.v_scales + i]; }
-    default: { return w_scales[i]; }
-  }
-}
-fn scale_words(matrix: u32, i: u32) -> vec4u {
-  return vec4u(scale_word(matrix, i), scale_word(matrix, i + 1), scale_word(matrix, i + 2), scale_word(matrix, i + 3));
-}
+// Rows are of Q6_K where others are not: the same for a whole subgroup.
+fn has_q6_k() -> bool { return DOWN_Q6_K || V_Q6_K; }
 
 // Thirty-two bytes of a row's weights as they lie in memory (kernels/weight.hpp): 16 floats, a block of Q8_0, or a pair of blocks; and the
 // words of scales that these need.
 struct Piece { a: vec4u, b: vec4u, s: vec4u, t: vec2u }
 
-fn piece_halves(matrix: u32) -> u32 { return select(select(4u, 2u, type_of(matrix) == Q8_0), 1u, is_float(matrix)); }
+fn is_float() -> bool { return WEIGHT_TYPE <= BF16; }
+fn piece_halves() -> u32 { return select(select(4u, 2u, WEIGHT_TYPE == Q8_0), 1u, is_float()); }
 
-fn load_piece(matrix: u32, i: u32) -> Piece {
-  var p = Piece(quant(matrix, 2 * i), quant(matrix, 2 * i + 1), vec4u(), vec2u());
-  switch (type_of(matrix)) {
+// Rows of a matrix: where their weights begin, and whether they are of Q6_K, as all are with that WEIGHT_TYPE.
+struct Rows { quants: u32, scales: u32, q6_k: bool }
+
+fn scale_words(i: u32) -> vec4u { return vec4u(scales[i], scales[i + 1], scales[i + 2], scales[i + 3]); }
+
+// The i-th from there on. No branch that a type known here does not decide.
+fn load_piece(from_rows: Rows, i: u32) -> Piece {
+  let unit = from_rows.quants + 2 * i;
+  let s = from_rows.scales;
+  var p = Piece(quants[unit], quants[unit + 1], vec4u(), vec2u());
+  switch (WEIGHT_TYPE) {
     case F16, BF16: {}
-    case Q8_0: { p.s.x = scale_word(matrix, i >> 1); }
-    case Q4_K: { p.s = scale_words(matrix, 4 * (i >> 2)); }
-    case Q5_K: {
-      p.s = scale_words(matrix, 12 * (i >> 2));
-      let bits = 12 * (i >> 2) + 4 + 2 * (i & 3);
-      p.t = vec2u(scale_word(matrix, bits), scale_word(matrix, bits + 1));
+    case Q8_0: { p.s.x = scales[s + (i >> 1)]; }
+    case Q4_K: {
+      p.s = scale_words(s + select(4 * (i >> 2), 6 * i, from_rows.q6_k));
+      if (has_q6_k()) {
+        let more = s + select(0, 6 * i + 4, from_rows.q6_k);
+        p.t = vec2u(scales[more], scales[more + 1]);
+      }
     }
-    case Q6_K: {
-      p.s = scale_words(matrix, 6 * i);
-      p.t = vec2u(scale_word(matrix, 6 * i + 4), scale_word(matrix, 6 * i + 5));
+    case Q5_K, Q6_K: {
+      p.s = scale_words(s + select(12 * (i >> 2), 6 * i, from_rows.q6_k));
+      let more = s + select(12 * (i >> 2) + 4 + 2 * (i & 3), 6 * i + 4, from_rows.q6_k);
+      p.t = vec2u(scales[more], scales[more + 1]);
     }
-    default: { p.s.x = scale_word(matrix, i); }
+    default: { p.s.x = scales[s + i]; }
   }
   return p;
 }
@@ -152,11 +147,11 @@ fn load_piece(matrix: u32, i: u32) -> Piece {
 struct Staged { a: Int16, b: Int16, c: Int16, d: Int16 }
 
 fn staged_half(place: u32) -> Int16 { return Int16(staged_high[place], staged_low[place], staged_scale[place]); }
-fn staged_piece(matrix: u32, p: u32, pieces: u32) -> Staged {
+fn staged_piece(p: u32, pieces: u32) -> Staged {
   var e = Staged();
   e.a = staged_half(p);
-  if (piece_halves(matrix) > 1) { e.b = staged_half(p + pieces); }
-  if (piece_halves(matrix) > 2) {
+  if (piece_halves() > 1) { e.b = staged_half(p + pieces); }
+  if (piece_halves() > 2) {
     e.c = staged_half(p + 2 * pieces);
     e.d = staged_half(p + 3 * pieces);
   }
@@ -169,13 +164,12 @@ fn offset_words(high: u32, low: u32) -> vec2u {
   return v.xz | (v.yw << vec2u(16));
 }
 fn two(word: u32) -> vec2f { return bitcast<vec2f>(vec2u(word & 0xffff, word >> 16) | vec2u(0x4b000000)) - 8421376.0; }
-fn two_weights(matrix: u32, word: u32) -> vec2f {
-  if (type_of(matrix) == F16) { return unpack2x16float(word); }
+fn two_weights(word: u32) -> vec2f {
+  if (WEIGHT_TYPE == F16) { return unpack2x16float(word); }
   return bitcast<vec2f>(vec2u(word << 16, word & 0xffff0000));
 }
-fn float_dot(matrix: u32, q: vec4u, e: vec4u) -> f32 {
-  let sums = two_weights(matrix, q.x) * two(e.x) + two_weights(matrix, q.y) * two(e.y) + two_weights(matrix, q.z) * two(e.z) +
-             two_weights(matrix, q.w) * two(e.w);
+fn float_dot(q: vec4u, e: vec4u) -> f32 {
+  let sums = two_weights(q.x) * two(e.x) + two_weights(q.y) * two(e.y) + two_weights(q.z) * two(e.z) + two_weights(q.w) * two(e.w);
   return sums.x + sums.y;
 }
 
@@ -203,10 +197,17 @@ fn six_bits_dot(q: vec4u, bits: vec2u, scales: u32, e: Int16, f: Int16) -> f32 {
   return half_value(scales >> 16) * (first + second);
 }
 
+fn q6_k_dot(piece: Piece, e: Staged) -> f32 {
+  return six_bits_dot(piece.a, piece.s.xy, piece.s.z, e.a, e.b) + six_bits_dot(piece.b, vec2u(piece.s.w, piece.t.x), piece.t.y, e.c, e.d);
+}
+
 // The piece is a row's p-th.
-fn piece_dot(matrix: u32, piece: Piece, p: u32, e: Staged) -> f32 {
-  switch (type_of(matrix)) {
-    case F16, BF16: { return e.a.scale.x * (float_dot(matrix, piece.a, e.a.high) + float_dot(matrix, piece.b, e.a.low)); }
+fn piece_dot(q6_k: bool, piece: Piece, p: u32, e: Staged) -> f32 {
+  if (has_q6_k()) {
+    if (q6_k) { return q6_k_dot(piece, e); }
+  }
+  switch (WEIGHT_TYPE) {
+    case F16, BF16: { return e.a.scale.x * (float_dot(piece.a, e.a.high) + float_dot(piece.b, e.a.low)); }
     case Q8_0: { return half_value(piece.s.x >> ((p & 1) << 4)) * (dot16(piece.a, e.a) + dot16(piece.b, e.b)); }
     case Q4_K: {
       let scales = q4k_scales(piece.s, 2 * (p & 3));
@@ -217,9 +218,7 @@ fn piece_dot(matrix: u32, piece: Piece, p: u32, e: Staged) -> f32 {
       return five_bits_dot(piece.a, piece.t.x, scales.xy * vec2f(1, -1), e.a, e.b) +
              five_bits_dot(piece.b, piece.t.y, scales.zw * vec2f(1, -1), e.c, e.d);
     }
-    case Q6_K: {
-      return six_bits_dot(piece.a, piece.s.xy, piece.s.z, e.a, e.b) + six_bits_dot(piece.b, vec2u(piece.s.w, piece.t.x), piece.t.y, e.c, e.d);
-    }
+    case Q6_K: { return q6_k_dot(piece, e); }
     default: {
       let scale = unpack2x16float(piece.s.x);
       return nibbles_dot(piece.a, scale.x * vec2f(1, -8), e.a, e.b) + nibbles_dot(piece.b, scale.y * vec2f(1, -8), e.c, e.d);
@@ -227,12 +226,12 @@ fn piece_dot(matrix: u32, piece: Piece, p: u32, e: Staged) -> f32 {
   }
 }
 
-// Of a vector of so many halves that `matrix` is to meet.
-fn stage_half(matrix: u32, half: u32, halves: u32, e: Int16) {
-  let n = piece_halves(matrix);
+// Of a vector of so many halves.
+fn stage_half(half: u32, halves: u32, e: Int16) {
+  let n = piece_halves();
   let place = (half % n) * (halves / n) + half / n;
   staged_scale[place] = e.scale;
-  if (is_float(matrix)) {
+  if (is_float()) {
     staged_high[place] = vec4u(offset_words(e.high.x, e.low.x), offset_words(e.high.y, e.low.y));
     staged_low[place] = vec4u(offset_words(e.high.z, e.low.z), offset_words(e.high.w, e.low.w));
   } else {
@@ -240,9 +239,6 @@ fn stage_half(matrix: u32, half: u32, halves: u32, e: Int16) {
     staged_low[place] = e.low;
   }
 }
-
-// Two pieces of each of two rows, whose loads are under way at once: of a row a lane has piece t, t + lanes, t + 2 lanes, …
-struct Held { a0: Piece, a1: Piece, b0: Piece, b1: Piece }
 
 // Of a matrix: its columns, and the rows that a workgroup has.
 struct Part { cols: u32, rows: u32, first: u32, count: u32 }
@@ -262,46 +258,48 @@ fn part(matrix: u32, group: Group) -> Part {
   }
 }
 
-// What rows of a part are of, and the first pieces of rows i and i + 1; the matrix' last row in place of those beyond it.
-struct Rows { matrix: u32, first: vec2u }
-fn rows_of(matrix: u32, p: Part, i: u32, pieces: u32) -> Rows {
-  let rows = min(vec2u(p.first + i, p.first + i + 1), vec2u(p.rows - 1));
+fn rows_of(matrix: u32, row: u32) -> Rows {
   if (V_Q6_K) {
-    if (matrix == QKV && p.first + i >= params.v_first) { return Rows(V, (rows - params.v_first) * pieces); }
+    if (matrix == QKV && row >= params.v_first) { return Rows(params.v_quants, params.v_scales, true); }
   }
-  return Rows(matrix, rows * pieces);
+  switch (matrix) {
+    case O: { return Rows(params.o_quants, params.o_scales, WEIGHT_TYPE == Q6_K); }
+    case GATE_UP: { return Rows(params.gate_up_quants, params.gate_up_scales, WEIGHT_TYPE == Q6_K); }
+    case DOWN: { return Rows(params.down_quants, params.down_scales, DOWN_Q6_K | (WEIGHT_TYPE == Q6_K)); }
+    default: { return Rows(params.w_quants, params.w_scales, WEIGHT_TYPE == Q6_K); }
+  }
+}
+// A piece of each of the two.
+struct Pair { rows: Rows, a: Piece, b: Piece }
+
+// Of rows i and i + 1 of a part; beyond it some piece that all lanes have in common and nobody needs.
+fn load_pair(matrix: u32, own: Part, i: u32, p: u32, pieces: u32) -> Pair {
+  let inside = i < own.count;
+  let row = min(own.first + select(0, i, inside), own.rows - 1);
+  let next = min(row + 1, own.rows - 1);
+  let piece = select(0, min(p, pieces - 1), inside);
+  let rows = rows_of(matrix, row);
+  let before = select(0, params.v_first, V_Q6_K & rows.q6_k & (matrix == QKV));
+  return Pair(rows, load_piece(rows, (row - before) * pieces + piece), load_piece(rows, (next - before) * pieces + piece));
 }
 
-fn hold_of(matrix: u32, rows: vec2u, p0: u32, p1: u32) -> Held {
-  return Held(load_piece(matrix, rows.x + p0), load_piece(matrix, rows.x + p1), load_piece(matrix, rows.y + p0), load_piece(matrix, rows.y + p1));
-}
-// Pieces p and p + lanes; the last ones in place of those beyond it. One branch, not one a load.
-fn hold(rows: Rows, pieces: u32, p: u32, lanes: u32) -> Held {
-  let p0 = min(p, pieces - 1);
-  let p1 = min(p + lanes, pieces - 1);
-  if (V_Q6_K) {
-    if (rows.matrix == V) { return hold_of(V, rows.first, p0, p1); }
-  }
-  switch (rows.matrix) {
-    case O: { return hold_of(O, rows.first, p0, p1); }
-    case GATE_UP: { return hold_of(GATE_UP, rows.first, p0, p1); }
-    case DOWN: { return hold_of(DOWN, rows.first, p0, p1); }
-    default: { return hold_of(QKV, rows.first, p0, p1); }
-  }
+fn pair_dot(w: Pair, p: u32, pieces: u32) -> vec2f {
+  if (p >= pieces) { return vec2f(); }
+  let e = staged_piece(p, pieces);
+  return vec2f(piece_dot(w.rows.q6_k, w.a, p, e), piece_dot(w.rows.q6_k, w.b, p, e));
 }
 
-// Pieces p and p + lanes of two rows times what they meet.
-fn held_dot(matrix: u32, held: Held, pieces: u32, p: u32, lanes: u32) -> vec2f {
-  var sums = vec2f();
-  if (p < pieces) {
-    let e = staged_piece(matrix, p, pieces);
-    sums = vec2f(piece_dot(matrix, held.a0, p, e), piece_dot(matrix, held.b0, p, e));
-  }
-  if (p + lanes < pieces) {
-    let e = staged_piece(matrix, p + lanes, pieces);
-    sums += vec2f(piece_dot(matrix, held.a1, p + lanes, e), piece_dot(matrix, held.b1, p + lanes, e));
-  }
-  return sums;
+// Two sums of two rows each over a subgroup: lane i has that of row i / (size / 4) of the four. Uniform control flow only.
+fn sums_of_rows(first: vec2f, second: vec2f, at: Lane) -> f32 {
+  let size = known_subgroup_size(at);
+  let upper = (sublane(at) & (size / 2)) != 0;
+  let kept_pair = select(first, second, upper);
+  let given_pair = select(second, first, upper);
+  let pair = kept_pair + vec2f(subgroup_xor_f32(given_pair.x, size / 2), subgroup_xor_f32(given_pair.y, size / 2));
+  let odd = (sublane(at) & (size / 4)) != 0;
+  var sum = select(pair.x, pair.y, odd) + subgroup_xor_f32(select(pair.y, pair.x, odd), size / 4);
+  for (var mask = 16u; mask > 0; mask /= 2) { sum += select(0, subgroup_xor_f32(sum, mask), mask <= size / 8); }  // subgroups have 128 lanes at most
+  return sum;
 }
 
 // What a matrix makes for the next one: where in `exchange` its halves begin, and how many there are.
@@ -345,15 +343,15 @@ fn arrived(w: Words) -> bool { return (((w.a.z ^ epoch) | (w.b.z ^ epoch)) & 1) 
 fn kept4(i: u32) -> vec4f { return vec4f(kept[i], kept[i + 1], kept[i + 2], kept[i + 3]); }
 fn kept16(i: u32) -> Sixteen { return Sixteen(kept4(i), kept4(i + 4), kept4(i + 8), kept4(i + 12)); }
 
-// Sixteen of what the workgroup has made: of the residual stream times the weights of the norm that follows, and with the sum of its squares.
+// Sixteen of what the workgroup has made, from kept[i] on: of the residual stream times the weights of the norm that follows, and with the sum
+// of its squares.
 fn send_kept(matrix: u32, half: u32, i: u32) {
   var e = kept16(i);
   var squares = 0.0;
-  let n = 4 * half;
-  if (matrix != GATE_UP) { squares = dot(e.a, e.a) + dot(e.b, e.b) + dot(e.c, e.c) + dot(e.d, e.d); }
-  if (matrix == O) { e = Sixteen(e.a * norm[n], e.b * norm[n + 1], e.c * norm[n + 2], e.d * norm[n + 3]); }
-  if (matrix == DOWN && params.qkv_rows != 0) {
-    e = Sixteen(e.a * next_norm[n], e.b * next_norm[n + 1], e.c * next_norm[n + 2], e.d * next_norm[n + 3]);
+  if (matrix != GATE_UP) {
+    squares = dot(e.a, e.a) + dot(e.b, e.b) + dot(e.c, e.c) + dot(e.d, e.d);
+    let w = kept16(WORKGROUP_SIZE + i);
+    e = Sixteen(e.a * w.a, e.b * w.b, e.c * w.c, e.d * w.d);
   }
   send(made_by(matrix), half, e, squares);
 }
@@ -375,7 +373,6 @@ fn receive(matrix: u32, at: Lane) -> f32 {
     }
   }
   workgroupBarrier();
-  storageBarrier();
   var squares = 0.0;
   for (var half = at.lane; half < from_all.halves; half += WORKGROUP_SIZE) {
     var w = sent_copy(from_all, half, 0);
@@ -384,7 +381,7 @@ fn receive(matrix: u32, at: Lane) -> f32 {
       w = sent_copy(from_all, half, copy);
     }
     if (!arrived(w)) { atomicStore(&stalled, 1); }
-    stage_half(matrix, half, from_all.halves, Int16(vec4u(w.a.xy, w.b.xy), vec4u(w.a.zw, w.b.zw), bitcast<vec2f>(w.ends.xy)));
+    stage_half(half, from_all.halves, Int16(vec4u(w.a.xy, w.b.xy), vec4u(w.a.zw, w.b.zw), bitcast<vec2f>(w.ends.xy)));
     squares += bitcast<f32>(w.ends.z);
   }
   if (matrix != DOWN) { leave_sums(array<f32, VECTORS>(squares), at); }
@@ -398,25 +395,18 @@ fn activate(v: f32) -> f32 {
   return gelu(vec4f(v)).x;
 }
 
-// What becomes of the products of a part's rows i and i + 1.
-fn finish(matrix: u32, p: Part, i: u32, products: vec2f) {
-  let row = p.first + i;
+// What becomes of the product of a part's row i; of a gate, and of the row of up behind it.
+fn finish(matrix: u32, p: Part, i: u32, product: f32, up: f32) {
   switch (matrix) {
-    case O: {
-      kept[i] = x[row] + products.x;
-      kept[i + 1] = x[row + 1] + products.y;
+    case O: { kept[i] += product; }
+    case GATE_UP: {
+      if ((i & 1) == 0) { kept[WORKGROUP_SIZE + i / 2 % WORKGROUP_SIZE] = activate(product) * up; }
     }
-    case GATE_UP: { kept[WORKGROUP_SIZE + i / 2 % WORKGROUP_SIZE] = activate(products.x) * products.y; }
     case DOWN: {
-      kept[i] += products.x;
-      kept[i + 1] += products.y;
-      x[row] = kept[i];
-      x[row + 1] = kept[i + 1];
+      kept[i] += product;
+      x[p.first + i] = kept[i];
     }
-    default: {
-      qkv[row] = products.x;
-      if (i + 1 < p.count) { qkv[row + 1] = products.y; }
-    }
+    default: { qkv[p.first + i] = product; }
   }
 }
 
@@ -430,6 +420,11 @@ fn main(group: Group, at: Lane) {
   }
   let teams = uniform_subgroups(at);
   let lanes = WORKGROUP_SIZE / teams;
+  let own_h = part(O, group);
+  if (at.lane < own_h.count) {
+    kept[at.lane] = x[own_h.first + at.lane];
+    kept[WORKGROUP_SIZE + at.lane] = norm[(own_h.first + at.lane) / 4][at.lane % 4];
+  }
   for (var half = at.lane; half < params.heads_dim / 16; half += WORKGROUP_SIZE) {
     var e = Sixteen();
     if (PARTS) {
@@ -438,43 +433,73 @@ fn main(group: Group, at: Lane) {
       e = Sixteen(bitcast<vec4f>(attended[4 * half]), bitcast<vec4f>(attended[4 * half + 1]), bitcast<vec4f>(attended[4 * half + 2]),
                   bitcast<vec4f>(attended[4 * half + 3]));
     }
-    stage_half(O, half, params.heads_dim / 16, to_int16(e));
+    stage_half(half, params.heads_dim / 16, to_int16(e));
   }
-  workgroupBarrier();
 
   let end = select(QKV, QKV + 1, params.qkv_rows != 0);
   for (var matrix = O; matrix < end; matrix++) {
     let own = part(matrix, group);
-    let pieces = own.cols / (16 * piece_halves(matrix));
+    let pieces = own.cols / (16 * piece_halves());
+    // A turn of the loop is two pairs of pieces a lane, of one pair of rows or of two.
+    let long = pieces > lanes;
     var scale = params.alpha;
-    for (var chunk = 0u; chunk < own.count; chunk += 2 * WORKGROUP_SIZE) {
-      let chunk_end = min(own.count, chunk + 2 * WORKGROUP_SIZE);
-      for (var base = chunk; base < chunk_end; base += 2 * teams) {
-        let i = base + 2 * subgroup(at);
-        let rows = rows_of(matrix, own, i, pieces);
-        var sums = vec2f();
-        for (var first = 0u; first < pieces; first += 2 * lanes) {
-          let p = first + sublane(at);
-          let held = hold(rows, pieces, p, lanes);
-          if (matrix != O && base + first == 0) {
-            let squares = receive(matrix, at);
-            if (matrix != DOWN) { scale = inverseSqrt(squares / f32(params.dim) + params.eps); }
-          }
-          sums += held_dot(rows.matrix, held, pieces, p, lanes);
+    var sum0 = vec2f();
+    var sum1 = vec2f();
+    var base = 0u;
+    var first = 0u;
+    loop {
+      let i = base + 2 * subgroup(at);
+      let p = first + sublane(at);
+      let other_i = i + select(2 * teams, 0, long);
+      let other_p = p + select(0, lanes, long);
+      let pair = load_pair(matrix, own, i, p, pieces);
+      let other = load_pair(matrix, own, other_i, other_p, pieces);
+      if (base + first == 0) {
+        if (matrix == O) {
+          workgroupBarrier();
+        } else {
+          let squares = receive(matrix, at);
+          if (matrix != DOWN) { scale = inverseSqrt(squares / f32(params.dim) + params.eps); }
         }
-        let products = scale * vec2f(sum_together(sums.x), sum_together(sums.y));
-        if (sublane(at) == 0 && i < own.count) { finish(matrix, own, i, products); }
       }
+      sum0 += pair_dot(pair, p, pieces);
+      sum1 += pair_dot(other, other_p, pieces);
+      first += select(lanes, 2 * lanes, long);
+      if (first < pieces) { continue; }
+      let size = known_subgroup_size(at);
+      var product = scale * sums_of_rows(sum0, sum1, at);
+      if (long) { product += subgroup_xor_f32(product, size / 2); }
+      let up = subgroup_xor_f32(product, size / 4);
+      let quarter = sublane(at) / (size / 4);
+      let row = select(i, other_i, quarter > 1) + quarter % 2;
+      if (sublane(at) % (size / 4) == 0 && (quarter < 2 || !long) && row < own.count) { finish(matrix, own, row, product, up); }
+      sum0 = vec2f();
+      sum1 = vec2f();
+      first = 0;
+      base += select(4 * teams, 2 * teams, long);
+      let done = min(base, own.count);
+      if (matrix == GATE_UP) {
+        if (done == own.count || done % (2 * WORKGROUP_SIZE) == 0) {
+          let chunk = (max(done, 1) - 1) / (2 * WORKGROUP_SIZE) * (2 * WORKGROUP_SIZE);
+          workgroupBarrier();
+          if (32 * at.lane < done - chunk) { send_kept(matrix, (own.first + chunk) / 32 + at.lane, WORKGROUP_SIZE + 16 * at.lane); }
+          workgroupBarrier();
+        }
+      }
+      if (base >= own.count) { break; }
+    }
+    if (matrix == O || matrix == DOWN) {
       workgroupBarrier();
       // What D makes also where nobody reads it: what each dispatch replaces tells the epochs apart.
-      if (matrix == GATE_UP) {
-        if (32 * at.lane < chunk_end - chunk) { send_kept(matrix, (own.first + chunk) / 32 + at.lane, WORKGROUP_SIZE + 16 * at.lane); }
-      } else if (matrix != QKV) {
-        if (16 * at.lane < own.count) { send_kept(matrix, own.first / 16 + at.lane, 16 * at.lane); }
-      }
+      if (16 * at.lane < own.count) { send_kept(matrix, own.first / 16 + at.lane, 16 * at.lane); }
       workgroupBarrier();
     }
     if (at.lane == 0 && matrix != QKV) { has_sent(matrix, group); }
+    if (matrix == GATE_UP && at.lane < own_h.count) {
+      var weight = 1.0;
+      if (params.qkv_rows != 0) { weight = next_norm[(own_h.first + at.lane) / 4][at.lane % 4]; }
+      kept[WORKGROUP_SIZE + at.lane] = weight;
+    }
   }
 
   if (at.lane == 0) {
