@@ -276,9 +276,11 @@ uint64_t moved_bytes(const gpu::Dispatch& d, uint32_t filled, uint32_t context, 
 std::string tensor_of(const gpu::Dispatch& d) {
   std::string name;
   uint64_t bytes = 0;
-  for (const gpu::View& view : d.bindings)
-    if (view && view.bytes() > bytes && view.buffer->label.ends_with(".weight"))
-      name = view.buffer->label, bytes = view.bytes();
+  for (const gpu::View& view : d.bindings) {
+    if (!view) continue;
+    const std::string& label = view.buffer->label_at(view.offset);
+    if (view.bytes() > bytes && label.ends_with(".weight")) name = label, bytes = view.bytes();
+  }
   if (name.starts_with("blk.")) name.erase(0, name.find('.', 4) + 1);
   return name.substr(0, name.rfind('.'));
 }

@@ -259,6 +259,11 @@ struct ScratchPlan {
 
 }  // namespace
 
+const std::string& Buffer::label_at(uint64_t offset) const {
+  const auto behind = parts.upper_bound(offset);
+  return behind == parts.begin() ? label : std::prev(behind)->second;
+}
+
 Buffer::~Buffer() {
   if (!raw) return;
   wgpuBufferDestroy(raw);  // memory goes back now, not when Dawn next collects

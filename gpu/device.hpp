@@ -6,6 +6,7 @@
 #pragma once
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -25,12 +26,14 @@ struct Buffer {
   WGPUBufferImpl* raw = nullptr;
   uint64_t bytes = 0;  // a multiple of 256, zero at first
   std::string label;
+  std::map<uint64_t, std::string> parts = {};  // what lies in it from a byte on, if it has several
 
   Buffer(WGPUBufferImpl* raw, uint64_t bytes, std::string label)
       : raw(raw), bytes(bytes), label(std::move(label)) {}
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer();
+  const std::string& label_at(uint64_t offset) const;  // the part's, or its own
 };
 using BufferPtr = std::unique_ptr<Buffer>;
 

@@ -194,8 +194,16 @@ class Shapes {
          .tolerance = {.abs = 0.02, .rel = 1e-3},
          .make = [=](Tensors& t) {
            const uint32_t n = t.few(dim, 256), m = t.few(ffn, 448), rows = t.few(qkv_rows, 192);
-           const auto weight = [&](uint32_t r, uint32_t c) {
-             return t.weight(WeightType::q4_0, r, c, 1);
+           // Of one buffer, cut into rows of a pair of blocks.
+           const uint32_t all_pairs = (n * n + 3 * m * n + rows * n) / 64;
+           const Weight all = t.weight(WeightType::q4_0, all_pairs, 64, 1);
+           auto weight = [&, first = uint64_t(0)](uint32_t r, uint32_t c) mutable {
+             const uint64_t pairs = uint64_t(r) * c / 64, at = std::exchange(first, first + pairs);
+             return Weight{.type = all.type,
+                           .rows = r,
+                           .cols = c,
+                           .quants = all.quants.slice(8 * at, {8 * pairs}),
+                           .scales = all.scales.slice(at, {pairs})};
            };
            return t.run(WRAPPER(fused_layer),
                         FusedLayer{.attended = t.f32({1, n}),

@@ -156,6 +156,8 @@ WeightLoader::Room WeightLoader::room(uint64_t quants, uint64_t scales, const Te
   if (all.quants && all.quants_used + quants <= all.quants->bytes &&
       (!scales || (all.scales && all.scales_used + scales <= all.scales->bytes))) {
     const Room own = all;
+    all.quants->parts.emplace(all.quants_used, tensor.name);
+    if (scales) all.scales->parts.emplace(all.scales_used, tensor.name);
     all.quants_used += quants;
     all.scales_used += scales;
     return own;

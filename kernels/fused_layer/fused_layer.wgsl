@@ -13,7 +13,7 @@
 // turn leaves to the next, and wait for it.
 // Grid: as many workgroups as run at the same time, whatever their order.
 // Limits: one row; dim, ffn and the columns of O multiples of 64, and whole blocks of the types; dim / 16 / groups, rounded up, at most
-// WORKGROUP_SIZE / 16; 9 storage buffers, of which WebGPU promises 8; subgroups of 8 lanes or more; matrices that lie in one buffer, and their
+// WORKGROUP_SIZE / 16; 9 storage buffers, of which WebGPU promises 8; subgroups of 4 lanes or more; matrices that lie in one buffer, and their
 // scales in one.
 // Beyond the plan: a dispatch that depends on another costs 2 us and a start and an end. Replaces nothing by itself: it does what
 // matmul_gemv_residual, fused_ffn, matmul_gemv_residual and matmul_gemv do.
@@ -478,21 +478,17 @@ fn main(group: Group, at: Lane) {
       first = 0;
       base += select(4 * teams, 2 * teams, long);
       let done = min(base, own.count);
-      if (matrix == GATE_UP) {
-        if (done == own.count || done % (2 * WORKGROUP_SIZE) == 0) {
-          let chunk = (max(done, 1) - 1) / (2 * WORKGROUP_SIZE) * (2 * WORKGROUP_SIZE);
-          workgroupBarrier();
-          if (32 * at.lane < done - chunk) { send_kept(matrix, (own.first + chunk) / 32 + at.lane, WORKGROUP_SIZE + 16 * at.lane); }
-          workgroupBarrier();
+      if (matrix != QKV && (done == own.count || done % (2 * WORKGROUP_SIZE) == 0)) {
+        let rows_each = select(16u, 32u, matrix == GATE_UP);  // of what is sent in one: of gate and up so many make sixteen
+        let sent_before = (max(done, 1) - 1) / (2 * WORKGROUP_SIZE) * (2 * WORKGROUP_SIZE);
+        workgroupBarrier();
+        // What D makes also where nobody reads it: what each dispatch replaces tells the epochs apart.
+        if (rows_each * at.lane < done - sent_before) {
+          send_kept(matrix, (own.first + sent_before) / rows_each + at.lane, select(0, WORKGROUP_SIZE, matrix == GATE_UP) + 16 * at.lane);
         }
+        workgroupBarrier();
       }
       if (base >= own.count) { break; }
-    }
-    if (matrix == O || matrix == DOWN) {
-      workgroupBarrier();
-      // What D makes also where nobody reads it: what each dispatch replaces tells the epochs apart.
-      if (16 * at.lane < own.count) { send_kept(matrix, own.first / 16 + at.lane, 16 * at.lane); }
-      workgroupBarrier();
     }
     if (at.lane == 0 && matrix != QKV) { has_sent(matrix, group); }
     if (matrix == GATE_UP && at.lane < own_h.count) {
