@@ -130,13 +130,7 @@ std::pair<uint64_t, uint64_t> WeightLoader::layer_size(uint32_t layer) const {
 }
 
 void WeightLoader::begin_layer(uint32_t layer) {
-  const auto fits = [](const gpu::Buffer* buffer, uint64_t used, uint64_t bytes) {
-    return bytes == 0 || (buffer && used + bytes <= buffer->bytes);
-  };
-  if (const auto [quants, scales] = layer_size(layer);
-      fits(layers_.quants, layers_.quants_used, quants) &&
-      fits(layers_.scales, layers_.scales_used, scales))
-    return;
+  if (const auto [quants, scales] = layer_size(layer); layers_.holds(quants, scales)) return;
   const gpu::Caps& caps = device_.caps();
   const uint64_t most = std::min(caps.max_binding_bytes, caps.max_buffer_bytes);
   uint64_t all_quants = 0, all_scales = 0;
@@ -152,14 +146,12 @@ void WeightLoader::begin_layer(uint32_t layer) {
 }
 
 WeightLoader::Room WeightLoader::room(uint64_t quants, uint64_t scales, const TensorInfo& tensor) {
-  Room& all = layers_;
-  if (all.quants && all.quants_used + quants <= all.quants->bytes &&
-      (!scales || (all.scales && all.scales_used + scales <= all.scales->bytes))) {
-    const Room own = all;
-    all.quants->parts.emplace(all.quants_used, tensor.name);
-    if (scales) all.scales->parts.emplace(all.scales_used, tensor.name);
-    all.quants_used += quants;
-    all.scales_used += scales;
+  if (layers_.holds(quants, scales)) {
+    const Room own = layers_;
+    own.quants->parts.emplace(own.quants_used, tensor.name);
+    if (scales) own.scales->parts.emplace(own.scales_used, tensor.name);
+    layers_.quants_used += quants;
+    layers_.scales_used += scales;
     return own;
   }
   return {.quants = &place(quants, tensor.name),

@@ -71,6 +71,13 @@ class WeightLoader {
   struct Room {
     gpu::Buffer *quants = nullptr, *scales = nullptr;
     uint64_t quants_used = 0, scales_used = 0;  // bytes
+
+    bool holds(uint64_t more_quants, uint64_t more_scales) const {
+      const auto fits = [](const gpu::Buffer* buffer, uint64_t used, uint64_t more) {
+        return more == 0 || (buffer && used + more <= buffer->bytes);
+      };
+      return fits(quants, quants_used, more_quants) && fits(scales, scales_used, more_scales);
+    }
   };
   // Of bytes, 0 for no scales: the layers', or new memory in the name of a tensor.
   Room room(uint64_t quants, uint64_t scales, const TensorInfo& tensor);

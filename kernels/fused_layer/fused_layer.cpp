@@ -46,11 +46,12 @@ bool is_q6_k_beside(WeightType output, WeightType type) {
   return type == WeightType::q6_k && one_of(output, {WeightType::q4_k, WeightType::q5_k});
 }
 
-// From the beginning of the first of some views of one buffer to the end of the last; nothing if
-// they are of several.
-gpu::View spanning(std::initializer_list<gpu::View> views) {
+// What matrices have of one buffer, from the first one's beginning to the last one's end; nothing
+// if they lie in several.
+gpu::View spanning(std::initializer_list<Weight> matrices, gpu::View Weight::*part) {
   gpu::View all;
-  for (const gpu::View& view : views) {
+  for (const Weight& w : matrices) {
+    const gpu::View& view = w.*part;
     if (!view) continue;
     if (!all) all = view;
     if (view.buffer != all.buffer || view.scratch != all.scratch) return {};
@@ -62,21 +63,12 @@ gpu::View spanning(std::initializer_list<gpu::View> views) {
   return all;
 }
 
-// What a dispatch binds of its matrices.
-struct Bound {
-  gpu::View quants, scales;
-};
-Bound bound(const Weight& output, const Weight& gate_up, const Weight& down, const Weight& qkv,
-            const Weight& v) {
-  return {spanning({output.quants, gate_up.quants, down.quants, qkv.quants, v.quants}),
-          spanning({output.scales, gate_up.scales, down.scales, qkv.scales, v.scales})};
-}
-
-bool lie_together(const gpu::Caps& caps, const Weight& output, const Weight& gate_up,
-                  const Weight& down, const Weight& qkv = {}, const Weight& v = {}) {
-  const Bound all = bound(output, gate_up, down, qkv, v);
-  return all.quants && all.quants.bytes() <= caps.max_binding_bytes &&
-         (!output.scales || (all.scales && all.scales.bytes() <= caps.max_binding_bytes));
+// Whether one binding reaches all their quants, and one all their scales.
+bool lie_together(const gpu::Caps& caps, std::initializer_list<Weight> matrices) {
+  const gpu::View quants = spanning(matrices, &Weight::quants),
+                  scales = spanning(matrices, &Weight::scales);
+  return quants && quants.bytes() <= caps.max_binding_bytes &&
+         (!matrices.begin()->scales || (scales && scales.bytes() <= caps.max_binding_bytes));
 }
 
 }  // namespace
@@ -101,7 +93,7 @@ std::string fused_layer_refusal(const gpu::Caps& caps, const Weight& output, con
           "q6_k beside q4_k and q5_k",
           name, to_string(w->type), to_string(output.type));
   }
-  if (!lie_together(caps, output, gate_up, down))
+  if (!lie_together(caps, {output, gate_up, down}))
     return fmt::format("a layer's weights are not in one buffer, of at most {} bytes",
                        caps.max_binding_bytes);
   return "";
@@ -113,7 +105,7 @@ bool suits_fused_layer(const gpu::Caps& caps, const Weight& output, const Weight
   if (v && !(takes(caps, v) && is_q6_k_beside(qkv.type, v.type) && v.cols == qkv.cols &&
              qkv.rows % 2 == 0))
     return false;
-  return lie_together(caps, output, gate_up, down, qkv, v);
+  return lie_together(caps, {output, gate_up, down, qkv, v});
 }
 
 gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a) {
@@ -190,12 +182,15 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Ov
   require(16 * over.halves >= std::max({dim, ffn, heads_dim}),
           "fused_layer: HALVES {} are {} elements; vectors have {}, {} and {}", over.halves,
           16 * over.halves, heads_dim, dim, ffn);
-  const Bound all = bound(a.output, a.gate_up, a.down, a.qkv_weight, a.v_weight);
+  const std::initializer_list<Weight> matrices = {a.output, a.gate_up, a.down, a.qkv_weight,
+                                                  a.v_weight};
+  const gpu::View quants = spanning(matrices, &Weight::quants),
+                  scales = spanning(matrices, &Weight::scales);
   const auto first_unit = [&](const Weight& w) {
-    return w ? uint32_t((w.quants.offset - all.quants.offset) / 16) : 0;
+    return w ? uint32_t((w.quants.offset - quants.offset) / 16) : 0;
   };
   const auto first_scale = [&](const Weight& w) {
-    return w.scales ? uint32_t((w.scales.offset - all.scales.offset) / 4) : 0;
+    return w.scales ? uint32_t((w.scales.offset - scales.offset) / 4) : 0;
   };
   const uint32_t groups = a.groups ? a.groups : choose_groups(caps);
   const uint32_t own_rows = (dim / 16 + groups - 1) / groups * 16;
@@ -209,7 +204,7 @@ gpu::Work fused_layer(const gpu::Caps& caps, const FusedLayer& a, FusedLayer::Ov
   return gpu::Dispatch{.kernel = &fused_layer_kernel,
                        .constants = gpu::constants(over),
                        .bindings = {a.parts ? a.parts.words : a.attended, a.x, a.norm, a.next_norm,
-                                    all.quants, all.scales, a.exchange, a.qkv, a.slots},
+                                    quants, scales, a.exchange, a.qkv, a.slots},
                        .params = gpu::bytes(FusedLayer::Params{dim,
                                                                heads_dim,
                                                                ffn,
