@@ -67,6 +67,14 @@ fn put_tile(loaded: TileUnits, newest_at: u32, live: u32, at: Lane) {
   if (TILE_KEYS * UNITS > 768) { put_unit(at.lane + 768, loaded.k.d, loaded.v.d, newest_at, live); }
 }
 
+// A round's tile, with the newest key or value if it is the last one's and the lane brings a unit of it.
+fn put_tile_of(s: Share, keys: Keys, rounds: Rounds, round: u32, loaded: TileUnits, brings_newest: bool, which: u32, unit: u32, newest: vec4u, at: Lane) {
+  let live = min(keys.count - (s.split + round * rounds.used) * TILE_KEYS, TILE_KEYS);
+  let is_last = round + 1 == rounds.count;
+  put_tile(loaded, select(TILE_KEYS, live - 1, is_last & rounds.has_newest), live, at);
+  if (is_last & brings_newest) { tile[select(VALUES_AT, KEYS_AT, which == TEAM) + (live - 1) * PITCH + unit] = newest; }
+}
+
 // A score of four keys, of its parts.
 fn four_scores(h: u32, four: u32) -> vec4f {
   var s = vec4f();
@@ -163,13 +171,13 @@ fn matrices(s: Share, at: Lane) {
   var peak = LOWEST;
   var total = 0.0;
   var sum = vec4f();
+  if (rounds.count > 0) { put_tile_of(s, keys, rounds, 0, loaded, brings_newest, which, unit, high, at); }
   for (var round = 0u; round < rounds.count; round++) {
     let tile_first = (s.split + round * rounds.used) * TILE_KEYS;
     let live = min(keys.count - tile_first, TILE_KEYS);
-    let is_last = round + 1 == rounds.count;
-    put_tile(loaded, select(TILE_KEYS, live - 1, is_last & rounds.has_newest), live, at);
-    if (is_last & brings_newest) { tile[select(VALUES_AT, KEYS_AT, which == TEAM) + (live - 1) * PITCH + unit] = high; }
-    if (!is_last) { loaded = load_tile(run, tile_first + rounds.used * TILE_KEYS, keys.count, s.kv_head, at); }
+    // Under way while this tile is multiplied, and put down in the same turn, without a branch between: else they are waited for here. After the
+    // last tile a key that all lanes have in common.
+    let next = load_tile(run, tile_first + rounds.used * TILE_KEYS, keys.count, s.kv_head, at);
     workgroupBarrier();
     let tile_key = own % (TILE_KEYS / 16) * 16;
     let part = own / (TILE_KEYS / 16);
@@ -209,6 +217,8 @@ fn matrices(s: Share, at: Lane) {
       let i = SCORES_AT + own_head * SUMS_PITCH + own_four;
       sum = sum * states[own_head].z + bitcast<vec4f>(tile[i]);
     }
+    if (round + 1 == rounds.count) { break; }
+    put_tile_of(s, keys, rounds, round + 1, next, brings_newest, which, unit, high, at);
   }
   if (brings_newest & (s.team == 0)) {
     let to = (keys.newest_row * params.kv_heads + s.kv_head) * UNITS + unit;
