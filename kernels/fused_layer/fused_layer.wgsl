@@ -178,6 +178,11 @@ fn dot16(q: vec4u, e: Int16) -> f32 { return e.scale.x * f32(dot_int16(q, e.high
 fn low_nibbles(q: vec4u) -> vec4u { return q & vec4u(0x0f0f0f0f); }
 fn high_nibbles(q: vec4u) -> vec4u { return (q >> vec4u(4)) & vec4u(0x0f0f0f0f); }
 
+// A block of Q4_0 without its scale: nibbles less 8, of which the high ones stay where they are, sixteen times that.
+fn q4_0_dot(q: vec4u, e: Int16, f: Int16) -> f32 {
+  let high = (q & vec4u(0xf0f0f0f0)) ^ vec4u(0x80808080);
+  return dot16(low_nibbles(q), e) - 8 * e.scale.y + dot16(high, f) / 16;
+}
 // Blocks of nibbles, and of nibbles below a fifth bit, of {scale, offset}.
 fn block_dot(low: vec4u, high: vec4u, scale: vec2f, e: Int16, f: Int16) -> f32 {
   return scale.x * (dot16(low, e) + dot16(high, f)) + scale.y * (e.scale.y + f.scale.y);
@@ -221,7 +226,7 @@ fn piece_dot(q6_k: bool, piece: Piece, p: u32, e: Staged) -> f32 {
     case Q6_K: { return q6_k_dot(piece, e); }
     default: {
       let scale = unpack2x16float(piece.s.x);
-      return nibbles_dot(piece.a, scale.x * vec2f(1, -8), e.a, e.b) + nibbles_dot(piece.b, scale.y * vec2f(1, -8), e.c, e.d);
+      return scale.x * q4_0_dot(piece.a, e.a, e.b) + scale.y * q4_0_dot(piece.b, e.c, e.d);
     }
   }
 }
