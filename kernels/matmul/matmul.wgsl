@@ -331,9 +331,6 @@ fn replace_tile(next: ptr<function, Ahead>, weights: ptr<function, Decoded>, pla
   workgroupBarrier();
 }
 
-// Of 16 rows or 32 two tiles are under way, each in registers of its own: a copy of what is being loaded would wait for it.
-const AHEAD = select(2u, 1u, PARTS > 1);
-
 // Sums of ROWS x COLUMNS matrices. Each has a name: drivers put what a loop indexes into memory.
 struct Products { s00: Sums, s01: Sums, s02: Sums, s03: Sums, s10: Sums, s11: Sums, s12: Sums, s13: Sums }
 
@@ -364,6 +361,8 @@ fn multiplied(before: Products, row: u32, column: u32) -> Products {
   return s;
 }
 
+// What is on its way must not be copied, which would wait for it: so a tile in parts is loaded and put down in the same turn of the loop, and of
+// whole ones two are under way, each in registers of its own.
 fn matrices(group: Group, at: Lane) {
   let m0 = group.id.x * 16 * TILE_M;
   let n0 = group.id.y * 16 * LANE_N;
@@ -376,20 +375,29 @@ fn matrices(group: Group, at: Lane) {
   let end = end_of(first);
   let last = first + (end - first - 1) / 64 * 64;
   var next = read_ahead(m0, n0, first, at.lane);
-  var after = Ahead();
-  if (AHEAD == 2) { after = read_ahead(m0, n0, min(first + 64, last), at.lane); }
-  for (var k = first; k < end; k += 64 * AHEAD) {
-    var weights = Decoded();
-    for (var part = 0u; part < PARTS; part++) {
-      replace_tile(&next, &weights, place_in_tile(n0, k, at.lane), part, at);
-      if (part == PARTS - 1) { next = read_ahead(m0, n0, min(k + 64 * AHEAD, last), at.lane); }
+  var weights = Decoded();
+  if (PARTS > 1) {
+    replace_tile(&next, &weights, place_in_tile(n0, first, at.lane), 0, at);
+    for (var k = first; k < end; k += 64) {
+      let following = min(k + 64, last);
+      let after = read_ahead(m0, n0, following, at.lane);
+      s = multiplied(s, row, column);
+      replace_tile(&next, &weights, place_in_tile(n0, k, at.lane), 1, at);
+      s = multiplied(s, row, column);
+      next = after;
+      replace_tile(&next, &weights, place_in_tile(n0, following, at.lane), 0, at);
+    }
+  } else {
+    var after = read_ahead(m0, n0, min(first + 64, last), at.lane);
+    for (var k = first; k < end; k += 128) {
+      replace_tile(&next, &weights, place_in_tile(n0, k, at.lane), 0, at);
+      next = read_ahead(m0, n0, min(k + 128, last), at.lane);
+      s = multiplied(s, row, column);
+      if (k + 64 >= end) { break; }
+      replace_tile(&after, &weights, place_in_tile(n0, k + 64, at.lane), 0, at);
+      after = read_ahead(m0, n0, min(k + 192, last), at.lane);
       s = multiplied(s, row, column);
     }
-    if (AHEAD == 1) { continue; }
-    if (k + 64 >= end) { break; }
-    replace_tile(&after, &weights, place_in_tile(n0, k + 64, at.lane), 0, at);
-    after = read_ahead(m0, n0, min(k + 192, last), at.lane);
-    s = multiplied(s, row, column);
   }
   let m = m0 + row;
   let n = n0 + column;
