@@ -41,10 +41,7 @@ uint32_t key_lanes(const gpu::Caps& caps, uint32_t head_dim, KvType type) {
 uint64_t workgroup_bytes(const FusedAttention::Overrides& over) {
   const uint64_t exchanged = 4 * 256;  // of matrix.portable.wgsl
   if (over.matrix) {
-    const uint64_t keys = over.held_keys(), row = over.head_dim / 8 + 1;
-    const uint64_t scores = 128 / keys * (keys / 4 + 1), sums = over.head_dim / 4 + 1;
-    const uint64_t tile = 4 * (keys / 8 + 1) + (10 + 2 * keys) * row + 16 * std::max(scores, sums);
-    return 16 * tile + 16 * 4 + exchanged + 40;
+    return 16 * attention_tile_units(over.head_dim, over.held_keys()) + 16 * 4 + exchanged + 64;
   }
   const uint64_t groups = over.workgroup_size / over.key_lanes;
   return 4ull * over.team * over.head_dim + (over.from_qkv ? 8ull * over.head_dim : 16) +
@@ -59,6 +56,12 @@ bool suits_matrices(const gpu::Caps& caps, const FusedAttention& a,
 }
 
 }  // namespace
+
+uint64_t attention_tile_units(uint32_t head_dim, uint32_t keys) {
+  const uint64_t row = head_dim / 8 + 1;
+  const uint64_t scores = 128 / keys * (keys / 4 + 1), sums = head_dim / 4 + 1;
+  return 4 * (keys / 8 + 1) + (10 + 2 * keys) * row + 16 * std::max(scores, sums);
+}
 
 bool suits_fused_attention(const gpu::Caps& caps, uint32_t head_dim, KvType type) {
   // With fewer lanes a key, a lane's registers are too few. On a CPU, attention_decode is faster.

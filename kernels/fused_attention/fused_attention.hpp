@@ -98,6 +98,10 @@ extern const gpu::Kernel fused_attention_kernel;
 // is of use; splits 0 where it is not.
 AttentionParts choose_parts(uint32_t rows, uint32_t heads, const KvCache& cache);
 
+// Units of 16 bytes of workgroup memory that fused_attention_matrices.wgsl takes for tiles of so
+// many keys.
+uint64_t attention_tile_units(uint32_t head_dim, uint32_t keys);
+
 // Whether a device has it for such heads, and is faster with it than with split_qkv and
 // attention_decode.
 bool suits_fused_attention(const gpu::Caps& caps, uint32_t head_dim, KvType type);

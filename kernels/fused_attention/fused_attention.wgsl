@@ -18,6 +18,7 @@
 #import slot
 #import kv
 #import rope
+#import fused_attention_shares
 #import fused_attention_lanes
 #import fused_attention_matrices
 
@@ -64,22 +65,10 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> parts: array<vec2u>;  // of shared/splits.wgsl, f16 with F16_KV or Q8_KV
 @group(0) @binding(8) var<storage, read_write> out: array<f32>;      // [rows, heads, HEAD_DIM], without SPLIT
 
-const HEAD_FOURS = HEAD_DIM / 4;
-const SPLIT_KEYS = 64u;  // that are worth a workgroup: split_keys of fused_attention.hpp
-const LOWEST = -1e38;    // below any score, and finite when one is subtracted from it
-
-// Four units of what the cache holds. Members, not arrays: what a loop counts through goes to memory unless the compiler unrolls it, and
-// NVIDIA's does not.
-struct Units { a: vec4u, b: vec4u, c: vec4u, d: vec4u }
-
 // A head in the cache is read in units of 16 bytes, or of q8_0 of eight integers in two words, the word of their scale, and their
 // dimension: so many are in it.
 fn eights() -> bool { return F16_KV | Q8_KV; }
 fn head_units() -> u32 { return select(HEAD_FOURS, HEAD_FOURS / 2, eights()); }
-
-// The positions that a row sees, first to first + count - 1, the last of which may be its newest one: not yet in the cache, but with a
-// row to go to.
-struct Keys { first: u32, count: u32, position: u32, newest: bool, newest_row: u32 }
 
 // kv_run and kv_row, of a layout of which the constants say something.
 fn run_from(row: u32, first: u32) -> KvRun {
@@ -108,32 +97,6 @@ fn keys_of(row: u32, position: u32, stopped: u32) -> Keys {
   return Keys(first, max(end, first) - first, position, FROM_QKV & has_row, newest_row);
 }
 
-// What a workgroup is for: so many heads of a row that share a KV head, of whose keys it sees its split.
-struct Share { row: u32, split: u32, team: u32, kv_head: u32, heads: u32, in_row: u32, first_head: u32 }
-
-// Rounded down, of numbers below 2^20: by floats, since integers take forty instructions, for which all else waits.
-fn quotient(a: u32, b: u32) -> u32 { return u32((f32(a) + 0.5) / f32(b)); }
-
-fn share_of(group: vec3u) -> Share {
-  let kv_head = quotient(group.x, params.teams);
-  let team = group.x - kv_head * params.teams;
-  let in_row = kv_head * params.ratio + team * params.team_heads;
-  return Share(group.z, group.y, team, kv_head, min(params.team_heads, params.ratio - team * params.team_heads), in_row,
-               group.z * params.heads + in_row);
-}
-
-// Tiles of `held` keys each go round the splits that have any: as many as there are split_keys for, or the first. Which of them are a split's,
-// and whether its last one has the newest key.
-struct Rounds { used: u32, count: u32, has_newest: bool }
-
-fn rounds_of(keys: Keys, held: u32, split: u32) -> Rounds {
-  let tiles = (keys.count + held - 1) / held;
-  if (!SPLIT) { return Rounds(1, tiles, keys.newest); }
-  let used = clamp((keys.count + SPLIT_KEYS - 1) / SPLIT_KEYS, 1, params.splits);
-  let count = quotient(max(tiles, split) - split + used - 1, used);
-  return Rounds(used, count, keys.newest & (split + (count - 1) * used == tiles - 1));
-}
-
 // Four of a split's values, and what they are of.
 fn leave_values(query_head: u32, split: u32, four: u32, values: vec4f) {
   let i = (query_head * params.splits + split) * HEAD_FOURS + four;
@@ -157,6 +120,7 @@ fn leave_nothing(s: Share, at: Lane) {
 
 // Four of a head's results: the sum, still to be divided by the total.
 fn leave(s: Share, h: u32, four: u32, sum: vec4f, peak: f32, total: f32) {
+  if (h >= s.heads) { return; }
   let result = select(vec4f(), sum / total, total > 0);
   if (SPLIT) {
     leave_values(s.first_head + h, s.split, four, result);
@@ -166,24 +130,24 @@ fn leave(s: Share, h: u32, four: u32, sum: vec4f, peak: f32, total: f32) {
   }
 }
 
+var<workgroup> tile: array<vec4u, select(64, TILE_UNITS, MATRIX)>;  // Dawn wants room for a matrix
+
+const LEAVES_EARLY = true;  // a workgroup without keys
+fn await_qkv(at: Lane) {}
+fn qkv_fours(i: u32, j: u32) -> Fours { return Fours(qkv[i], qkv[j]); }
 fn qkv_element(i: u32) -> f32 { return qkv[i / 4][i % 4]; }
 fn rope_at(i: u32) -> f32 { return rope[i / 4][i % 4]; }
 
 fn row_elements() -> u32 { return select(params.heads, params.heads + 2 * params.kv_heads, FROM_QKV) * HEAD_DIM; }
 
+fn cache_unit(row: u32, kv_head: u32, unit: u32) -> u32 { return (row * params.kv_heads + kv_head) * head_units() + unit; }
 // Where unit `part` of key i of a run is in the cache; of key n - 1 for those beyond.
 fn key_start(run: KvRun, i: u32, n: u32, kv_head: u32, part: u32) -> u32 {
-  let row = min(cache_row(run, min(i, n - 1)), params.kv_rows - 1);
-  return (row * params.kv_heads + kv_head) * head_units() + part;
-}
-
-fn softcapped(scores: vec4f) -> vec4f {
-  if (params.attn_softcap == 0) { return scores; }
-  return params.attn_softcap * tanh(clamp(scores / params.attn_softcap, vec4f(-10), vec4f(10)));
+  return cache_unit(min(cache_row(run, min(i, n - 1)), params.kv_rows - 1), kv_head, part);
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
   let share = share_of(group.id);
-  if (MATRIX) { matrices(share, at); } else { lanes(share, at); }
+  if (MATRIX) { matrices(share, slots[share.row].position, slots[share.row].stopped, at); } else { lanes(share, at); }
 }

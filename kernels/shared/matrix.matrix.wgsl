@@ -8,6 +8,9 @@
 fn matrix_subgroup(at: Lane) -> u32 { return subgroup(at); }
 fn matrix_lane(at: Lane) -> u32 { return sublane(at); }
 
+// Whether a subgroup is beyond so many, which alone have something to do: in portable form all do it.
+fn matrix_beyond(own: u32, count: u32) -> bool { return own >= count; }
+
 // What lane ^ mask of the subgroup has; all lanes of the workgroup must ask. A mask below 32.
 fn matrix_xor_f32(e: f32, mask: u32) -> f32 { return subgroupShuffleXor(e, mask); }
 fn matrix_xor_vec4u(e: vec4u, mask: u32) -> vec4u { return subgroupShuffleXor(e, mask); }

@@ -13,7 +13,9 @@ fn matrix_subgroup(at: Lane) -> u32 {
 }
 fn matrix_lane(at: Lane) -> u32 { return at.lane % 32; }
 
-var<workgroup> exchanged: array<u32, 256>;
+fn matrix_beyond(own: u32, count: u32) -> bool { return false; }
+
+var<workgroup> exchanged: array<u32, max(256, WORKGROUP_SIZE)>;  // attention_prefill has more lanes than it says
 fn of_lane(e: u32, lane: u32) -> u32 {
   workgroupBarrier();
   exchanged[local] = e;
