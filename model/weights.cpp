@@ -115,13 +115,24 @@ gpu::Buffer& WeightLoader::place(uint64_t bytes, std::string_view name) {
   return *memory_.back();
 }
 
+namespace {
+
+uint64_t as_far_as_the_next(uint64_t bytes) { return (bytes + 255) / 256 * 256; }
+uint64_t vector_bytes(uint64_t elements) { return as_far_as_the_next(4 * elements); }
+
+}  // namespace
+
 std::pair<uint64_t, uint64_t> WeightLoader::layer_size(uint32_t layer) const {
   std::pair<uint64_t, uint64_t> size;
   const std::string prefix = fmt::format("blk.{}.", layer);
   for (auto at = catalog_.tensors.lower_bound(prefix);
        at != catalog_.tensors.end() && at->first.starts_with(prefix); ++at) {
     const TensorInfo& tensor = at->second;
-    if (tensor.shape.size() < 2 || !weight_type(tensor.type)) continue;
+    if (tensor.shape.size() < 2) {
+      size.second += vector_bytes(tensor.elements());
+      continue;
+    }
+    if (!weight_type(tensor.type)) continue;
     const auto [quants, scales] = packed_size(tensor, tensor.rows());
     size.first += quants;
     size.second += scales;
@@ -148,13 +159,13 @@ void WeightLoader::begin_layer(uint32_t layer) {
 WeightLoader::Room WeightLoader::room(uint64_t quants, uint64_t scales, const TensorInfo& tensor) {
   if (layers_.holds(quants, scales)) {
     const Room own = layers_;
-    own.quants->parts.emplace(own.quants_used, tensor.name);
+    if (quants) own.quants->parts.emplace(own.quants_used, tensor.name);
     if (scales) own.scales->parts.emplace(own.scales_used, tensor.name);
     layers_.quants_used += quants;
     layers_.scales_used += scales;
     return own;
   }
-  return {.quants = &place(quants, tensor.name),
+  return {.quants = quants ? &place(quants, tensor.name) : nullptr,
           .scales = scales ? &place(scales, tensor.name) : nullptr};
 }
 
@@ -164,9 +175,8 @@ std::pair<uint64_t, uint64_t> WeightLoader::packed_size(const TensorInfo& like,
   if (!type)
     fail("{}: tensor {} is of type {}, which has no kernels yet", catalog_.source, like.name,
          info(like.type).name);
-  const auto bytes = [](uint64_t words) { return (4 * words + 255) / 256 * 256; };
-  return {bytes(quant_words(*type, rows, like.cols(), row_tile_)),
-          bytes(scale_words(*type, rows, like.cols(), row_tile_))};
+  return {as_far_as_the_next(4 * quant_words(*type, rows, like.cols(), row_tile_)),
+          as_far_as_the_next(4 * scale_words(*type, rows, like.cols(), row_tile_))};
 }
 
 Weight WeightLoader::pack(const TensorInfo& like, uint64_t rows,
@@ -325,9 +335,9 @@ gpu::View WeightLoader::vector(const std::vector<const TensorInfo*>& vectors) {
     if (!t->data.empty()) decode(t->type, t->data, std::span(values).subspan(first));
     done_ += tensor_bytes(*t);
   }
-  gpu::Buffer& buffer = place(values.size() * 4, vectors.front()->name);
-  device_.write(buffer, 0, std::as_bytes(std::span(values)));
-  return {.buffer = &buffer, .shape = {values.size()}};
+  const Room own = room(0, vector_bytes(values.size()), *vectors.front());
+  device_.write(*own.scales, own.scales_used, std::as_bytes(std::span(values)));
+  return {.buffer = own.scales, .offset = own.scales_used, .shape = {values.size()}};
 }
 
 void WeightLoader::require_all_used() const {
