@@ -341,6 +341,7 @@ std::vector<gpu::Constants> Lab::missed(const gpu::Kernel& kernel, std::string_v
     if (needs("USE_SUBGROUPS") && caps().min_subgroup_size < 8)
       continue;  // some want as many lanes
     if (needs("MATRIX") && !caps().variant.matrix) continue;
+    if (needs("ATTENTION") && caps().max_workgroup_bytes < 40 << 10) continue;  // some heads' tile
     const auto lanes = std::ranges::find(constants, "KEY_LANES", &gpu::Constant::name);
     if (lanes != constants.end() && lanes->value > caps().min_subgroup_size) continue;
     if (ran == ran_.end() || !ran->second.contains(constants)) result.push_back(constants);

@@ -86,12 +86,17 @@ AttentionParts Tensors::parts(uint32_t rows, uint32_t heads, uint32_t head_dim, 
   return parts;
 }
 
+gpu::View Tensors::words(gpu::Shape shape, std::span<const std::byte> bytes) {
+  if (lab_) return lab_->upload(shape, gpu::Type::u32, bytes);
+  const gpu::View view = bits(shape);
+  device_.write(*view.buffer, view.offset, bytes);
+  return view;
+}
+
 gpu::View Tensors::slot_at(uint32_t position) {
   if (lab_) return lab_->slots({position});
   const Slot slot{.position = position, .stopped = Stopped::running};
-  const gpu::View view = bits({1, sizeof slot / 4});
-  device_.write(*view.buffer, view.offset, std::as_bytes(std::span(&slot, 1)));
-  return view;
+  return words({1, sizeof slot / 4}, std::as_bytes(std::span(&slot, 1)));
 }
 
 gpu::View Tensors::out(gpu::Shape shape, gpu::Type type) {
@@ -188,36 +193,37 @@ class Shapes {
     const double weights = double(dim) * dim + 3.0 * ffn * dim + double(qkv_rows) * dim;
     all.push_back(
         {.kernel = "fused_layer",
-         .what = fmt::format("{} {}, {}, {} q4_0", what, dim, ffn, qkv_rows),
-         .bytes = weights / 32 * 18,
+         .what = fmt::format("{} {}, {}, {} f16", what, dim, ffn, qkv_rows),
+         .bytes = weights * 2,
          .flops = 2 * weights,
          .tolerance = {.abs = 0.02, .rel = 1e-3},
          .make = [=](Tensors& t) {
            const uint32_t n = t.few(dim, 256), m = t.few(ffn, 448), rows = t.few(qkv_rows, 192);
-           // Of one buffer, cut into rows of a pair of blocks.
-           const uint32_t all_pairs = (n * n + 3 * m * n + rows * n) / 64;
-           const Weight all = t.weight(WeightType::q4_0, all_pairs, 64, 1);
+           // Of one buffer, cut into rows of 64; and of another, the norms.
+           const Weight all = t.weight(WeightType::f16, (n * n + 3 * m * n + rows * n) / 64, 64, 1);
            auto weight = [&, first = uint64_t(0)](uint32_t r, uint32_t c) mutable {
-             const uint64_t pairs = uint64_t(r) * c / 64, at = std::exchange(first, first + pairs);
-             return Weight{.type = all.type,
-                           .rows = r,
-                           .cols = c,
-                           .quants = all.quants.slice(8 * at, {8 * pairs}),
-                           .scales = all.scales.slice(at, {pairs})};
+             const uint64_t words = uint64_t(r) * c / 2, at = std::exchange(first, first + words);
+             return Weight{
+                 .type = all.type, .rows = r, .cols = c, .quants = all.quants.slice(at, {words})};
            };
-           return t.run(WRAPPER(fused_layer),
-                        FusedLayer{.attended = t.f32({1, n}),
-                                   .x = t.f32({1, n}),
-                                   .norm = t.f32({n}),
+           const gpu::View norms = t.f32({2, n}, 0.1f);
+           FusedLayer::Layer layer{.ffn_norm = norms.slice(0, {n}),
                                    .output = weight(n, n),
                                    .gate_up = weight(2 * m, n),
-                                   .down = weight(n, m),
-                                   .next_norm = t.f32({n}, 0.1f),
-                                   .qkv_weight = weight(rows, n),
-                                   .qkv = t.out({1, rows}),
-                                   .exchange = t.scratch({FusedLayer::exchange_words(n, m)}),
-                                   .slots = t.slot_at(0),
-                                   .alpha = 0.05f});
+                                   .down = weight(n, m)},
+               next{.attn_norm = norms.slice(n, {n}), .qkv = weight(rows, n)};
+           const FusedLayer::Places places[] = {FusedLayer::place(layer), FusedLayer::place(next)};
+           return t.run(
+               WRAPPER(fused_layer),
+               FusedLayer{.attended = t.f32({1, n}),
+                          .x = t.f32({1, n}),
+                          .layers = {layer},
+                          .next = next,
+                          .places = t.words({2, 16}, std::as_bytes(std::span(places))),
+                          .qkv = t.out({1, rows}),
+                          .exchange = t.scratch({FusedLayer::exchange_words(n, m, 0, 0, 0)}),
+                          .slots = t.slot_at(0),
+                          .alpha = 0.05f});
          }});
   }
 

@@ -41,7 +41,8 @@ class Tensors {
   gpu::View scratch(gpu::Shape shape);  // u32, zeros, of no meaning afterwards
   KvCache cache(KvType type, uint32_t rows, uint32_t kv_heads, uint32_t head_dim);
   AttentionParts parts(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t splits, bool f16);
-  gpu::View slot_at(uint32_t position);  // running
+  gpu::View words(gpu::Shape shape, std::span<const std::byte> bytes);  // u32, these
+  gpu::View slot_at(uint32_t position);                                 // running
 
   // The wrapper's work: with the overrides that it chooses, or for a check those of the timed work.
   template <class Args>

@@ -11,6 +11,10 @@ namespace {
 
 constexpr uint32_t default_context = 4096;
 
+// Up to so many positions a step of one dispatch is the faster one on an H200; beyond, an attention
+// of its own has more keys under way.
+constexpr uint32_t whole_step_context = 8192;
+
 // The first `rows` rows of a tensor of more.
 gpu::View head(const gpu::View& view, uint32_t rows) { return view.slice(0, {rows, view.cols()}); }
 
@@ -23,6 +27,7 @@ gpu::Work Decoder::decode(uint32_t slots) const {
   Pass pass(device_.caps(), config_, activations_, slots,
             {.int16_activations = options_.activations == ActivationType::int16,
              .persistent = options_.step == Step::persistent && slots == 1,
+             .whole = options_.step == Step::persistent && slots == 1 && whole_steps_,
              .groups = options_.step_groups,
              .step = {.slots = first},
              .tokens = first,
@@ -117,10 +122,22 @@ Decoder::Decoder(gpu::Device& device, const Config& config, const Catalog& catal
   place(catalog);
 
   const uint32_t n = options_.slots, batch = options_.batch;
-  for (Layer& l : weights_.layers)
-    l.cache = {.k = tensor(kv_rows(uint64_t(n) * options_.context), "keys", kv),
-               .v = tensor(kv_rows(uint64_t(n) * options_.context), "values", kv),
-               .capacity = options_.context};
+  // Keys of as many layers in a buffer as a binding reaches, and values.
+  const gpu::Shape cache_shape = kv_rows(uint64_t(n) * options_.context);
+  const uint64_t cache_bytes = (cache_shape.size() * bytes_of(kv) + 255) / 256 * 256;
+  const uint64_t together = std::clamp<uint64_t>(room / cache_bytes, 1, c.layers);
+  gpu::View keys, values;
+  for (uint32_t i = 0; i < c.layers; ++i) {
+    if (i % together == 0) {
+      const uint64_t words = std::min(together, uint64_t(c.layers) - i) * cache_bytes / 4;
+      keys = tensor({words}, "keys", gpu::Type::u32);
+      values = tensor({words}, "values", gpu::Type::u32);
+    }
+    keys.offset = values.offset = i % together * cache_bytes;
+    keys.shape = values.shape = cache_shape;
+    keys.type = values.type = kv;
+    weights_.layers[i].cache = {.k = keys, .v = values, .capacity = options_.context};
+  }
   slots_ = tensor({n, sizeof(Slot) / 4}, "slots", gpu::Type::u32);
   history_ = tensor({n, options_.context}, "history", gpu::Type::u32);
   tokens_ = tensor({batch}, "tokens", gpu::Type::u32);
@@ -226,6 +243,21 @@ void Decoder::place(const Catalog& catalog) {
   }
 }
 
+bool Decoder::takes_whole_steps() const {
+  const Config& c = config_;
+  if (options_.context > whole_step_context) return false;
+  const FusedLayer::Layer first = fused(weights_.layers.front());
+  for (uint32_t i = 0; i < c.layers; ++i) {
+    const Layer& l = weights_.layers[i];
+    const FusedLayer::Layer own = fused(l);
+    if (c.window_of(i) || l.qk_norms || l.qkv.parts.size() > 2 ||
+        own.output.type != first.output.type || !suits_fused_layer(device_.caps(), own, own) ||
+        !suits_fused_attention_within(device_.caps(), c.heads, l.cache, weights_.rope))
+      return false;
+  }
+  return true;
+}
+
 std::string Decoder::use_persistent(uint32_t groups) {
   if (options_.activations != ActivationType::int16)
     return "it takes activations rounded to 16 bits (--activations int16)";
@@ -234,24 +266,36 @@ std::string Decoder::use_persistent(uint32_t groups) {
     if (l.post_attn_norm || l.post_ffn_norm)
       return "the model has norms behind its products, which it has no room for";
     if (!l.ffn.interleaved) return "gate and up weights are of two types";
-    const auto why = fused_layer_refusal(device_.caps(), l.attn_output,
-                                         l.ffn.gate_up.parts.front().weight, l.ffn.down);
+    const auto why = fused_layer_refusal(device_.caps(), fused(l));
     if (!why.empty()) return why;
   }
-  const std::vector<uint32_t> zeros(FusedLayer::exchange_words(config_.dim, config_.ffn));
+  if (!activations_.places) {
+    std::vector<FusedLayer::Places> places;
+    for (const Layer& l : weights_.layers) places.push_back(FusedLayer::place(fused(l)));
+    activations_.places =
+        tensor({places.size(), sizeof(places[0]) / 4}, "places of layers", gpu::Type::u32);
+    device_.write(*activations_.places.buffer, 0, std::as_bytes(std::span(places)));
+  }
+  const std::vector<uint32_t> zeros(FusedLayer::exchange_words(
+      config_.dim, config_.ffn, config_.heads, config_.kv_heads, config_.head_dim));
   gpu::View& exchange = activations_.exchange;
   if (!exchange) exchange = tensor({zeros.size()}, "exchange", gpu::Type::u32);
   device_.write(*exchange.buffer, 0, std::as_bytes(std::span(zeros)));
   const ModelOptions before = options_;
   options_.step = Step::persistent;
   options_.step_groups = groups;
-  try {
-    decode(1);
-  } catch (const std::invalid_argument& error) {  // of the device's memory and lanes
-    options_ = before;
-    return error.what();
+  std::string why;
+  for (whole_steps_ = takes_whole_steps();; whole_steps_ = false) {
+    try {
+      decode(1);
+      return "";
+    } catch (const std::invalid_argument& error) {  // of the device's memory and lanes
+      why = error.what();
+    }
+    if (!whole_steps_) break;
   }
-  return "";
+  options_ = before;
+  return why;
 }
 
 gpu::View Decoder::rope_table(double base, const RopeScaling& scaling, const std::string& source) {

@@ -95,6 +95,8 @@ class Decoder {
  private:
   gpu::View tensor(gpu::Shape shape, std::string label, gpu::Type type = gpu::Type::f32);
   void place(const Catalog& catalog);
+  // Whether a persistent step may be one dispatch, from the first layer to the last.
+  bool takes_whole_steps() const;
   // A table [2, positions, rotary_dim / 2] of cosines and sines, which tables_ fill.
   gpu::View rope_table(double base, const RopeScaling& scaling, const std::string& source);
 
@@ -112,6 +114,7 @@ class Decoder {
   gpu::View slots_, history_, tokens_, logits_, sampled_;
   gpu::View batch_logits_;  // [logit_rows, vocab] f32
   uint32_t logit_rows_ = 0;
+  bool whole_steps_ = false;
 };
 
 }  // namespace ms

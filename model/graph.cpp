@@ -23,6 +23,19 @@ gpu::View by_head(const gpu::View& view, const Config& c) {
 
 }  // namespace
 
+FusedLayer::Layer fused(const Layer& l) {
+  FusedLayer::Layer result{.attn_norm = l.attn_norm,
+                           .ffn_norm = l.ffn_norm,
+                           .qkv = l.qkv.parts.front().weight,
+                           .qkv_bias = l.qkv.bias,
+                           .output = l.attn_output,
+                           .gate_up = l.ffn.gate_up.parts.front().weight,
+                           .down = l.ffn.down,
+                           .cache = l.cache};
+  if (l.qkv.parts.size() > 1) result.v = l.qkv.parts[1].weight;
+  return result;
+}
+
 Pass::Pass(const gpu::Caps& caps, const Config& config, const Activations& memory, uint32_t rows,
            const Options& options)
     : caps_(caps),
@@ -134,26 +147,28 @@ void Pass::embed(const Weight& table) {
 }
 
 void Pass::qkv(const gpu::View& norm, const Linear& weight) {
-  const Weight& first = weight.parts.front().weight;
-  const Weight v = weight.parts.size() > 1 ? weight.parts[1].weight : Weight{};
-  if (!layer_.output || weight.parts.size() > 2 ||
-      !suits_fused_layer(caps_, layer_.output, layer_.gate_up, layer_.down, first, v)) {
+  if (!options_.persistent) return linear(h_, norm, weight, qkv_);
+  next_ = {.attn_norm = norm, .qkv = weight.parts.front().weight, .qkv_bias = weight.bias};
+  if (weight.parts.size() > 1) next_.v = weight.parts[1].weight;
+  if (options_.whole) {
+    if (!layer_.layers.empty() && !suits_fused_layer(caps_, layer_.layers.back(), next_))
+      end_layer();
+    return;
+  }
+  if (layer_.layers.empty() || weight.parts.size() > 2 ||
+      !suits_fused_layer(caps_, layer_.layers.back(), next_)) {
     end_layer();
     return linear(h_, norm, weight, qkv_);
   }
-  end_layer(norm, first, v);
-  if (weight.bias) work_ += bias_add(caps_, {.bias = weight.bias, .data = qkv_});
+  end_layer(next_);
 }
 
-void Pass::end_layer(const gpu::View& next_norm, const Weight& qkv, const Weight& v) {
-  if (!layer_.output) return;
+void Pass::end_layer(const FusedLayer::Layer& next) {
+  if (layer_.layers.empty()) return;
   layer_.x = h_;
-  if (qkv) {
-    layer_.next_norm = next_norm;
-    layer_.qkv_weight = qkv;
-    layer_.v_weight = v;
-    layer_.qkv = qkv_;
-  }
+  layer_.places = memory_.places;
+  layer_.next = next;
+  if (next.qkv) layer_.qkv = qkv_;
   left_.append(fused_layer(caps_, layer_));
   work_ += std::move(left_);
   left_ = {};
@@ -163,11 +178,15 @@ void Pass::end_layer(const gpu::View& next_norm, const Weight& qkv, const Weight
 void Pass::add_attended(const Weight& output, const gpu::View& post_norm) {
   if (!options_.persistent) return add(attended_, output, post_norm);
   layer_.attended = attended_;
-  layer_.output = output;
+  next_.output = output;
 }
 
 void Pass::rope(const KvCache& cache, const gpu::View& tables, const gpu::View& qk_norms) {
   rope_ = {};
+  if (options_.whole) {
+    rope_ = tables;
+    return;
+  }
   if (step() && !qk_norms && cache.type() != KvType::q8_0 &&
       suits_fused_attention(caps_, config_.head_dim, cache.type())) {
     rope_ = tables;
@@ -186,6 +205,17 @@ void Pass::rope(const KvCache& cache, const gpu::View& tables, const gpu::View& 
 
 void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output,
                      const gpu::View& post_norm) {
+  if (options_.whole) {
+    if (!layer_.layers.empty() && layer_.layers.back().cache.k.buffer != cache.k.buffer)
+      end_layer();
+    next_.cache = cache;
+    next_.output = output;
+    layer_.heads = config_.heads;
+    layer_.rope = rope_;
+    layer_.interleaved = config_.interleaved_rope;
+    layer_.scale = config_.attention_scale;
+    return;
+  }
   const gpu::View q = by_head(q_, config_), out = by_head(attended_, config_);
   if (step() && suits_fused_attention(caps_, config_.head_dim, cache.type())) {
     FusedAttention args{.qkv = rope_ ? qkv_ : q_,
@@ -208,7 +238,7 @@ void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output
     if (options_.persistent) {
       left_ = std::move(work);
       layer_.parts = args.parts;
-      layer_.output = output;
+      next_.output = output;
       return;
     }
     // What the workgroups of a query found is put together by the product, where that is a GEMV
@@ -246,9 +276,12 @@ void Pass::attention(const KvCache& cache, uint32_t window, const Weight& output
 
 void Pass::feed_forward(const gpu::View& norm, const GatedFfn& ffn, const gpu::View& post_norm) {
   if (options_.persistent) {
-    layer_.norm = norm;
-    layer_.gate_up = ffn.gate_up.parts.front().weight;
-    layer_.down = ffn.down;
+    next_.ffn_norm = norm;
+    next_.gate_up = ffn.gate_up.parts.front().weight;
+    next_.down = ffn.down;
+    if (layer_.layers.empty()) layer_.first_layer = layers_;
+    layer_.layers.push_back(next_);
+    ++layers_;
     layer_.exchange = memory_.exchange;
     layer_.slots = options_.step.slots;
     layer_.activation = config_.activation;

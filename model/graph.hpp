@@ -39,6 +39,9 @@ struct Layer {
   KvCache cache = {};
 };
 
+// As fused_layer takes it.
+FusedLayer::Layer fused(const Layer& layer);
+
 struct DecoderWeights {
   Weight embedding;  // [vocab, dim]
   std::vector<Layer> layers;
@@ -56,6 +59,7 @@ struct Activations {
   gpu::View qkv, q, attended;         // [batch, …] f32
   gpu::View gate_up, ffn;             // [rows, 2 ffn], [rows, ffn] f32
   gpu::View exchange;                 // u32, of a persistent step: fused_layer's; or absent
+  gpu::View places;                   // the same
   gpu::View attention_parts;  // u32, of a decode step: attention_decode's `parts`; or absent
   // Of a mixture of experts, of which a row is a token at one of its experts.
   gpu::View router_logits;               // [batch, experts] f32
@@ -75,7 +79,8 @@ class Pass {
   struct Options {
     bool int16_activations = false;
     bool persistent = false;  // of a step of one row: a layer from attention to attention in one
-    uint32_t groups = 0;      // kernel, of so many workgroups, or 0
+    bool whole = false;       // dispatch; and with it all layers, with their attentions;
+    uint32_t groups = 0;      // of so many workgroups, or 0
     StepRows step;
     gpu::View tokens;           // u32: the token of row r is word r * token_stride
     uint32_t token_stride = 1;  // words
@@ -132,8 +137,8 @@ class Pass {
 
   // h += alpha W attended; of a persistent step it is left to fused_layer, as all that follows.
   void add_attended(const Weight& output, const gpu::View& post_norm);
-  // What a persistent step has left, with the next layer's qkv, and v if apart, if that is given.
-  void end_layer(const gpu::View& next_norm = {}, const Weight& qkv = {}, const Weight& v = {});
+  // What a persistent step has left, with the next layer's qkv if that is given.
+  void end_layer(const FusedLayer::Layer& next = {});
 
   const gpu::Caps& caps_;
   const Config& config_;
@@ -142,9 +147,11 @@ class Pass {
   Options options_;
   gpu::View h_, h2_;  // [rows, dim] f32: by turns
   gpu::View normed_, qkv_, q_, attended_, gate_up_, ffn_;
-  gpu::View rope_;    // the tables, where rope() left it to attention()
-  FusedLayer layer_;  // of a persistent step, from its attention on
-  gpu::Work left_;    // the attention, whose parts layer_ reads
+  gpu::View rope_;          // the tables, where rope() left it to attention()
+  FusedLayer layer_;        // of a persistent step, from its attention on
+  FusedLayer::Layer next_;  // of it, the layer that has begun
+  uint32_t layers_ = 0;     // before that
+  gpu::Work left_;          // the attention, whose parts layer_ reads
   gpu::Work work_;
 };
 

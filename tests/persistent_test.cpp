@@ -125,6 +125,49 @@ TEST(PersistentStep, reaches_weights_as_far_as_a_binding_does) {
       "no persistent step: a layer's weights are not in one buffer, of at most 204800 bytes");
 }
 
+// A device with subgroup matrices, or whose matrices are emulated.
+std::unique_ptr<Engine> engine_with_matrices(ModelOptions options, std::string_view type,
+                                             uint64_t max_binding_bytes = 0) {
+  options.kv_type = KvType::f16;
+  options.context = 128;
+  options.batch = 32;
+  return std::make_unique<Engine>(
+      EngineOptions{.model = {},
+                    .device = {.max_binding_bytes = max_binding_bytes,
+                               .emulates_matrices = !gpu::Device::adapters().at(0).variant.matrix},
+                    .options = options},
+      small_llama(), type, false);
+}
+
+size_t fused_layers(Engine& engine) {
+  size_t count = 0;
+  for (const gpu::Dispatch& d : engine.model().decode(1).dispatches)
+    count += d.kernel == &fused_layer_kernel;
+  return count;
+}
+
+TEST(PersistentStep, is_one_dispatch_for_all_layers_where_there_are_matrices) {
+  const auto any = engine(chain);
+  const gpu::Caps& caps = any->device().caps();
+  if (!has_it(caps)) GTEST_SKIP() << "too few storage buffers a kernel";
+  const ModelOptions options = persistent(caps.cpu ? caps.cpu_threads : 0);
+  for (const auto& [type, count] : {std::pair("q4_0", 70u), {"q4_k_m", 9u}}) {
+    SCOPED_TRACE(type);  // of 70 tokens, keys are of two splits
+    const auto first = engine_with_matrices(chain, type),
+               second = engine_with_matrices(options, type);
+    EXPECT_EQ(fused_layers(*second), 1u);
+    const auto got = step_logits(*second, count);
+    EXPECT_LT(nmse(got, step_logits(*first, count)), 1e-5);
+    EXPECT_EQ(second->generate(tokens(9), greedy(9)).tokens,
+              first->generate(tokens(9), greedy(9)).tokens);
+    EXPECT_EQ(second->model().options().step, Step::persistent) << "a workgroup waited in vain";
+    // As far as a binding reaches, of weights and of keys.
+    const auto parts = engine_with_matrices(options, type, 600 << 10);
+    EXPECT_EQ(fused_layers(*parts), 2u);
+    EXPECT_LT(nmse(step_logits(*parts, 9), step_logits(*second, 9)), 1e-8);
+  }
+}
+
 TEST(PersistentStep, that_stalls_is_taken_again_by_a_chain) {
   const auto first = engine(chain);
   if (!has_it(first->device().caps())) GTEST_SKIP() << "too few storage buffers a kernel";

@@ -1,22 +1,24 @@
 // fused_layer.wgsl: what a decode step does between two attentions, in one dispatch: h = x + alpha O a of what attention found, y = h + alpha
-// D (act(G n) * (U n)) with n = h / rms(h) * norm, and qkv = W m with m = y / rms(y) * next_norm, of the next layer.
+// D (act(G n) * (U n)) with n = h / rms(h) * ffn_norm, and qkv = W m with m = y / rms(y) * attn_norm, of the next layer. With ATTENTION layer
+// after layer so, from x on, and between them attention as fused_attention.wgsl has it.
 //
-// Four products, one after the other, of a vector that all workgroups need and that each makes a part of. What one makes it rounds to
+// Products, one after the other, of a vector that all workgroups need and that each makes a part of. What one makes it rounds to
 // integers (shared/int16.wgsl) and sends through `exchange`, then adds to a count, which one lane of each waits for before all read. Reading
 // every word by an atomic load took a quarter of the kernel's time; so what is sent are plain vectors of sixteen bytes, each with a mark of the
-// dispatch that sent it. That the count is complete does not mean that they have arrived, and one read too early may stay in a cache: there are
+// turn that sent it. That the count is complete does not mean that they have arrived, and one read too early may stay in a cache: there are
 // COPIES, read in turn, later and later, until the marks are right. WGSL calls this a data race, and promises no workgroup that it
 // runs while another waits. So every wait has a limit, beyond which results are wrong and the slot is stopped as STOPPED_STALLED.
 // Each workgroup keeps its rows of h, so that the residual stream does not travel. The first weights of a product are under way before the
-// wait: bound read_write, since compilers move loads of what nothing writes below it; of one binding, since they wait for loads where the
-// branches end that chose one of several; and loaded and multiplied in the same turn of a loop, since they move to other registers what one
-// turn leaves to the next, and wait for it.
+// wait, and the first keys before QKV are there: bound read_write, since compilers move loads of what nothing writes below it; of one binding,
+// since they wait for loads where the branches end that chose one of several; and loaded and multiplied in the same turn of a loop, since they
+// move to other registers what one turn leaves to the next, and wait for it. Nor does a workgroup leave the attention before others because it
+// has no keys: behind such a branch NVIDIA's compiler asks at each barrier and shuffle who is there, which took a sixth of the step.
 // Grid: as many workgroups as run at the same time, whatever their order.
 // Limits: one row; dim, ffn and the columns of O multiples of 64, and whole blocks of the types; dim / 16 / groups, rounded up, at most
-// WORKGROUP_SIZE / 16; 9 storage buffers, of which WebGPU promises 8; subgroups of 4 lanes or more; matrices that lie in one buffer, and their
-// scales in one.
+// WORKGROUP_SIZE / 16; 11 storage buffers, of which WebGPU promises 8; subgroups of 4 lanes or more; matrices that lie in one buffer, and their
+// scales in one, with norms and biases. ATTENTION takes a contiguous cache of f16, all layers' keys in one buffer and values in one.
 // Beyond the plan: a dispatch that depends on another costs 2 us and a start and an end. Replaces nothing by itself: it does what
-// matmul_gemv_residual, fused_ffn, matmul_gemv_residual and matmul_gemv do.
+// matmul_gemv, fused_attention, matmul_gemv_residual, fused_ffn and matmul_gemv_residual do.
 
 #import lane
 #import known_lanes
@@ -31,80 +33,110 @@
 #import block_bits
 #import unpack
 #import q4k
+#import fused_attention_shares
+#import fused_attention_matrices
 
 override WORKGROUP_SIZE: u32 = 512;  // power of two
 override WEIGHT_TYPE: u32 = 4;       // of O, gate and up, and W: F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K or Q6_K (shared/block_bits.wgsl)
-override DOWN_Q6_K: bool = false;    // D is Q6_K beside others of Q4_K or Q5_K
-override V_Q6_K: bool = false;       // so are W's last rows
+override SOME_Q6_K: bool = false;    // D, or W's last rows, may be Q6_K beside others of Q4_K or Q5_K
+override ATTENTION: bool = false;    // layers with their attention, by subgroup matrices, in workgroups of 256 or more
 override PARTS: bool = false;        // attention lies in parts, which are put together where they are staged
 override F16_PARTS: bool = false;    // of which the values are f16
+override LAYERS: u32 = 1;            // of a dispatch, at most
 override HALVES: u32 = 512;          // 16 elements each, of the longest vector
-// HEAD_DIM: with PARTS, a multiple of 16
+// HEAD_DIM: with PARTS or ATTENTION, a multiple of 16
+// TEAM, KEYS: with ATTENTION, of fused_attention.wgsl
 
 struct Exchange {
-  epoch: u32,                   // of the dispatch before this one, modulo 2^32
-  sent: array<atomic<u32>, 3>,  // by how many workgroups, EVERYONE a dispatch
-  halves: array<vec4u>,         // [COPIES, copy_units()]
+  turns: u32,                   // before this dispatch, modulo 2^32: one a layer, and with ATTENTION one more
+  sent: array<atomic<u32>, 5>,  // of a matrix, or ATTENDED: by how many workgroups, EVERYONE a turn
+  units: array<vec4u>,          // [REGIONS, COPIES, copy_units()]
 }
 const EVERYONE = 65536u;  // of which the first workgroup counts for those that a dispatch lacks
 const COPIES = 4u;
+const REGIONS = 4u;  // that turns take by turns: a cache may still have what lay there before
 const VECTORS = 1u;  // of shared/left_sums
 
 struct Params {
   dim: u32,
   heads_dim: u32,   // columns of O
   ffn: u32,
-  qkv_rows: u32,    // 0: no next layer
+  qkv_rows: u32,
   alpha: f32,       // of what is added to the residual stream
   activation: u32,  // 0 SiLU, 1 GELU (tanh form)
   eps: f32,         // of the norms
-  splits: u32,      // with PARTS: that have left them
+  first_layer: u32,
+  layer_count: u32, // without ATTENTION 1
+  qkv_follows: u32, // 1: the next layer's qkv are made, too; not with ATTENTION
   patience: u32,    // rounds of waiting
-  // Where each matrix begins: its first unit of quants, and of scales.
-  o_quants: u32,
-  o_scales: u32,
-  gate_up_quants: u32,
-  gate_up_scales: u32,
-  down_quants: u32,
-  down_scales: u32,
-  w_quants: u32,
-  w_scales: u32,
-  v_quants: u32,    // with V_Q6_K: of W's last rows,
-  v_scales: u32,
-  v_first: u32,     // of which the first, an even one
+  splits: u32,      // with PARTS: that have left them; with ATTENTION, that share keys: a multiple of 4
+  heads: u32,       // this and what follows with ATTENTION, as in fused_attention.wgsl
+  kv_heads: u32,
+  ratio: u32,
+  teams: u32,
+  team_heads: u32,
+  scale: f32,
+  attn_softcap: f32,
+  capacity: u32,
+  max_seq: u32,
+  rotary_dim: u32,  // a multiple of 16
+  interleaved: u32,
 }
 
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> attended: array<vec4u>;       // [heads_dim] f32, or parts of shared/splits.wgsl
-@group(0) @binding(2) var<storage, read_write> x: array<f32>;          // [dim]: becomes y
-@group(0) @binding(3) var<storage, read> norm: array<vec4f>;           // [dim]
-@group(0) @binding(4) var<storage, read> next_norm: array<vec4f>;      // [dim], with qkv_rows
-@group(0) @binding(5) var<storage, read_write> quants: array<vec4u>;   // O [dim, heads_dim], gate and up rows in turn [2 ffn, dim], D [dim, ffn], W [qkv_rows, dim], packed
-@group(0) @binding(6) var<storage, read_write> scales: array<u32>;     // the same
-@group(0) @binding(7) var<storage, read_write> exchange: Exchange;     // zeros before the first dispatch
-@group(0) @binding(8) var<storage, read_write> qkv: array<f32>;        // [qkv_rows]
-@group(0) @binding(9) var<storage, read_write> slots: array<Slot>;     // [1]
+// Where a layer lies, sixteen words: O, GATE_UP, DOWN and W, its own QKV, as {first unit of quants, first of scales}; then the same of W's last
+// rows, with SOME_Q6_K of Q6_K, and
+const V_AT = 8u;
+const V_FIRST = 10u;    // the first of these rows, an even one
+const DOWN_Q6_K = 11u;  // 1: D is
+const ATTN_NORM = 12u;  // among the scales
+const FFN_NORM = 13u;
+const CACHE = 14u;      // its first unit of keys, and of values
+const QKV_BIAS = 15u;   // among the scales, or
+const NO_BIAS = 0xffffffffu;
 
-// The matrices, in turn.
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> attended: array<vec4u>;       // [heads_dim] f32, or parts of shared/splits.wgsl; without ATTENTION
+@group(0) @binding(2) var<storage, read_write> x: array<f32>;          // [dim]: becomes y
+@group(0) @binding(3) var<storage, read_write> quants: array<vec4u>;   // O [dim, heads_dim], gate and up rows in turn [2 ffn, dim], D [dim, ffn], W [qkv_rows, dim], packed
+@group(0) @binding(4) var<storage, read_write> scales: array<u32>;     // the same, and norms f32
+@group(0) @binding(5) var<storage, read> layers: array<vec4u>;        // [layers, 4]: where each lies
+@group(0) @binding(6) var<storage, read_write> exchange: Exchange;     // zeros before the first dispatch
+@group(0) @binding(7) var<storage, read_write> qkv: array<f32>;        // [qkv_rows], with qkv_follows
+@group(0) @binding(8) var<storage, read_write> slots: array<Slot>;     // [1]
+@group(0) @binding(9) var<storage, read_write> rope: array<vec4f>;     // with ATTENTION: [2, max_seq, rotary_dim / 2]: cosines, then sines
+@group(0) @binding(10) var<storage, read_write> k: array<vec4u>;       // [layers][capacity, kv_heads, HEAD_DIM] f16
+@group(0) @binding(11) var<storage, read_write> v: array<vec4u>;       // the same
+
+// The matrices, in turn; and what attention leaves, which is counted beside them.
 const O = 0u;
 const GATE_UP = 1u;
 const DOWN = 2u;
 const QKV = 3u;
+const ATTENDED = 4u;
 
-var<workgroup> staged_high: array<vec4u, HALVES>;            // of Int16; of piece p half h at h * pieces + p
-var<workgroup> staged_low: array<vec4u, HALVES>;
+// High bytes of Int16, of piece p half h at h * pieces + p, and low ones behind them; or attention's tile.
+var<workgroup> tile: array<vec4u, max(2 * HALVES, select(64, TILE_UNITS, ATTENTION))>;
 var<workgroup> staged_scale: array<vec2f, HALVES>;
 // The workgroup's rows of h, and behind them the weights of the norm that follows for each, or what it makes of gate and up.
 var<workgroup> kept: array<f32, 2 * WORKGROUP_SIZE>;
 var<workgroup> patience: u32;                                // rounds of waiting that are left to each wait
 var<workgroup> stalled: atomic<u32>;                         // whether one was in vain
+var<workgroup> places: array<vec4u, 4 * (LAYERS + 1)>;       // of the dispatch's layers, and of the one that follows
+var<workgroup> row_state: vec2u;                             // the slot's position, and whether it has stopped
 
-var<private> epoch: u32;  // of this dispatch, from 1
+var<private> turn: u32;           // since the first dispatch
+var<private> layer: u32;          // of the dispatch's
+var<private> own_weights: vec2f;  // for the lane's row of h, of the norms that follow O and D
+
+// The mark of what is sent in this turn: the lowest bit of some.
+fn mark() -> u32 { return ~(turn / REGIONS) & 1; }
+
+fn place(of_layer: u32, what: u32) -> u32 { return places[4 * of_layer + what / 4][what % 4]; }
+
+// An element of a norm or a bias.
+fn listed(i: u32) -> f32 { return bitcast<f32>(scales[i]); }
 
 fn part_unit(i: u32) -> vec4u { return attended[i]; }
-
-// Rows are of Q6_K where others are not: the same for a whole subgroup.
-fn has_q6_k() -> bool { return DOWN_Q6_K || V_Q6_K; }
 
 // Thirty-two bytes of a row's weights as they lie in memory (kernels/weight.hpp): 16 floats, a block of Q8_0, or a pair of blocks; and the
 // words of scales that these need.
@@ -113,8 +145,8 @@ struct Piece { a: vec4u, b: vec4u, s: vec4u, t: vec2u }
 fn is_float() -> bool { return WEIGHT_TYPE <= BF16; }
 fn piece_halves() -> u32 { return select(select(4u, 2u, WEIGHT_TYPE == Q8_0), 1u, is_float()); }
 
-// Rows of a matrix: where their weights begin, and whether they are of Q6_K, as all are with that WEIGHT_TYPE.
-struct Rows { quants: u32, scales: u32, q6_k: bool }
+// Rows of a matrix: where their weights begin, the number of their first one, and whether they are of Q6_K, as all are with that WEIGHT_TYPE.
+struct Rows { quants: u32, scales: u32, first: u32, q6_k: bool }
 
 fn scale_words(i: u32) -> vec4u { return vec4u(scales[i], scales[i + 1], scales[i + 2], scales[i + 3]); }
 
@@ -128,7 +160,7 @@ fn load_piece(from_rows: Rows, i: u32) -> Piece {
     case Q8_0: { p.s.x = scales[s + (i >> 1)]; }
     case Q4_K: {
       p.s = scale_words(s + select(4 * (i >> 2), 6 * i, from_rows.q6_k));
-      if (has_q6_k()) {
+      if (SOME_Q6_K) {
         let more = s + select(0, 6 * i + 4, from_rows.q6_k);
         p.t = vec2u(scales[more], scales[more + 1]);
       }
@@ -146,7 +178,7 @@ fn load_piece(from_rows: Rows, i: u32) -> Piece {
 // What a piece meets: as many halves as it has.
 struct Staged { a: Int16, b: Int16, c: Int16, d: Int16 }
 
-fn staged_half(place: u32) -> Int16 { return Int16(staged_high[place], staged_low[place], staged_scale[place]); }
+fn staged_half(place: u32) -> Int16 { return Int16(tile[place], tile[HALVES + place], staged_scale[place]); }
 fn staged_piece(p: u32, pieces: u32) -> Staged {
   var e = Staged();
   e.a = staged_half(p);
@@ -208,7 +240,7 @@ fn q6_k_dot(piece: Piece, e: Staged) -> f32 {
 
 // The piece is a row's p-th.
 fn piece_dot(q6_k: bool, piece: Piece, p: u32, e: Staged) -> f32 {
-  if (has_q6_k()) {
+  if (SOME_Q6_K) {
     if (q6_k) { return q6_k_dot(piece, e); }
   }
   switch (WEIGHT_TYPE) {
@@ -237,11 +269,11 @@ fn stage_half(half: u32, halves: u32, e: Int16) {
   let place = (half % n) * (halves / n) + half / n;
   staged_scale[place] = e.scale;
   if (is_float()) {
-    staged_high[place] = vec4u(offset_words(e.high.x, e.low.x), offset_words(e.high.y, e.low.y));
-    staged_low[place] = vec4u(offset_words(e.high.z, e.low.z), offset_words(e.high.w, e.low.w));
+    tile[place] = vec4u(offset_words(e.high.x, e.low.x), offset_words(e.high.y, e.low.y));
+    tile[HALVES + place] = vec4u(offset_words(e.high.z, e.low.z), offset_words(e.high.w, e.low.w));
   } else {
-    staged_high[place] = e.high;
-    staged_low[place] = e.low;
+    tile[place] = e.high;
+    tile[HALVES + place] = e.low;
   }
 }
 
@@ -259,21 +291,21 @@ fn part(matrix: u32, group: Group) -> Part {
     case O: { return part_of(group, params.heads_dim, params.dim, 16); }
     case GATE_UP: { return part_of(group, params.dim, 2 * params.ffn, 32); }
     case DOWN: { return part_of(group, params.ffn, params.dim, 16); }
-    default: { return part_of(group, params.dim, params.qkv_rows, 2); }
+    default: { return part_of(group, params.dim, params.qkv_rows, select(2u, 4u, ATTENTION)); }
   }
 }
 
 fn rows_of(matrix: u32, row: u32) -> Rows {
-  if (V_Q6_K) {
-    if (matrix == QKV && row >= params.v_first) { return Rows(params.v_quants, params.v_scales, true); }
+  let of_layer = layer + u32(matrix == QKV);
+  if (SOME_Q6_K) {
+    if ((matrix == QKV) & (row >= place(of_layer, V_FIRST))) {
+      return Rows(place(of_layer, V_AT), place(of_layer, V_AT + 1), place(of_layer, V_FIRST), true);
+    }
   }
-  switch (matrix) {
-    case O: { return Rows(params.o_quants, params.o_scales, WEIGHT_TYPE == Q6_K); }
-    case GATE_UP: { return Rows(params.gate_up_quants, params.gate_up_scales, WEIGHT_TYPE == Q6_K); }
-    case DOWN: { return Rows(params.down_quants, params.down_scales, DOWN_Q6_K | (WEIGHT_TYPE == Q6_K)); }
-    default: { return Rows(params.w_quants, params.w_scales, WEIGHT_TYPE == Q6_K); }
-  }
+  let q6_k = (WEIGHT_TYPE == Q6_K) | (SOME_Q6_K & (matrix == DOWN) & (place(layer, DOWN_Q6_K) != 0));
+  return Rows(place(of_layer, 2 * matrix), place(of_layer, 2 * matrix + 1), 0, q6_k);
 }
+
 // A piece of each of the two.
 struct Pair { rows: Rows, a: Piece, b: Piece }
 
@@ -284,8 +316,7 @@ fn load_pair(matrix: u32, own: Part, i: u32, p: u32, pieces: u32) -> Pair {
   let next = min(row + 1, own.rows - 1);
   let piece = select(0, min(p, pieces - 1), inside);
   let rows = rows_of(matrix, row);
-  let before = select(0, params.v_first, V_Q6_K & rows.q6_k & (matrix == QKV));
-  return Pair(rows, load_piece(rows, (row - before) * pieces + piece), load_piece(rows, (next - before) * pieces + piece));
+  return Pair(rows, load_piece(rows, (row - rows.first) * pieces + piece), load_piece(rows, (next - rows.first) * pieces + piece));
 }
 
 fn pair_dot(w: Pair, p: u32, pieces: u32) -> vec2f {
@@ -319,31 +350,36 @@ fn made_by(matrix: u32) -> Made {
     default: { return Made(3 * (h + activated), h); }
   }
 }
-fn copy_units() -> u32 { return 6 * (params.dim / 16) + 3 * (params.ffn / 16); }
+// Behind these QKV, in fours, and attention's parts: values, in eights, and a unit of each split's {peak, total, turn}.
+fn qkv_first() -> u32 { return 6 * (params.dim / 16) + 3 * (params.ffn / 16); }
+fn parts_first() -> u32 { return qkv_first() + params.qkv_rows / 4; }
+fn ends_first() -> u32 { return parts_first() + params.splits * params.heads * UNITS; }
+fn copy_units() -> u32 { return select(qkv_first(), ends_first() + params.splits * params.heads, ATTENTION); }
+fn copy_first(copy: u32) -> u32 { return (turn % REGIONS * COPIES + copy) * copy_units(); }
 
-// A half as it travels: its first eight elements, high bytes and low ones, its others, and {scale, sum of squares, epoch}. The lowest bit of
-// an element of each eight is the epoch's, so that sixteen bytes tell whether they are of this dispatch.
+// A half as it travels: its first eight elements, high bytes and low ones, its others, and {scale, sum of squares, turn}. The lowest bit of
+// an element of each eight is mark(), so that sixteen bytes tell whether they are of this turn.
 struct Words { a: vec4u, b: vec4u, ends: vec4u }
 
 fn send(to: Made, half: u32, e: Sixteen, squares: f32) {
   let v = to_int16(e);
-  let low = (v.low & vec4u(0xfffffffe, 0xffffffff, 0xfffffffe, 0xffffffff)) | vec4u(epoch & 1, 0, epoch & 1, 0);
+  let low = (v.low & vec4u(0xfffffffe, 0xffffffff, 0xfffffffe, 0xffffffff)) | vec4u(mark(), 0, mark(), 0);
   let scale = scale_of(v.scale.x, v.high, low);
   for (var copy = 0u; copy < COPIES; copy++) {
-    let i = copy * copy_units() + to.first + half;
-    exchange.halves[i] = vec4u(v.high.xy, low.xy);
-    exchange.halves[i + to.halves] = vec4u(v.high.zw, low.zw);
-    exchange.halves[i + 2 * to.halves] = vec4u(bitcast<vec2u>(scale), bitcast<u32>(squares), epoch);
+    let i = copy_first(copy) + to.first + half;
+    exchange.units[i] = vec4u(v.high.xy, low.xy);
+    exchange.units[i + to.halves] = vec4u(v.high.zw, low.zw);
+    exchange.units[i + 2 * to.halves] = vec4u(bitcast<vec2u>(scale), bitcast<u32>(squares), turn + 1);
   }
 }
 
 fn has_sent(matrix: u32, group: Group) { atomicAdd(&exchange.sent[matrix], select(1, EVERYONE + 1 - group.count.x, group.id.x == 0)); }
 
 fn sent_copy(from_all: Made, half: u32, copy: u32) -> Words {
-  let i = copy * copy_units() + from_all.first + half;
-  return Words(exchange.halves[i], exchange.halves[i + from_all.halves], exchange.halves[i + 2 * from_all.halves]);
+  let i = copy_first(copy) + from_all.first + half;
+  return Words(exchange.units[i], exchange.units[i + from_all.halves], exchange.units[i + 2 * from_all.halves]);
 }
-fn arrived(w: Words) -> bool { return (((w.a.z ^ epoch) | (w.b.z ^ epoch)) & 1) == 0 && w.ends.w == epoch; }
+fn arrived(w: Words) -> bool { return (((w.a.z ^ mark()) | (w.b.z ^ mark())) & 1) == 0 && w.ends.w == turn + 1; }
 
 fn kept4(i: u32) -> vec4f { return vec4f(kept[i], kept[i + 1], kept[i + 2], kept[i + 3]); }
 fn kept16(i: u32) -> Sixteen { return Sixteen(kept4(i), kept4(i + 4), kept4(i + 8), kept4(i + 12)); }
@@ -361,31 +397,39 @@ fn send_kept(matrix: u32, half: u32, i: u32) {
   send(made_by(matrix), half, e, squares);
 }
 
-// Half a microsecond and more for each look at a complete count, which is never the epoch.
-fn look_on(matrix: u32, looks: u32) {
-  for (var i = 0u; i < looks && atomicLoad(&exchange.sent[matrix]) != epoch; i++) {}
+// Half a microsecond and more for each look at a complete count, which is never 1.
+fn look_on(matrix: u32, copy: u32) {
+  let looks = select(0, (1u << (2 * max(copy, 1) - 2)) - 1, patience != 0);
+  for (var i = 0u; i < looks && atomicLoad(&exchange.sent[matrix]) != 1; i++) {}
 }
 
-// Until all have sent what the matrix before this one makes; stages it. The sum of its squares, or 0. Uniform control flow only.
-fn receive(matrix: u32, at: Lane) -> f32 {
-  let from_all = made_by(matrix - 1);
+// Until all have sent what a product, or the attention, has made in a turn. Uniform control flow only.
+fn await_all(matrix: u32, of_turn: u32, at: Lane) {
   if (at.lane == 0) {
     var n = 0u;
-    while (n < patience && bitcast<i32>(atomicLoad(&exchange.sent[matrix - 1]) - EVERYONE * epoch) < 0) { n++; }
+    while (n < patience && bitcast<i32>(atomicLoad(&exchange.sent[matrix]) - EVERYONE * (of_turn + 1)) < 0) { n++; }
     if (n >= patience) {
       atomicStore(&stalled, 1);
       patience = 0;
     }
   }
   workgroupBarrier();
+}
+
+// Until all have sent what the matrix before this one makes; stages it. The sum of its squares, or 0. Uniform control flow only.
+fn receive(matrix: u32, at: Lane) -> f32 {
+  let from_all = made_by(matrix - 1);
   var squares = 0.0;
+  await_all(matrix - 1, turn, at);
   for (var half = at.lane; half < from_all.halves; half += WORKGROUP_SIZE) {
-    var w = sent_copy(from_all, half, 0);
-    for (var copy = 1u; copy < COPIES && !arrived(w); copy++) {
-      if (patience != 0) { look_on(matrix - 1, (1u << (2 * copy - 2)) - 1); }
+    var w = Words();
+    var missing = true;
+    for (var copy = 0u; copy < COPIES && missing; copy++) {
+      look_on(matrix - 1, copy);
       w = sent_copy(from_all, half, copy);
+      missing = !arrived(w);
     }
-    if (!arrived(w)) { atomicStore(&stalled, 1); }
+    if (missing) { atomicStore(&stalled, 1); }
     stage_half(half, from_all.halves, Int16(vec4u(w.a.xy, w.b.xy), vec4u(w.a.zw, w.b.zw), bitcast<vec2f>(w.ends.xy)));
     squares += bitcast<f32>(w.ends.z);
   }
@@ -393,6 +437,16 @@ fn receive(matrix: u32, at: Lane) -> f32 {
   workgroupBarrier();
   if (matrix == DOWN) { return 0; }  // needs none
   return left_sums(at)[0];
+}
+
+// Rows 4 i and on of QKV, which travel as they are, for the turn after this one.
+fn send_qkv(i: u32, e: vec4f) {
+  let own = turn;
+  turn = own + 1;
+  let words = bitcast<vec4u>(e);
+  let marked = vec4u((words.x & 0xfffffffe) | mark(), words.yzw);
+  for (var copy = 0u; copy < COPIES; copy++) { exchange.units[copy_first(copy) + qkv_first() + i] = marked; }
+  turn = own;
 }
 
 fn activate(v: f32) -> f32 {
@@ -411,13 +465,149 @@ fn finish(matrix: u32, p: Part, i: u32, product: f32, up: f32) {
       kept[i] += product;
       x[p.first + i] = kept[i];
     }
-    default: { qkv[p.first + i] = product; }
+    default: {
+      var biased = product;
+      let bias = place(layer + 1, QKV_BIAS);
+      if (bias != NO_BIAS) { biased += listed(bias + p.first + i); }
+      if (ATTENTION) {
+        kept[WORKGROUP_SIZE + i % WORKGROUP_SIZE] = biased;
+      } else {
+        qkv[p.first + i] = biased;
+      }
+    }
   }
+}
+
+
+// What fused_attention_matrices.wgsl asks for, of one row, whose keys and values are contiguous.
+const FROM_QKV = true;
+const SPLIT = true;
+const WINDOWED = false;
+const MATRIX = true;
+const LEAVES_EARLY = false;  // behind such a branch all would have to ask who is there
+fn leave_nothing(s: Share, at: Lane) {}
+
+struct KvRun { first: u32 }
+fn run_from(row: u32, first: u32) -> KvRun { return KvRun(first); }
+fn keys_of(row: u32, position: u32, stopped: u32) -> Keys {
+  if (stopped != 0) { return Keys(0, 0, position, false, 0); }
+  let has_row = position < params.capacity;
+  return Keys(0, min(position + 1, params.capacity), position, has_row, position);
+}
+fn cache_unit(row: u32, kv_head: u32, unit: u32) -> u32 { return place(layer, CACHE) + (row * params.kv_heads + kv_head) * UNITS + unit; }
+fn key_start(run: KvRun, i: u32, n: u32, kv_head: u32, part: u32) -> u32 { return cache_unit(run.first + min(i, n - 1), kv_head, part); }
+fn row_elements() -> u32 { return params.qkv_rows; }
+
+// QKV were made in the turn before this one, and sent for this one.
+fn await_qkv(at: Lane) { await_all(QKV, turn - 1, at); }
+fn qkv_fours(i: u32, j: u32) -> Fours {
+  var a = vec4u();
+  var b = vec4u();
+  var missing = true;
+  for (var copy = 0u; copy < COPIES && missing; copy++) {
+    look_on(QKV, copy);
+    a = sent_unit(copy, qkv_first() + i);
+    b = sent_unit(copy, qkv_first() + j);
+    missing = (((a.x ^ mark()) | (b.x ^ mark())) & 1) != 0;
+  }
+  if (missing) { atomicStore(&stalled, 1); }
+  return Fours(bitcast<vec4f>(a), bitcast<vec4f>(b));
+}
+
+// Of what a split has found: eight values, which travel as f16, and {peak, total}.
+fn send_part(query_head: u32, split: u32, unit: u32, value: vec4u) {
+  let i = parts_first() + (query_head * params.splits + split) * UNITS + unit;
+  let e = vec4u((value.x & 0xfffffffe) | mark(), value.yzw);
+  for (var copy = 0u; copy < COPIES; copy++) { exchange.units[copy_first(copy) + i] = e; }
+}
+fn send_ends(query_head: u32, split: u32, peak: f32, total: f32) {
+  let i = ends_first() + query_head * params.splits + split;
+  for (var copy = 0u; copy < COPIES; copy++) { exchange.units[copy_first(copy) + i] = vec4u(bitcast<u32>(peak), bitcast<u32>(total), turn + 1, 0); }
+}
+// Uniform control flow only.
+fn leave(s: Share, h: u32, four: u32, sum: vec4f, peak: f32, total: f32) {
+  let packed = halves(select(vec4f(), sum / total, total > 0));
+  let beside = matrix_xor_vec4u(vec4u(packed, 0, 0), 1);
+  if (h >= s.heads) { return; }
+  if ((four & 1) == 0) { send_part(s.first_head + h, s.split, four / 2, vec4u(packed, beside.xy)); }
+  if (four == 0) { send_ends(s.first_head + h, s.split, peak, total); }
+}
+
+fn sent_unit(copy: u32, i: u32) -> vec4u { return exchange.units[copy_first(copy) + i]; }
+struct PartUnits { low: vec4u, high: vec4u, ends: vec4u }
+fn sent_part(copy: u32, query_head: u32, split: u32, n: u32) -> PartUnits {
+  let i = query_head * params.splits + split;
+  let first = parts_first() + i * UNITS + 2 * n;
+  return PartUnits(sent_unit(copy, first), sent_unit(copy, first + 1), sent_unit(copy, ends_first() + i));
+}
+fn part_arrived(p: PartUnits) -> bool { return (((p.low.x ^ mark()) | (p.high.x ^ mark())) & 1) == 0 && p.ends.z == turn + 1; }
+fn sixteen_of(p: PartUnits) -> Sixteen { return Sixteen(halves_of(p.low.xy), halves_of(p.low.zw), halves_of(p.high.xy), halves_of(p.high.zw)); }
+
+// Elements 16 n to 16 n + 15 of what a query head has attended to, of `used` splits: two at a time, since registers are few beside the weights
+// that are under way.
+fn received_attention(query_head: u32, n: u32, used: u32) -> Sixteen {
+  var peak = LOWEST;
+  var total = 0.0;
+  var sum = Sixteen();
+  for (var split = 0u; split < used; split += 2) {
+    var a = PartUnits();
+    var b = PartUnits();
+    var missing = true;
+    for (var copy = 0u; copy < COPIES && missing; copy++) {
+      look_on(ATTENDED, copy);
+      a = sent_part(copy, query_head, split, n);
+      b = sent_part(copy, query_head, split + 1, n);
+      missing = !(part_arrived(a) & part_arrived(b));
+    }
+    if (missing) { atomicStore(&stalled, 1); }
+    let ends = bitcast<vec4f>(vec4u(a.ends.xy, b.ends.xy));
+    let highest = max(peak, max(ends.x, ends.z));
+    let w = vec3f(exp(peak - highest), ends.yw * exp(ends.xz - highest));
+    peak = highest;
+    total = total * w.x + w.y + w.z;
+    let one = sixteen_of(a);
+    let two = sixteen_of(b);
+    sum = Sixteen(w.x * sum.a + w.y * one.a + w.z * two.a, w.x * sum.b + w.y * one.b + w.z * two.b,
+                  w.x * sum.c + w.y * one.c + w.z * two.c, w.x * sum.d + w.y * one.d + w.z * two.d);
+  }
+  if (total == 0) { return Sixteen(); }
+  let one = 1 / total;
+  return Sixteen(one * sum.a, one * sum.b, one * sum.c, one * sum.d);
+}
+
+fn attend(group: Group, state: vec2u, at: Lane) {
+  let shares = params.kv_heads * params.teams;
+  for (var i = group.id.x; i < shares * params.splits; i += group.count.x) {
+    let split = quotient(i, shares);
+    matrices(share_of(vec3u(i - split * shares, split, 0)), state.x, state.y, at);
+  }
+}
+
+// What O meets. Uniform control flow only.
+fn stage_attended(used: u32, at: Lane) {
+  if (ATTENTION) {
+    await_all(ATTENDED, turn, at);
+    for (var half = at.lane; half < params.heads_dim / 16; half += WORKGROUP_SIZE) {
+      stage_half(half, params.heads_dim / 16, to_int16(received_attention(half / (HEAD_DIM / 16), half % (HEAD_DIM / 16), used)));
+    }
+  } else {
+    for (var half = at.lane; half < params.heads_dim / 16; half += WORKGROUP_SIZE) {
+      var e = Sixteen();
+      if (PARTS) {
+        e = combined(Splits(params.splits, params.heads_dim / HEAD_DIM), half / (HEAD_DIM / 16), half % (HEAD_DIM / 16));
+      } else {
+        e = Sixteen(bitcast<vec4f>(attended[4 * half]), bitcast<vec4f>(attended[4 * half + 1]), bitcast<vec4f>(attended[4 * half + 2]),
+                    bitcast<vec4f>(attended[4 * half + 3]));
+      }
+      stage_half(half, params.heads_dim / 16, to_int16(e));
+    }
+  }
+  workgroupBarrier();
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(group: Group, at: Lane) {
-  epoch = exchange.epoch + 1;
+  let turns = exchange.turns;
   if (at.lane == 0) {
     atomicStore(&stalled, 0);
     // After a layer that has waited in vain the rest of the step counts for nothing.
@@ -426,25 +616,47 @@ fn main(group: Group, at: Lane) {
   let teams = uniform_subgroups(at);
   let lanes = WORKGROUP_SIZE / teams;
   let own_h = part(O, group);
-  if (at.lane < own_h.count) {
-    kept[at.lane] = x[own_h.first + at.lane];
-    kept[WORKGROUP_SIZE + at.lane] = norm[(own_h.first + at.lane) / 4][at.lane % 4];
-  }
-  for (var half = at.lane; half < params.heads_dim / 16; half += WORKGROUP_SIZE) {
-    var e = Sixteen();
-    if (PARTS) {
-      e = combined(Splits(params.splits, params.heads_dim / HEAD_DIM), half / (HEAD_DIM / 16), half % (HEAD_DIM / 16));
-    } else {
-      e = Sixteen(bitcast<vec4f>(attended[4 * half]), bitcast<vec4f>(attended[4 * half + 1]), bitcast<vec4f>(attended[4 * half + 2]),
-                  bitcast<vec4f>(attended[4 * half + 3]));
+  if (at.lane < own_h.count) { kept[at.lane] = x[own_h.first + at.lane]; }
+  for (var i = at.lane; i < 4 * (params.layer_count + params.qkv_follows); i += WORKGROUP_SIZE) { places[i] = layers[4 * params.first_layer + i]; }
+  if (at.lane == 0) { row_state = vec2u(slots[0].position, slots[0].stopped); }
+  let state = workgroupUniformLoad(&row_state);
+  let used_splits = rounds_of(keys_of(0, state.x, state.y), TILE_KEYS, 0).used;
+  // With ATTENTION the first turn is of no layer: x takes the place of what D would make, and QKV of the first layer follow.
+  for (var i = select(1u, 0u, ATTENTION); i <= params.layer_count; i++) {
+    layer = i - 1;
+    turn = turns + i - select(1u, 0u, ATTENTION);
+    let has_next = (i < params.layer_count) | (params.qkv_follows != 0);
+    // Under way until they are kept.
+    let own_row = own_h.first + min(at.lane, max(own_h.count, 1) - 1);
+    own_weights = vec2f(listed(place(max(i, 1) - 1, FFN_NORM) + own_row),
+                        listed(place(min(i, params.layer_count - 1 + params.qkv_follows), ATTN_NORM) + own_row));
+    if (ATTENTION & (i > 0)) {
+      attend(group, state, at);
+      workgroupBarrier();
+      if (at.lane == 0) { has_sent(ATTENDED, group); }
     }
-    stage_half(half, params.heads_dim / 16, to_int16(e));
+    products(group, teams, lanes, used_splits, i == 0, has_next, at);
+    if (ATTENTION & (at.lane == 0)) {  // all are counted in each turn
+      if (i == 0) {
+        has_sent(O, group);
+        has_sent(GATE_UP, group);
+        has_sent(ATTENDED, group);
+      }
+      if (!has_next) { has_sent(QKV, group); }
+    }
   }
+  if (at.lane == 0) {
+    if (atomicLoad(&stalled) != 0) { slots[0].stopped = STOPPED_STALLED; }
+    if (group.id.x == 0) { exchange.turns = turns + params.layer_count + select(0u, 1u, ATTENTION); }  // all have read it, since all have sent
+  }
+}
 
-  let end = select(QKV, QKV + 1, params.qkv_rows != 0);
-  for (var matrix = O; matrix < end; matrix++) {
+fn products(group: Group, teams: u32, lanes: u32, used_splits: u32, begins: bool, has_next: bool, at: Lane) {
+  let end = select(QKV, QKV + 1, has_next);
+  for (var matrix = select(O, DOWN, begins); matrix < end; matrix++) {
     let own = part(matrix, group);
-    let pieces = own.cols / (16 * piece_halves());
+    let makes_nothing = begins & (matrix == DOWN);
+    let pieces = select(own.cols / (16 * piece_halves()), 0, makes_nothing);
     // A turn of the loop is two pairs of pieces a lane, of one pair of rows or of two.
     let long = pieces > lanes;
     var scale = params.alpha;
@@ -459,9 +671,9 @@ fn main(group: Group, at: Lane) {
       let other_p = p + select(0, lanes, long);
       let pair = load_pair(matrix, own, i, p, pieces);
       let other = load_pair(matrix, own, other_i, other_p, pieces);
-      if (base + first == 0) {
+      if (base + first == 0 && !makes_nothing) {
         if (matrix == O) {
-          workgroupBarrier();
+          stage_attended(used_splits, at);
         } else {
           let squares = receive(matrix, at);
           if (matrix != DOWN) { scale = inverseSqrt(squares / f32(params.dim) + params.eps); }
@@ -483,28 +695,25 @@ fn main(group: Group, at: Lane) {
       first = 0;
       base += select(4 * teams, 2 * teams, long);
       let done = min(base, own.count);
-      if (matrix != QKV && (done == own.count || done % (2 * WORKGROUP_SIZE) == 0)) {
-        let rows_each = select(16u, 32u, matrix == GATE_UP);  // of what is sent in one: of gate and up so many make sixteen
-        let sent_before = (max(done, 1) - 1) / (2 * WORKGROUP_SIZE) * (2 * WORKGROUP_SIZE);
+      let kept_rows = select(2u, 1u, ATTENTION & (matrix == QKV)) * WORKGROUP_SIZE;
+      if ((ATTENTION | (matrix != QKV)) & ((done == own.count) | (done % kept_rows == 0))) {
+        let rows_each = select(select(16u, 32u, matrix == GATE_UP), 4u, matrix == QKV);  // of what is sent in one: of gate and up so many make sixteen
+        let sent_before = (max(done, 1) - 1) / kept_rows * kept_rows;
+        if ((matrix == O) | (matrix == DOWN)) { kept[WORKGROUP_SIZE + at.lane] = select(own_weights.y, own_weights.x, matrix == O); }
         workgroupBarrier();
-        // What D makes also where nobody reads it: what each dispatch replaces tells the epochs apart.
+        // What D makes also where nobody reads it: what each turn replaces tells the turns apart.
         if (rows_each * at.lane < done - sent_before) {
-          send_kept(matrix, (own.first + sent_before) / rows_each + at.lane, select(0, WORKGROUP_SIZE, matrix == GATE_UP) + 16 * at.lane);
+          let i = (own.first + sent_before) / rows_each + at.lane;
+          if (ATTENTION & (matrix == QKV)) {
+            send_qkv(i, kept4(WORKGROUP_SIZE + 4 * at.lane));
+          } else {
+            send_kept(matrix, i, select(0, WORKGROUP_SIZE, matrix == GATE_UP) + 16 * at.lane);
+          }
         }
         workgroupBarrier();
       }
       if (base >= own.count) { break; }
     }
-    if (at.lane == 0 && matrix != QKV) { has_sent(matrix, group); }
-    if (matrix == GATE_UP && at.lane < own_h.count) {
-      var weight = 1.0;
-      if (params.qkv_rows != 0) { weight = next_norm[(own_h.first + at.lane) / 4][at.lane % 4]; }
-      kept[WORKGROUP_SIZE + at.lane] = weight;
-    }
-  }
-
-  if (at.lane == 0) {
-    if (atomicLoad(&stalled) != 0) { slots[0].stopped = STOPPED_STALLED; }
-    if (group.id.x == 0) { exchange.epoch = epoch; }  // all have read it, since all have sent
+    if ((at.lane == 0) & (ATTENTION | (matrix != QKV))) { has_sent(matrix, group); }
   }
 }
